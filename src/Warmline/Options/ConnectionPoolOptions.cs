@@ -1,0 +1,153 @@
+using System.Net.Security;
+
+namespace Warmline;
+
+/// <summary>
+/// How a <see cref="ConnectionPool"/> behaves. Every default states its reason; nothing is silently corrected: a value out of range
+/// is reported, with all other problems at once, when the pool is made.
+/// </summary>
+public sealed class ConnectionPoolOptions
+{
+    /// <summary>Connections open at the same time, over all hosts together. Default 50: with HTTP/2 that carries 1,600 calls, with HTTP/1.1 it is what a
+    /// backend usually allows itself towards one provider. httpx calls it <c>max_connections</c>, aiohttp <c>limit</c>. Range: 1 to 65,535.</summary>
+    public int MaxConnections { get; set; } = 50;
+
+    /// <summary>Connections open at the same time to one origin; none by default, so that one busy provider may use them all.
+    /// aiohttp calls it <c>limit_per_host</c>, undici <c>connections</c>. Range: 1 to 65,535.</summary>
+    public int? MaxConnectionsPerHost { get; set; }
+
+    /// <summary>Requests in flight at the same time, over all origins; none by default, so that the connections' capacity decides. This is the limit
+    /// to set where a budget is meant as a number of calls: one HTTP/2 connection carries many. Range: 1 and up.</summary>
+    public int? MaxConcurrentRequests { get; set; }
+
+    /// <summary>Connections kept open without a request. Default: half of <see cref="MaxConnections"/>, rounded up, as the next burst is seldom larger than the last.
+    /// httpx calls it <c>max_keepalive_connections</c>. Range: 0 to <see cref="MaxConnections"/>.</summary>
+    public int? MaxIdleConnections { get; set; }
+
+    /// <summary>How long a connection is kept without a request. Default 120 s: below the 350 s and 400 s at which load balancers and edges
+    /// close, long enough for a person to read an answer. httpx calls it <c>keepalive_expiry</c>, undici <c>keepAliveTimeout</c>. Range: above 0, or infinite.</summary>
+    public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromSeconds(120);
+
+    /// <summary>How old a connection may become before it takes no new request; running ones end undisturbed. Default 15 minutes, shortened by up to
+    /// a tenth at random so that connections opened together do not end together: DNS and load balancer changes are followed within it. Range: above 0, or infinite.</summary>
+    public TimeSpan ConnectionLifetime { get; set; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>Requests that may wait at the same time, over all origins. Default 10,000: about 10 MB, and more than can be served within the pool timeout;
+    /// beyond it a request is refused at once. Range: 0 and up.</summary>
+    public int MaxQueueLength { get; set; } = 10_000;
+
+    /// <summary>HTTP/2: whether to speak it and how calls spread over connections.</summary>
+    public Http2Options Http2 { get; set; } = new();
+
+    /// <summary>The clocks of a call, phase by phase. A call can set its own by <see cref="PoolRequestOptions.Timeouts"/>.</summary>
+    public PoolTimeouts Timeouts { get; set; } = new();
+
+    /// <summary>The cache of resolved host names.</summary>
+    public DnsOptions Dns { get; set; } = new();
+
+    /// <summary>TCP keep-alive: how a connection whose peer vanished is noticed, and how idle ones stay known to NATs.</summary>
+    public TcpKeepAliveOptions TcpKeepAlive { get; set; } = new();
+
+    /// <summary>TLS: a custom CA (<c>CertificateChainPolicy</c>), client certificates, protocol versions. The target host and the application protocols are the
+    /// pool's to set and must be left unset. None by default: the platform's trust.</summary>
+    public SslClientAuthenticationOptions? SslOptions { get; set; }
+
+    /// <summary>What is special about one origin, by its address, e.g. <c>https://api.openai.com</c>.</summary>
+    public IDictionary<string, HostOptions> Hosts { get; } = new Dictionary<string, HostOptions>(StringComparer.OrdinalIgnoreCase);
+
+    /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s and up.</summary>
+    public TimeSpan? StatsLogInterval { get; set; }
+}
+
+/// <summary>Whether a pool speaks HTTP/2.</summary>
+public enum Http2Mode
+{
+    /// <summary>Offer HTTP/2 and HTTP/1.1 and ride what the server picks.</summary>
+    Preferred,
+
+    /// <summary>Only HTTP/1.1: one connection for each call in flight.</summary>
+    Disabled,
+
+    /// <summary>Only HTTP/2: a server that does not speak it is a failed dial. On plain http: with prior knowledge.</summary>
+    Required,
+}
+
+/// <summary>How calls spread over HTTP/2 connections.</summary>
+public sealed class Http2Options
+{
+    /// <summary>Whether to speak HTTP/2. Default <see cref="Http2Mode.Preferred"/>.</summary>
+    public Http2Mode Mode { get; set; } = Http2Mode.Preferred;
+
+    /// <summary>Calls that a connection carries before another is opened beside it, while there are fewer than <see cref="SpreadConnections"/>.
+    /// Default 8: measured at 50 ms round trip, 100 calls then finish as fast as on 100 sockets. Range: 1 to <see cref="MaxStreamsPerConnection"/>.</summary>
+    public int TargetStreams { get; set; } = 8;
+
+    /// <summary>Connections to one origin over which calls are spread early. Default 8: more gained nothing at 100 calls. Range: 1 to 1,024.</summary>
+    public int SpreadConnections { get; set; } = 8;
+
+    /// <summary>Calls that one connection may carry at most, whatever the server allows. Default 32: one dead connection must not take 100 calls with it.
+    /// Range: 1 to 1,000.</summary>
+    public int MaxStreamsPerConnection { get; set; } = 32;
+
+    /// <summary>Silence on a connection with open calls after which the peer is asked for a sign of life. Default 15 s. Range: 1 s and up, or infinite for never.</summary>
+    public TimeSpan PingDelay { get; set; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>How long the peer may take to answer before the connection counts as dead. Default 10 s. Range: 1 s and up, or infinite.</summary>
+    public TimeSpan PingTimeout { get; set; } = TimeSpan.FromSeconds(10);
+}
+
+/// <summary>The clocks of a call. A value that is not set falls back to the pool's, there to the default; <see cref="Timeout.InfiniteTimeSpan"/> switches one off.
+/// Each is above 0.</summary>
+public sealed class PoolTimeouts
+{
+    /// <summary>Waiting for a place on a connection. Default 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
+    public TimeSpan? Pool { get; set; }
+
+    /// <summary>One dial: DNS, TCP, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
+    /// A pool-wide clock: a dial serves whoever comes, so a call cannot set it.</summary>
+    public TimeSpan? Connect { get; set; }
+
+    /// <summary>Silence while writing the request body. Default 10 s. Ends in <see cref="RequestStalledException"/>.</summary>
+    public TimeSpan? Write { get; set; }
+
+    /// <summary>From the request sent to the response's headers. Default 600 s: what a completion that does not stream may take, and what the provider SDKs allow.
+    /// Ends in <see cref="RequestStalledException"/>.</summary>
+    public TimeSpan? FirstByte { get; set; }
+
+    /// <summary>Silence while the caller waits for more of the response body. Default 120 s. Ends in <see cref="RequestStalledException"/>.</summary>
+    public TimeSpan? Read { get; set; }
+
+    /// <summary>The whole call, from asking for a place to the last byte. None by default: a healthy stream may run for many minutes.
+    /// Ends in <see cref="RequestStalledException"/>.</summary>
+    public TimeSpan? Total { get; set; }
+}
+
+/// <summary>The cache of resolved host names.</summary>
+public sealed class DnsOptions
+{
+    /// <summary>Whether answers are kept. Default true.</summary>
+    public bool CacheEnabled { get; set; } = true;
+
+    /// <summary>How long an answer is kept. Default 300 s: the platform does not tell the record's own time to live. Range: above 0.</summary>
+    public TimeSpan CacheTtl { get; set; } = TimeSpan.FromSeconds(300);
+}
+
+/// <summary>TCP keep-alive. On Linux the same numbers also bound how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).</summary>
+public sealed class TcpKeepAliveOptions
+{
+    /// <summary>Silence before the first probe. Default 15 s: below the shortest NAT timeouts seen, 60 s. Range: 1 s to 9 h, whole seconds.</summary>
+    public TimeSpan Idle { get; set; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>Time between probes. Default 15 s. Range: 1 s to 9 h, whole seconds.</summary>
+    public TimeSpan Interval { get; set; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>Unanswered probes after which the connection is dead. Default 4: a dead peer is noticed after 75 s. Range: 1 to 127.</summary>
+    public int Count { get; set; } = 4;
+}
+
+/// <summary>What is special about one origin.</summary>
+public sealed class HostOptions
+{
+    /// <summary>Connections held open and ready from the pool's start on. Default 0. Range: 0 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>.</summary>
+    public int WarmConnections { get; set; }
+}

@@ -1,0 +1,83 @@
+namespace Warmline;
+
+/// <summary>The phase of a dial: the way from a host name to a connection that can carry a request.</summary>
+public enum DialPhase
+{
+    /// <summary>Resolving the host name.</summary>
+    Dns,
+
+    /// <summary>Opening the TCP connection.</summary>
+    Tcp,
+
+    /// <summary>The TLS handshake, certificate check and ALPN included.</summary>
+    Tls,
+
+    /// <summary>Waiting for the server's HTTP/2 SETTINGS on a connection that agreed to speak HTTP/2.</summary>
+    Http2Settings,
+}
+
+/// <summary>What is known about a request that failed: whether the server can have worked on it.</summary>
+public enum RequestVerdict
+{
+    /// <summary>No byte of the request was sent. Sending it again is safe.</summary>
+    NotSent,
+
+    /// <summary>The request may have been sent, but the server declared that it did not process it (HTTP/2 GOAWAY below, REFUSED_STREAM). Sending it again is safe.</summary>
+    Unprocessed,
+
+    /// <summary>The server may have processed the request. Sending it again may do, and bill, the work twice.</summary>
+    Unknown,
+}
+
+/// <summary>The clock that ended a call.</summary>
+public enum StallPhase
+{
+    /// <summary>No byte of the request body could be written for <see cref="PoolTimeouts.Write"/>.</summary>
+    Write,
+
+    /// <summary>No response headers came within <see cref="PoolTimeouts.FirstByte"/> after the request was sent.</summary>
+    FirstByte,
+
+    /// <summary>The response body was silent for <see cref="PoolTimeouts.Read"/> while the caller waited for it.</summary>
+    Read,
+
+    /// <summary>The whole call took longer than <see cref="PoolTimeouts.Total"/>.</summary>
+    Total,
+}
+
+/// <summary>The resource that a refused or waiting request lacked.</summary>
+public enum PoolRejectionReason
+{
+    /// <summary>Nothing was lacking: the request was about to be placed.</summary>
+    None,
+
+    /// <summary>All of <see cref="ConnectionPoolOptions.MaxConnections"/> are open and busy.</summary>
+    MaxConnections,
+
+    /// <summary>All of <see cref="ConnectionPoolOptions.MaxConnectionsPerHost"/> are open and busy.</summary>
+    MaxConnectionsPerHost,
+
+    /// <summary>As many requests as <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/> allows are in flight.</summary>
+    MaxConcurrentRequests,
+
+    /// <summary>The open connections are at the stream limit that the server set, and it leaves no use in opening another.</summary>
+    StreamLimit,
+
+    /// <summary>A connection is being opened and was not ready in time.</summary>
+    Dialing,
+
+    /// <summary>The last dial failed and the pause before the next one is not over.</summary>
+    BackOff,
+
+    /// <summary>The origin, or the whole pool, is paused.</summary>
+    Paused,
+
+    /// <summary><see cref="ConnectionPoolOptions.MaxQueueLength"/> requests are waiting already.</summary>
+    QueueFull,
+
+    /// <summary>The pool drains: it ends the requests it has and takes no new ones.</summary>
+    Draining,
+
+    /// <summary>The pool was disposed.</summary>
+    Disposed,
+}

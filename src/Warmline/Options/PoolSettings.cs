@@ -1,0 +1,236 @@
+using System.Globalization;
+using System.Net.Security;
+
+namespace Warmline.Options;
+
+/// <summary>The options, checked and frozen.</summary>
+internal sealed record PoolSettings
+{
+    public required int MaxConnections { get; init; }
+
+    public required int MaxConnectionsPerHost { get; init; }
+
+    public required int MaxConcurrentRequests { get; init; }
+
+    public required int MaxIdleConnections { get; init; }
+
+    public required TimeSpan IdleTimeout { get; init; }
+
+    public required TimeSpan ConnectionLifetime { get; init; }
+
+    public required int MaxQueueLength { get; init; }
+
+    public required Http2Mode Http2Mode { get; init; }
+
+    public required int TargetStreams { get; init; }
+
+    public required int SpreadConnections { get; init; }
+
+    public required int MaxStreamsPerConnection { get; init; }
+
+    /// <summary>Pings only; the rest stands above. A copy, as the next two: the caller's objects may change.</summary>
+    public required Http2Options Http2 { get; init; }
+
+    public required CallTimeouts Timeouts { get; init; }
+
+    public required TimeSpan ConnectTimeout { get; init; }
+
+    public required DnsOptions Dns { get; init; }
+
+    public required TcpKeepAliveOptions TcpKeepAlive { get; init; }
+
+    public required SslClientAuthenticationOptions? SslOptions { get; init; }
+
+    public required TimeSpan? StatsLogInterval { get; init; }
+
+    /// <summary>Connections to hold ready, by key.</summary>
+    public required IReadOnlyDictionary<ConnectionKey, int> WarmConnections { get; init; }
+
+    /// <summary>Whether <paramref name="other"/> differs only in what can change while the pool runs.</summary>
+    public bool CanBecome(PoolSettings other) =>
+        Http2Mode == other.Http2Mode && Http2.PingDelay == other.Http2.PingDelay && Http2.PingTimeout == other.Http2.PingTimeout
+        && Dns.CacheEnabled == other.Dns.CacheEnabled && Dns.CacheTtl == other.Dns.CacheTtl
+        && TcpKeepAlive.Idle == other.TcpKeepAlive.Idle && TcpKeepAlive.Interval == other.TcpKeepAlive.Interval && TcpKeepAlive.Count == other.TcpKeepAlive.Count
+        && ReferenceEquals(SslOptions, other.SslOptions) && StatsLogInterval == other.StatsLogInterval;
+
+    /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
+    public static PoolSettings? Freeze(ConnectionPoolOptions options, List<string> problems)
+    {
+        var check = new Check(problems);
+        check.Range("MaxConnections", options.MaxConnections, 1, 65_535);
+        check.Range("MaxConnectionsPerHost", options.MaxConnectionsPerHost, 1, 65_535);
+        check.Range("MaxConcurrentRequests", options.MaxConcurrentRequests, 1, int.MaxValue);
+        check.Range("MaxIdleConnections", options.MaxIdleConnections, 0, options.MaxConnections, "MaxConnections");
+        check.Range("MaxQueueLength", options.MaxQueueLength, 1, int.MaxValue);
+        check.Time("IdleTimeout", options.IdleTimeout);
+        check.Time("ConnectionLifetime", options.ConnectionLifetime);
+        if (check.Present("Http2", options.Http2))
+        {
+            check.Member("Http2.Mode", options.Http2.Mode);
+            check.Range("Http2.MaxStreamsPerConnection", options.Http2.MaxStreamsPerConnection, 1, 1_000);
+            check.Range("Http2.TargetStreams", options.Http2.TargetStreams, 1, options.Http2.MaxStreamsPerConnection, "Http2.MaxStreamsPerConnection");
+            check.Range("Http2.SpreadConnections", options.Http2.SpreadConnections, 1, 1_024);
+            check.Time("Http2.PingDelay", options.Http2.PingDelay, TimeSpan.FromSeconds(1));
+            check.Time("Http2.PingTimeout", options.Http2.PingTimeout, TimeSpan.FromSeconds(1));
+        }
+
+        if (check.Present("Timeouts", options.Timeouts))
+        {
+            check.Timeouts("Timeouts", options.Timeouts);
+        }
+
+        if (check.Present("Dns", options.Dns) && options.Dns.CacheEnabled)
+        {
+            check.Time("Dns.CacheTtl", options.Dns.CacheTtl);
+        }
+
+        if (check.Present("TcpKeepAlive", options.TcpKeepAlive))
+        {
+            check.WholeSeconds("TcpKeepAlive.Idle", options.TcpKeepAlive.Idle);
+            check.WholeSeconds("TcpKeepAlive.Interval", options.TcpKeepAlive.Interval);
+            check.Range("TcpKeepAlive.Count", options.TcpKeepAlive.Count, 1, 127);
+        }
+
+        if (options.SslOptions is { } ssl)
+        {
+            check.That(string.IsNullOrEmpty(ssl.TargetHost), "SslOptions.TargetHost", ssl.TargetHost, "must be left unset: the pool sets it for each connection");
+            check.That(ssl.ApplicationProtocols is null or { Count: 0 }, "SslOptions.ApplicationProtocols", "a list", "must be left unset: use Http2.Mode");
+        }
+
+        if (options.StatsLogInterval is { } interval)
+        {
+            check.Time("StatsLogInterval", interval, TimeSpan.FromSeconds(1), infinite: false);
+        }
+
+        var maxIdle = options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2;
+        var warm = check.Hosts(options, maxIdle);
+        if (problems.Count > 0)
+        {
+            return null;
+        }
+
+        return new PoolSettings
+        {
+            MaxConnections = options.MaxConnections,
+            MaxConnectionsPerHost = options.MaxConnectionsPerHost ?? int.MaxValue,
+            MaxConcurrentRequests = options.MaxConcurrentRequests ?? int.MaxValue,
+            MaxIdleConnections = maxIdle,
+            IdleTimeout = options.IdleTimeout,
+            ConnectionLifetime = options.ConnectionLifetime,
+            MaxQueueLength = options.MaxQueueLength,
+            Http2Mode = options.Http2.Mode,
+            TargetStreams = options.Http2.TargetStreams,
+            SpreadConnections = options.Http2.SpreadConnections,
+            MaxStreamsPerConnection = options.Http2.MaxStreamsPerConnection,
+            Http2 = new Http2Options { PingDelay = options.Http2.PingDelay, PingTimeout = options.Http2.PingTimeout },
+            Timeouts = CallTimeouts.Default.With(options.Timeouts),
+            ConnectTimeout = options.Timeouts.Connect ?? TimeSpan.FromSeconds(5),
+            Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl },
+            TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
+            SslOptions = options.SslOptions,
+            StatsLogInterval = options.StatsLogInterval,
+            WarmConnections = warm,
+        };
+    }
+
+    /// <summary>The key of an origin that may speak whatever <paramref name="mode"/> allows.</summary>
+    public static ConnectionKey KeyOf(Uri origin, Http2Mode mode) => new(origin.Scheme == Uri.UriSchemeHttps, origin.IdnHost, origin.Port, protocols: mode switch
+    {
+        Http2Mode.Disabled => HttpProtocols.Http1,
+        Http2Mode.Required => HttpProtocols.Http2,
+        _ => HttpProtocols.Any,
+    });
+
+    /// <summary>Checks the options of one call or client.</summary>
+    public static void CheckRequest(TimeSpan? maxQueueTime, PoolTimeouts? timeouts, List<string> problems)
+    {
+        var check = new Check(problems);
+        if (maxQueueTime is { } time)
+        {
+            check.Time("MaxQueueTime", time);
+        }
+
+        if (timeouts is not null)
+        {
+            check.Timeouts("Timeouts", timeouts);
+            check.That(timeouts.Connect is null, "Timeouts.Connect", timeouts.Connect, "must be left unset here: a dial serves whoever comes, so it is the pool's alone");
+        }
+    }
+
+    readonly struct Check(List<string> problems)
+    {
+        public void That(bool holds, string name, object? value, string rule)
+        {
+            if (!holds)
+            {
+                problems.Add(string.Create(CultureInfo.InvariantCulture, $"{name} is {value}: {rule}."));
+            }
+        }
+
+        public bool Present(string name, object? value)
+        {
+            That(value is not null, name, "null", "must be an object; leave it as it is for the defaults");
+            return value is not null;
+        }
+
+        public void Range(string name, int? value, int min, int max, string? maxName = null)
+        {
+            var top = max == int.MaxValue ? "" : maxName is null ? $" to {max}" : $" to {maxName} ({max})";
+            That(value is null || (value >= min && value <= max), name, value, max == int.MaxValue ? $"must be {min} or more" : $"must be {min}{top}");
+        }
+
+        public void Time(string name, TimeSpan value, TimeSpan min = default, bool infinite = true) =>
+            That(value > TimeSpan.Zero && value >= min && value.TotalDays <= 24 || (infinite && value == Timeout.InfiniteTimeSpan), name, value,
+                (min > TimeSpan.Zero ? $"must be {min} to 24 days" : "must be above 0 and at most 24 days") + (infinite ? ", or Timeout.InfiniteTimeSpan for never" : ""));
+
+        public void WholeSeconds(string name, TimeSpan value) =>
+            That(value >= TimeSpan.FromSeconds(1) && value <= TimeSpan.FromHours(9) && value.Ticks % TimeSpan.TicksPerSecond == 0, name, value, "must be whole seconds, 1 s to 9 h");
+
+        public void Member(string name, Http2Mode value) => That(Enum.IsDefined(value), name, value, "must be Preferred, Disabled or Required");
+
+        public void Timeouts(string name, PoolTimeouts timeouts)
+        {
+            foreach (var (clock, value) in new[]
+            {
+                ("Pool", timeouts.Pool), ("Connect", timeouts.Connect), ("Write", timeouts.Write), ("FirstByte", timeouts.FirstByte), ("Read", timeouts.Read), ("Total", timeouts.Total),
+            })
+            {
+                if (value is { } time)
+                {
+                    Time($"{name}.{clock}", time);
+                }
+            }
+        }
+
+        public Dictionary<ConnectionKey, int> Hosts(ConnectionPoolOptions options, int maxIdle)
+        {
+            var warm = new Dictionary<ConnectionKey, int>();
+            foreach (var (name, host) in options.Hosts)
+            {
+                if (!Uri.TryCreate(name, UriKind.Absolute, out var origin) || (origin.Scheme != Uri.UriSchemeHttps && origin.Scheme != Uri.UriSchemeHttp))
+                {
+                    That(false, $"Hosts[\"{name}\"]", "not an origin", "must be like https://api.openai.com");
+                    continue;
+                }
+
+                Range($"Hosts[\"{name}\"].WarmConnections", host?.WarmConnections ?? 0, 0, maxIdle, "MaxIdleConnections");
+                if (host is { WarmConnections: > 0 })
+                {
+                    warm[KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred)] = host.WarmConnections;
+                }
+            }
+
+            That(warm.Values.Sum() <= maxIdle, "The sum of Hosts[…].WarmConnections", warm.Values.Sum(), $"must be at most MaxIdleConnections ({maxIdle}), or they would close each other");
+            return warm;
+        }
+    }
+}
+
+/// <summary>The clocks of a call, none of them unset; infinite is <see cref="Timeout.InfiniteTimeSpan"/>.</summary>
+internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan FirstByte, TimeSpan Read, TimeSpan Total)
+{
+    public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), Timeout.InfiniteTimeSpan);
+
+    public CallTimeouts With(PoolTimeouts? nearer) => nearer is null ? this : new(
+        nearer.Pool ?? Pool, nearer.Write ?? Write, nearer.FirstByte ?? FirstByte, nearer.Read ?? Read, nearer.Total ?? Total);
+}

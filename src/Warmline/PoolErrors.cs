@@ -1,0 +1,123 @@
+using System.Globalization;
+using System.Net;
+
+namespace Warmline;
+
+/// <summary>
+/// The pool itself refused the request: it was not sent. Says which limit, its value, how much of it is in use and what to change.
+/// Deliberately not an <see cref="HttpRequestException"/>: SDKs retry those at once and would storm a full pool.
+/// </summary>
+public class PoolRejectedException : Exception
+{
+    internal PoolRejectedException(PoolRejectionReason reason, int? limit, PoolStats stats, string message)
+        : base(message)
+    {
+        Reason = reason;
+        Limit = limit;
+        Stats = stats;
+    }
+
+    /// <summary>The resource that the request lacked.</summary>
+    public PoolRejectionReason Reason { get; }
+
+    /// <summary>The section of the errors page for this reason.</summary>
+    public override string? HelpLink => $"docs/errors.md#{Reason.ToString().ToLowerInvariant()}";
+
+    /// <summary>The limit's value, where the reason is a limit.</summary>
+    public int? Limit { get; }
+
+    /// <summary>What the pool was doing at that moment.</summary>
+    public PoolStats Stats { get; }
+
+    /// <summary>One sentence for each reason: what is used up, and what to change.</summary>
+    internal static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats) => reason switch
+    {
+        PoolRejectionReason.MaxConnections => $"all {limit} connections (MaxConnections) are busy. Raise MaxConnections, or send fewer calls at once",
+        PoolRejectionReason.MaxConnectionsPerHost => $"all {limit} connections to this origin (MaxConnectionsPerHost) are busy. Raise MaxConnectionsPerHost, or send fewer calls at once",
+        PoolRejectionReason.MaxConcurrentRequests => $"{limit} requests (MaxConcurrentRequests) are in flight. Raise MaxConcurrentRequests, or send fewer calls at once",
+        PoolRejectionReason.StreamLimit => "the server allows no further stream at present. Send fewer calls at once, or ask the provider for more",
+        PoolRejectionReason.Dialing => "a connection was being opened and was not ready in time. Raise Timeouts.Pool, or check the network to the origin",
+        PoolRejectionReason.BackOff => "the last connection attempt failed and the next was not due yet. Check that the origin is reachable",
+        PoolRejectionReason.Paused => "the origin is paused. Call Resume",
+        PoolRejectionReason.QueueFull => $"{limit} requests (MaxQueueLength) are waiting already. Slow down the callers, or raise MaxQueueLength",
+        PoolRejectionReason.Draining => "the pool drains and takes no new requests",
+        PoolRejectionReason.Disposed => "the pool was disposed",
+        _ => "no place became free",
+    } + $" ({stats.Active} in flight, {stats.Connections} connections of which {stats.Idle} idle, {stats.Queued} waiting).";
+}
+
+/// <summary>The time to wait for a place, <see cref="PoolTimeouts.Pool"/> or <see cref="PoolRequestOptions.MaxQueueTime"/>, was over. The request was not sent.</summary>
+public sealed class PoolTimeoutException : PoolRejectedException
+{
+    internal PoolTimeoutException(PoolRejectionReason reason, int? limit, TimeSpan waited, PoolStats stats, string message)
+        : base(reason, limit, stats, message) => Waited = waited;
+
+    /// <summary>How long the request waited.</summary>
+    public TimeSpan Waited { get; }
+}
+
+/// <summary>No connection could be opened: DNS, TCP, TLS or the HTTP/2 SETTINGS failed or took longer than <see cref="PoolTimeouts.Connect"/>.</summary>
+public sealed class PoolConnectException : HttpRequestException
+{
+    internal PoolConnectException(DialPhase phase, RequestVerdict verdict, string message, Exception? inner)
+        : base(phase is DialPhase.Dns ? HttpRequestError.NameResolutionError : phase is DialPhase.Tls ? HttpRequestError.SecureConnectionError : HttpRequestError.ConnectionError, message, inner)
+    {
+        Phase = phase;
+        Verdict = verdict;
+    }
+
+    /// <summary>Where it failed.</summary>
+    public DialPhase Phase { get; }
+
+    /// <summary><see cref="RequestVerdict.NotSent"/>, except for the one request that was to start an HTTP/2 connection whose server never sent SETTINGS.</summary>
+    public RequestVerdict Verdict { get; }
+}
+
+/// <summary>The request got a place and failed there: the connection broke, the answer was not HTTP.</summary>
+public sealed class PoolRequestException : HttpRequestException
+{
+    internal PoolRequestException(RequestVerdict verdict, HttpRequestError error, string message, Exception inner, HttpStatusCode? statusCode = null)
+        : base(error, message, inner, statusCode) => Verdict = verdict;
+
+    /// <summary>Whether the server can have worked on it.</summary>
+    public RequestVerdict Verdict { get; }
+}
+
+/// <summary>A clock of the call ran out: it was open and silent, or longer than allowed. The exchange was aborted.</summary>
+public sealed class RequestStalledException : TimeoutException
+{
+    internal RequestStalledException(StallPhase phase, TimeSpan limit, RequestVerdict verdict, string origin)
+        : base(string.Create(CultureInfo.InvariantCulture, $"{Explain(phase)} {origin} for {limit.TotalSeconds:0.###} s (Timeouts.{phase}). Raise Timeouts.{phase} if the call may take that long."))
+    {
+        Phase = phase;
+        Limit = limit;
+        Verdict = verdict;
+    }
+
+    /// <summary>The clock that ran out.</summary>
+    public StallPhase Phase { get; }
+
+    /// <summary>Its limit.</summary>
+    public TimeSpan Limit { get; }
+
+    /// <summary>Whether the server can have worked on the request.</summary>
+    public RequestVerdict Verdict { get; }
+
+    static string Explain(StallPhase phase) => phase switch
+    {
+        StallPhase.Write => "No byte of the request body could be written to",
+        StallPhase.FirstByte => "No response headers came from",
+        StallPhase.Read => "No byte of the response body came from",
+        _ => "The call did not end at",
+    };
+}
+
+/// <summary>The pool was disposed, or its drain's deadline was over, while the call was running.</summary>
+public sealed class PoolAbortedException : IOException
+{
+    internal PoolAbortedException(PoolRejectionReason reason)
+        : base(reason is PoolRejectionReason.Disposed ? "The pool was disposed while the call was running." : "The drain's deadline was over while the call was running.") => Reason = reason;
+
+    /// <summary><see cref="PoolRejectionReason.Draining"/> or <see cref="PoolRejectionReason.Disposed"/>.</summary>
+    public PoolRejectionReason Reason { get; }
+}

@@ -1,0 +1,166 @@
+using System.Net;
+using Warmline.Options;
+using Warmline.Scheduling;
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>
+/// The way of a request through the pool, in numbered steps. The only place that knows the whole of it.
+/// <code>
+///   1 describe   connection key, clocks, the limits that apply
+///   2 lease      a place now, or wait for one, or a refusal with its reason
+///   3 send       on the slot of the connection that was granted; sent again only with proof that the server did not start on it
+///   4 read       the response's content is watched from now on
+///   5 settle     when both bodies have ended, failed or been left: the lease ends (PooledRequest.PartEnded)
+/// </code>
+/// </summary>
+internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
+{
+    ConnectionKey? _lastKey;
+
+    protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    {
+        // :: Step 1: describe
+        var key = Describe(request);
+        var call = engine.CreateRequest(request.GetPool() ?? PoolRequestOptions.Current ?? defaults, cancellationToken);
+        var content = request.Content;
+        call.UploadBytes = content?.Headers.ContentLength ?? 0;
+
+        // The caller's request is changed for the send and gets its own back, whatever happens.
+        var (version, policy) = (request.Version, request.VersionPolicy);
+        try
+        {
+            // :: Step 2: lease
+            await engine.AcquireAsync(call, key, cancellationToken).ConfigureAwait(false);
+            while (true)
+            {
+                try
+                {
+                    // :: Step 3: send
+                    call.Begin(content is not null);
+                    request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
+                    request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
+                    request.Content = content is null ? null : new UploadContent(content, call);
+                    call.ObeyCaller();
+                    var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
+
+                    // :: Step 4: read
+                    call.HeadersCame();
+                    response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified));
+                    return response;
+                }
+                catch (Exception error)
+                {
+                    if (call.Failed(error, content, out var verdict))
+                    {
+                        await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
+                        continue;
+                    }
+
+                    if (Telling(call, error, verdict, cancellationToken) is { } telling)
+                    {
+                        throw telling;
+                    }
+
+                    throw;
+                }
+                finally
+                {
+                    call.DisobeyCaller();
+                }
+            }
+        }
+        finally
+        {
+            request.Content = content;
+            request.Version = version;
+            request.VersionPolicy = policy;
+        }
+    }
+
+    // The pool's own work is asynchronous throughout and never comes back to the caller's context, so waiting for it cannot deadlock. It also lets a
+    // synchronous call ride HTTP/2, which the platform's own handler refuses.
+    protected override HttpResponseMessage Send(HttpRequestMessage request, CancellationToken cancellationToken) =>
+        SendAsync(request, cancellationToken).GetAwaiter().GetResult();
+
+    static Exception? Telling(PooledRequest call, Exception error, RequestVerdict verdict, CancellationToken caller) => call.Translate(error, caller) ?? error switch
+    {
+        PoolRejectedException or PoolConnectException => null,
+        _ when call.Connection is { NeverSentSettings: true } =>
+            new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
+        HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed)}", failed, failed.StatusCode),
+        IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
+        _ => null,
+    };
+
+    static string Cause(HttpRequestException error) => error.InnerException is { } inner and not SlotDeadException ? $"{error.Message} {inner.Message}" : error.Message;
+
+    ConnectionKey Describe(HttpRequestMessage request)
+    {
+        var uri = request.RequestUri;
+        if (uri is null || !uri.IsAbsoluteUri || (uri.Scheme != Uri.UriSchemeHttps && uri.Scheme != Uri.UriSchemeHttp))
+        {
+            throw new NotSupportedException($"The pool carries http and https requests with an absolute address; this one has '{uri}'. Set an absolute RequestUri, or the client's BaseAddress.");
+        }
+
+        var isHttps = uri.Scheme == Uri.UriSchemeHttps;
+        var protocols = Protocols(request, isHttps);
+        var tlsName = request.Headers.Host is { } host ? HostWithoutPort(host) : null;
+
+        // Most handlers serve one origin: its key, hash included, is kept.
+        if (_lastKey is { } last && last.IsHttps == isHttps && last.Port == uri.Port && last.Protocols == protocols && last.Host == uri.IdnHost && last.TlsName == (tlsName ?? last.Host))
+        {
+            return last;
+        }
+
+        return _lastKey = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols);
+    }
+
+    /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. Only an exact version is an order.</summary>
+    HttpProtocols Protocols(HttpRequestMessage request, bool isHttps)
+    {
+        var exact = request.VersionPolicy is HttpVersionPolicy.RequestVersionExact;
+        if (exact && request.Version.Major > 2)
+        {
+            throw new HttpRequestException(HttpRequestError.VersionNegotiationError, $"The pool speaks HTTP/1.1 and HTTP/2; the request insists on {request.Version}. Set VersionPolicy to RequestVersionOrLower.");
+        }
+
+        if ((exact && request.Version.Major < 2) || request.Headers.NonValidated.Contains("Upgrade"))
+        {
+            return HttpProtocols.Http1;
+        }
+
+        if (exact || (!isHttps && request is { Version.Major: >= 2, VersionPolicy: HttpVersionPolicy.RequestVersionOrHigher }))
+        {
+            return HttpProtocols.Http2;
+        }
+
+        return engine.Settings.Http2Mode switch
+        {
+            Http2Mode.Disabled => HttpProtocols.Http1,
+            Http2Mode.Required => HttpProtocols.Http2,
+            _ => HttpProtocols.Any,
+        };
+    }
+
+    static string HostWithoutPort(string host)
+    {
+        var colon = host.LastIndexOf(':');
+        return colon > 0 && !host.EndsWith(']') ? host[..colon].Trim('[', ']') : host.Trim('[', ']');
+    }
+}
+
+/// <summary>The pool's facts on a response.</summary>
+public static class PoolResponseExtensions
+{
+    /// <summary>Where the time of this call went; false when it did not go through a pool, or its content was replaced.
+    /// Ask again after the body was read to have <see cref="RequestTimings.LastByte"/>.</summary>
+    public static bool TryGetPoolTimings(this HttpResponseMessage response, out RequestTimings timings)
+    {
+        ArgumentNullException.ThrowIfNull(response);
+        var call = (response.Content as PooledContent)?.Exchange as PooledRequest;
+        timings = call?.Timings ?? default;
+        return call is not null;
+    }
+}

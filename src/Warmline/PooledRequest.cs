@@ -1,0 +1,233 @@
+using System.Net;
+using System.Threading.Tasks.Sources;
+using Warmline.Options;
+using Warmline.Scheduling;
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>
+/// One call: the waiter that the scheduler places, the lease it becomes, and the exchange whose two bodies keep the lease. One object for all of it, as there is
+/// one for every call. Awaiting <see cref="PlacedAsync"/> allocates nothing; it completes asynchronously, so that no caller runs on the thread that made room.
+/// </summary>
+internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>, IExchange
+{
+    const int NoUpload = 0;
+    const int Uploading = 1;
+    const int UploadOver = 2;
+
+    readonly PoolEngine _engine;
+    readonly CancellationToken _caller;
+    ManualResetValueTaskSourceCore<SchedulerAction> _placed = new() { RunContinuationsAsynchronously = true };
+    CancellationTokenRegistration _callerRegistration;
+    long _writtenBefore;
+    int _openParts;
+    int _upload;
+    int _aborted;
+    bool _broken;
+
+    public PooledRequest(PoolEngine engine, CallTimeouts timeouts, CancellationToken caller)
+    {
+        _caller = caller;
+        _engine = engine;
+        Timeouts = timeouts;
+        Clocks = new RequestClocks(engine.Clock, timeouts);
+    }
+
+    public CallTimeouts Timeouts { get; }
+
+    public RequestClocks Clocks { get; }
+
+    public Slot Slot => (Slot)Connection!.Slot!;
+
+    public TimeSpan? HeadersAt { get; private set; }
+
+    public TimeSpan? UploadedAt { get; private set; }
+
+    public TimeSpan? EndedAt { get; private set; }
+
+    TimeSpan ConnectionAge { get; set; }
+
+    public RequestTimings Timings
+    {
+        get
+        {
+            var timings = Reused || Connection?.Slot is not Slot slot ? default : slot.Timings;
+            return new RequestTimings
+            {
+                Queue = GrantedAt - AskedAt,
+                Dns = timings.Dns,
+                Tcp = timings.Tcp,
+                Tls = timings.Tls,
+                Send = (UploadedAt ?? GrantedAt) - GrantedAt,
+                FirstByte = (HeadersAt ?? GrantedAt) - GrantedAt,
+                LastByte = EndedAt - GrantedAt,
+                ConnectionId = Connection?.Id ?? 0,
+                ConnectionAge = ConnectionAge,
+                Reused = Reused,
+            };
+        }
+    }
+
+    /// <summary>Completes with Grant or Refuse; faults with <see cref="OperationCanceledException"/> when the caller gave up.</summary>
+    public ValueTask<SchedulerAction> PlacedAsync() => new(this, _placed.Version);
+
+    public void Place(SchedulerAction action) => _placed.SetResult(action);
+
+    /// <summary>The caller left before it was placed.</summary>
+    public void GiveUp() => _placed.SetException(new OperationCanceledException(_caller));
+
+    public void CancelWait() => _engine.Cancel(this);
+
+    /// <summary>Before another attempt: it waits again.</summary>
+    public void ResetPlacement() => _placed.Reset();
+
+    /// <summary>The caller's token aborts the call from now on until the headers are there.</summary>
+    public void ObeyCaller() =>
+        _callerRegistration = _caller.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), Clocks);
+
+    public void DisobeyCaller() => _callerRegistration.Dispose();
+
+    /// <summary>Starts an attempt on the connection that was granted.</summary>
+    public void Begin(bool hasContent)
+    {
+        _openParts = hasContent ? 2 : 1;
+        _upload = NoUpload;
+        _broken = false;
+        ConnectionAge = GrantedAt - Connection!.OpenedAt;
+        _writtenBefore = Slot.BytesWritten;
+        Clocks.Start(GrantedAt - AskedAt);
+        if (!hasContent)
+        {
+            Clocks.BeginFirstByte();
+        }
+    }
+
+    public void UploadBegan()
+    {
+        Volatile.Write(ref _upload, Uploading);
+        Clocks.BeginWrite();
+    }
+
+    public void UploadEnded(bool whole)
+    {
+        if (Interlocked.Exchange(ref _upload, UploadOver) == UploadOver)
+        {
+            return;
+        }
+
+        Clocks.EndWrite();
+        UploadedAt = _engine.Now;
+        if (HeadersAt is null)
+        {
+            Clocks.BeginFirstByte();
+        }
+
+        _engine.UploadEnded(this);
+        PartEnded(whole);
+    }
+
+    public void ResponseEnded(bool whole)
+    {
+        EndedAt = _engine.Now;
+        Clocks.Stop();
+        PartEnded(whole);
+    }
+
+    public void HeadersCame()
+    {
+        HeadersAt = _engine.Now;
+        Clocks.EndWait();
+        UploadNeverBegan();
+    }
+
+    /// <summary>
+    /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, and
+    /// the body can be given once more.
+    /// </summary>
+    public bool Failed(Exception error, HttpContent? content, out RequestVerdict verdict)
+    {
+        UploadNeverBegan();
+        verdict = Judge(error);
+        var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
+        if (verdict is RequestVerdict.Unknown || !untouched || Clocks.IsCancellationRequested)
+        {
+            _broken |= !Connection!.IsHttp2 || verdict is not RequestVerdict.Unknown;
+            ResponseEnded(whole: false);
+            return false;
+        }
+
+        Clocks.Stop();
+        UploadedAt = null;
+        return _engine.Redispatch(this);
+    }
+
+    /// <summary>What the caller should see for a failure after it had its place.</summary>
+    public Exception? Translate(Exception error, CancellationToken caller)
+    {
+        if (Volatile.Read(ref _aborted) is not 0 and var reason)
+        {
+            return new PoolAbortedException((PoolRejectionReason)reason);
+        }
+
+        if (Clocks.Stalled is { } phase)
+        {
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Judge(error), Key!.Key.Origin);
+        }
+
+        return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
+    }
+
+    /// <summary>The pool ends the call.</summary>
+    public void Abort(PoolRejectionReason reason)
+    {
+        Volatile.Write(ref _aborted, (int)reason);
+        try
+        {
+            Clocks.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // It ended by itself meanwhile.
+        }
+    }
+
+    SchedulerAction IValueTaskSource<SchedulerAction>.GetResult(short token) => _placed.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<SchedulerAction>.GetStatus(short token) => _placed.GetStatus(token);
+
+    void IValueTaskSource<SchedulerAction>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _placed.OnCompleted(continuation, state, token, flags);
+
+    RequestVerdict Judge(Exception error)
+    {
+        // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed
+        // streams alone. On HTTP/1.1 it also does so for a request without content that was written and never answered, so the bytes have to tell.
+        if (error is HttpRequestException { InnerException: SlotDeadException })
+        {
+            var nothingWritten = Slot.BytesWritten == _writtenBefore;
+            return nothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
+        }
+
+        return RequestVerdict.Unknown;
+    }
+
+    void UploadNeverBegan()
+    {
+        if (Volatile.Read(ref _openParts) == 2 && Interlocked.CompareExchange(ref _upload, UploadOver, NoUpload) == NoUpload)
+        {
+            _engine.UploadEnded(this);
+            PartEnded(whole: true);
+        }
+    }
+
+    void PartEnded(bool whole)
+    {
+        _broken |= !whole && !Connection!.IsHttp2;
+        if (Interlocked.Decrement(ref _openParts) == 0)
+        {
+            Clocks.Stop();
+            _engine.Release(this, _broken ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
+        }
+    }
+}

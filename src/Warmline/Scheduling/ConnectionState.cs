@@ -1,0 +1,153 @@
+namespace Warmline.Scheduling;
+
+/// <summary>Where a connection stands. It holds a permit in every phase but the last.</summary>
+internal enum ConnectionPhase
+{
+    /// <summary>Being opened. Next: AwaitingSettings (HTTP/2), Open (HTTP/1.1), Closing (not wanted any more), Closed (failed).</summary>
+    Dialing,
+
+    /// <summary>HTTP/2 before the server's SETTINGS: takes one stream, whose request starts it. Next: Open, Draining, Closing, Closed.</summary>
+    AwaitingSettings,
+
+    /// <summary>Takes streams up to its limit. Next: Draining, Closing, Closed.</summary>
+    Open,
+
+    /// <summary>Takes no new stream; the running ones end. Next: Closing, Closed.</summary>
+    Draining,
+
+    /// <summary>Told to close; the permit is still out. Next: Closed.</summary>
+    Closing,
+
+    /// <summary>Gone; the permit is back. Late ends of its streams are still counted.</summary>
+    Closed,
+}
+
+/// <summary>One connection as the scheduler knows it.</summary>
+internal sealed class ConnectionState(long id, KeyState key) : Timed
+{
+    /// <summary>What one stream weighs beside upload bytes in flight: placement sees a 16 KB upload as one more stream, as it fills about one congestion window.</summary>
+    const long StreamWeight = 16 * 1024;
+
+    public int AvailablePlace = -1;
+
+    public long Id { get; } = id;
+
+    public KeyState Key { get; } = key;
+
+    public ConnectionPhase Phase { get; internal set; }
+
+    public bool IsHttp2 { get; internal set; }
+
+    /// <summary>Leases on it.</summary>
+    public int Streams { get; internal set; }
+
+    /// <summary>Streams it may carry now: 1 on HTTP/1.1 and before SETTINGS, else the smaller of the server's limit and ours.</summary>
+    public int Limit { get; internal set; }
+
+    public TimeSpan DialStartedAt { get; internal set; }
+
+    public TimeSpan OpenedAt { get; internal set; }
+
+    /// <summary>When it became idle; meaningful while it is.</summary>
+    public TimeSpan IdleSince { get; internal set; }
+
+    /// <summary>The end of its lifetime.</summary>
+    public TimeSpan ExpiresAt { get; internal set; } = TimeSpan.MaxValue;
+
+    /// <summary>What the shell drives it with.</summary>
+    public object? Slot { get; set; }
+
+    /// <summary>The latest sequence number given out when the dial began: waiters up to it are older than the dial.</summary>
+    internal long DialSequence { get; set; }
+
+    /// <summary>What the server said in SETTINGS.</summary>
+    internal int AdvertisedLimit { get; set; } = int.MaxValue;
+
+    internal long UploadBytes { get; set; }
+
+    /// <summary>A larger number was used more recently; the most recent idle one is taken first, so that a surplus can expire.</summary>
+    internal long LastUse { get; set; }
+
+    /// <summary>Dialled because a call waited, and not yet ridden: its first call needed a dial of its own.</summary>
+    internal bool OwesFirstUse { get; set; }
+
+    /// <summary>Whether any exchange on it ended well.</summary>
+    internal bool Served { get; set; }
+
+    /// <summary>It agreed on HTTP/2 and ended, or was given up, before its SETTINGS came.</summary>
+    public bool NeverSentSettings { get; internal set; }
+
+    /// <summary>Draining because another key needs its permit.</summary>
+    internal bool IsReclaimed { get; set; }
+
+    /// <summary>When its successor is dialled, if it is in use then; MaxValue once that was looked at.</summary>
+    internal TimeSpan ReplaceAt { get; set; } = TimeSpan.MaxValue;
+
+    // Links in the list of idle connections, longest idle first.
+    internal ConnectionState? PreviousIdle { get; set; }
+
+    internal ConnectionState? NextIdle { get; set; }
+
+    internal bool IsListedIdle { get; set; }
+
+    /// <summary>Its place in the list of its key's connections.</summary>
+    internal int ListPlace { get; set; }
+
+    internal Waiter? FirstLease { get; set; }
+
+    public bool IsUsable => Phase is ConnectionPhase.Open or ConnectionPhase.AwaitingSettings;
+
+    public bool CanTakeStream => IsUsable && Streams < Limit;
+
+    public bool IsIdle => Phase is ConnectionPhase.Open && Streams == 0;
+
+    /// <summary>Whether its permit comes back by itself.</summary>
+    public bool IsReturningPermit => Phase is ConnectionPhase.Closing || (Phase is ConnectionPhase.Draining && IsReclaimed);
+
+    long Load => Streams * StreamWeight + UploadBytes;
+
+    public override string ToString() => $"#{Id} {Key.Key} {(IsHttp2 ? "h2" : "h1")} {Phase} {Streams}/{Limit}";
+
+    internal void AddLease(Waiter waiter)
+    {
+        waiter.Previous = null;
+        waiter.Next = FirstLease;
+        if (FirstLease is { } first)
+        {
+            first.Previous = waiter;
+        }
+
+        FirstLease = waiter;
+    }
+
+    internal void RemoveLease(Waiter waiter)
+    {
+        if (waiter.Previous is { } previous)
+        {
+            previous.Next = waiter.Next;
+        }
+        else
+        {
+            FirstLease = waiter.Next;
+        }
+
+        if (waiter.Next is { } next)
+        {
+            next.Previous = waiter.Previous;
+        }
+
+        waiter.Previous = waiter.Next = null;
+    }
+
+    /// <summary>Least loaded first; among equals the one used last.</summary>
+    internal struct LeastLoadedFirst : IHeapOrder<ConnectionState>
+    {
+        public static bool Before(ConnectionState left, ConnectionState right)
+        {
+            long a = left.Load, b = right.Load;
+            return a != b ? a < b : left.LastUse > right.LastUse;
+        }
+
+        public static ref int Place(ConnectionState item) => ref item.AvailablePlace;
+    }
+}

@@ -1,0 +1,59 @@
+namespace Warmline.Scheduling;
+
+/// <summary>What was counted, for one key or for the whole pool.</summary>
+internal sealed class KeyFacts
+{
+    /// <summary>Used for the time saved until a handshake was measured: DNS, TCP and TLS over a fast link.</summary>
+    static readonly TimeSpan AssumedHandshake = TimeSpan.FromMilliseconds(80);
+
+    long _dials;
+    long _waits;
+    TimeSpan _waitTime;
+    TimeSpan _handshakeTime;
+
+    public long Requests { get; set; }
+
+    public long Granted { get; private set; }
+
+    public long Reused { get; private set; }
+
+    public long Refusals { get; set; }
+
+    public long DialsFailed { get; set; }
+
+    public int PeakLeases { get; private set; }
+
+    public TimeSpan MaxWait { get; private set; }
+
+    public long Dials => _dials;
+
+    public TimeSpan AverageWait => _waits == 0 ? TimeSpan.Zero : _waitTime / _waits;
+
+    public TimeSpan? AverageHandshake => _dials == 0 ? null : _handshakeTime / _dials;
+
+    public TimeSpan HandshakeTime => _handshakeTime;
+
+    public TimeSpan TimeSaved => (AverageHandshake ?? AssumedHandshake) * Reused;
+
+    public void CountGrant(Waiter waiter, int leases)
+    {
+        PeakLeases = Math.Max(PeakLeases, leases);
+        if (waiter.Redispatches > 0)
+        {
+            return;
+        }
+
+        Granted++;
+        Reused += waiter.Reused ? 1 : 0;
+        var wait = waiter.GrantedAt - waiter.AskedAt;
+        _waits++;
+        _waitTime += wait;
+        MaxWait = wait > MaxWait ? wait : MaxWait;
+    }
+
+    public void CountDial(TimeSpan handshake)
+    {
+        _dials++;
+        _handshakeTime += handshake;
+    }
+}

@@ -1,0 +1,193 @@
+using Warmline.Options;
+
+namespace Warmline.Scheduling;
+
+/// <summary>What all keys of one origin share: its limit, its pause.</summary>
+internal sealed class OriginState(string name)
+{
+    public string Name { get; } = name;
+
+    /// <summary>Permits out for this origin.</summary>
+    public int InUse { get; set; }
+
+    /// <summary>Permits of this origin that come back by themselves.</summary>
+    public int Returning { get; set; }
+
+    public bool IsPaused { get; set; }
+
+    /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
+    public int Keys { get; set; }
+
+    /// <summary>Keys that need a connection and are held back by the limit per host.</summary>
+    public IndexedHeap<KeyState, KeyState.StarvingFirst> Wanting { get; } = new();
+}
+
+/// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
+internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
+{
+    public int WantingPlace = -1;
+    public int CappedPlace = -1;
+
+    readonly List<ConnectionState> _connections = [];
+
+    /// <summary>The heap of wanting keys that it is in, if any.</summary>
+    public IndexedHeap<KeyState, StarvingFirst>? WantsFrom { get; set; }
+
+    public ConnectionKey Key { get; } = key;
+
+    public OriginState Origin { get; } = origin;
+
+    public WaiterQueue Queue { get; } = new();
+
+    /// <summary>Connections that can take one more stream.</summary>
+    public IndexedHeap<ConnectionState, ConnectionState.LeastLoadedFirst> Available { get; } = new();
+
+    public IReadOnlyList<ConnectionState> Connections => _connections;
+
+    // Kept by Count, for every connection in every phase.
+    public int Dialing { get; private set; }
+
+    public int AwaitingSettings { get; private set; }
+
+    /// <summary>Connections that take streams, full ones included.</summary>
+    public int Usable { get; private set; }
+
+    /// <summary>Leases on usable connections.</summary>
+    public int Streams { get; private set; }
+
+    /// <summary>Streams that the usable connections can carry together.</summary>
+    public long OpenCapacity { get; private set; }
+
+    /// <summary>All leases, those on draining connections included.</summary>
+    public int Leases { get; set; }
+
+    /// <summary>What ALPN agreed on last; null until the first dial succeeded.</summary>
+    public bool? SpeaksHttp2 { get; set; } = key.Protocols switch
+    {
+        HttpProtocols.Http1 => false,
+        HttpProtocols.Http2 => true,
+        _ => key.IsHttps ? null : false,
+    };
+
+    /// <summary>The stream limit that a server of this key advertised last; null until one did.</summary>
+    public int? AdvertisedLimit { get; set; }
+
+    /// <summary>Dials failed since the last one that succeeded.</summary>
+    public int Failures { get; set; }
+
+    public TimeSpan BackOffUntil { get; set; }
+
+    /// <summary>A connection drains for this key; it asks for no second one while that permit is on its way.</summary>
+    public bool HasReclaimed { get; set; }
+
+    /// <summary>Connections to hold ready, from the options.</summary>
+    public int WarmConnections { get; set; }
+
+    /// <summary>Calls of WarmUpAsync under way.</summary>
+    public List<WarmUp> WarmUps { get; } = [];
+
+    /// <summary>Connections to keep even when idle.</summary>
+    public int WarmGoal
+    {
+        get
+        {
+            var goal = WarmConnections;
+            foreach (var warmUp in WarmUps)
+            {
+                goal = Math.Max(goal, warmUp.Target);
+            }
+
+            return goal;
+        }
+    }
+
+    /// <summary>The warning about utilisation was given and is not re-armed yet.</summary>
+    public bool HasWarned { get; set; }
+
+    public Exception? LastDialError { get; set; }
+
+    public KeyFacts Facts { get; } = new();
+
+    /// <summary>No connection and none coming: its waiters depend on others to give way.</summary>
+    public bool IsStarving => Usable + Dialing == 0;
+
+    public bool IsForgettable => _connections.Count == 0 && Queue.Count == 0 && WarmUps.Count == 0 && Leases == 0 && WarmConnections == 0;
+
+    /// <summary>Connections that are ready, the server's SETTINGS seen where it speaks HTTP/2.</summary>
+    public int Ready => Usable - AwaitingSettings;
+
+    /// <summary>Streams that a further connection would carry: 1 on HTTP/1.1; our cap until a server said less.</summary>
+    public int StreamsPerConnection(SchedulerLimits limits) =>
+        SpeaksHttp2 is false ? 1 : Math.Min(limits.MaxStreamsPerConnection, AdvertisedLimit ?? int.MaxValue);
+
+    /// <summary>How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, up to <c>SpreadConnections</c>.</summary>
+    public int MissingForSpread(SchedulerLimits limits)
+    {
+        var target = Math.Min(limits.TargetStreams, Math.Max(1, StreamsPerConnection(limits)));
+        var demand = Streams + Queue.Count;
+        return Math.Min((demand + target - 1) / target, limits.SpreadConnections) - Usable - Dialing;
+    }
+
+    /// <summary>How many connections more it takes until every one of <paramref name="grantable"/> waiters has a place.</summary>
+    public int MissingForNeed(SchedulerLimits limits, int grantable)
+    {
+        var each = StreamsPerConnection(limits);
+        if (each == 0)
+        {
+            // The server allows no stream at present. Another connection would get the same answer; the one we have will tell when that changes.
+            return Usable + Dialing == 0 ? 1 : 0;
+        }
+
+        var coming = ((long)Dialing * each) + ((long)AwaitingSettings * (each - 1));
+        var missing = (int)Math.Min(int.MaxValue, (Math.Max(0, grantable - coming) + each - 1) / each);
+
+        // Until ALPN is known a connection may carry one stream or dozens: find out with few.
+        return SpeaksHttp2 is null ? Math.Min(missing, Math.Max(0, limits.SpreadConnections - Dialing)) : missing;
+    }
+
+    public void Add(ConnectionState connection)
+    {
+        connection.ListPlace = _connections.Count;
+        _connections.Add(connection);
+    }
+
+    public void Remove(ConnectionState connection)
+    {
+        var last = _connections[^1];
+        _connections[connection.ListPlace] = last;
+        last.ListPlace = connection.ListPlace;
+        _connections.RemoveAt(_connections.Count - 1);
+    }
+
+    /// <summary>Adds (+1) or takes away (-1) what a connection stands for. Called around each change of its phase, limit or streams, so that no sum can drift.</summary>
+    public void Count(ConnectionState connection, int sign)
+    {
+        Origin.InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
+        Origin.Returning += connection.IsReturningPermit ? sign : 0;
+        Dialing += connection.Phase is ConnectionPhase.Dialing ? sign : 0;
+        AwaitingSettings += connection.Phase is ConnectionPhase.AwaitingSettings ? sign : 0;
+        if (connection.IsUsable)
+        {
+            Usable += sign;
+            Streams += sign * connection.Streams;
+            OpenCapacity += sign * connection.Limit;
+        }
+    }
+
+    /// <summary>A key without any connection first, then the one whose first waiter waits longest.</summary>
+    internal struct StarvingFirst : IHeapOrder<KeyState>
+    {
+        public static bool Before(KeyState left, KeyState right) =>
+            left.IsStarving != right.IsStarving ? left.IsStarving : LongestWaiting.Before(left, right);
+
+        public static ref int Place(KeyState item) => ref item.WantingPlace;
+    }
+
+    internal struct LongestWaiting : IHeapOrder<KeyState>
+    {
+        public static bool Before(KeyState left, KeyState right) =>
+            (left.Queue.First?.Sequence ?? long.MaxValue) < (right.Queue.First?.Sequence ?? long.MaxValue);
+
+        public static ref int Place(KeyState item) => ref item.CappedPlace;
+    }
+}

@@ -1,0 +1,134 @@
+namespace Warmline.Scheduling;
+
+/// <summary>What the shell has to do after an event, outside the lock.</summary>
+internal enum ActionKind
+{
+    /// <summary>The waiter has its lease: <see cref="Waiter.Connection"/> says where.</summary>
+    Grant,
+
+    /// <summary>The waiter gets no lease: <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/> say why.</summary>
+    Refuse,
+
+    /// <summary>Open a connection; answer with DialSucceeded or DialFailed.</summary>
+    Dial,
+
+    /// <summary>Nobody rides this new HTTP/2 connection yet: start it, so that its SETTINGS come.</summary>
+    Prime,
+
+    /// <summary>The server's SETTINGS did not come within the connect timeout: abort the connection and answer with DialFailed.</summary>
+    SettingsOverdue,
+
+    /// <summary>Close the connection now; answer with ConnectionClosed.</summary>
+    Close,
+
+    /// <summary>Send a Tick at this time; replaces the one asked for before.</summary>
+    WakeAt,
+
+    /// <summary>The warm-up has reached its number, or cannot.</summary>
+    WarmUpEnded,
+
+    /// <summary>More than 80 % of what applies is in use.</summary>
+    UtilizationHigh,
+}
+
+/// <summary>Why a waiter gets no lease.</summary>
+internal enum RefusalKind
+{
+    /// <summary>Refused at once: the queue is full, or the pool takes nothing new.</summary>
+    Rejected,
+
+    /// <summary>Its time to wait is over.</summary>
+    TimedOut,
+
+    /// <summary>The dial that it waited for failed, and there is no other connection to wait for.</summary>
+    DialFailed,
+}
+
+/// <summary>How an exchange left its connection.</summary>
+internal enum LeaseOutcome
+{
+    /// <summary>The connection can carry the next one.</summary>
+    Reusable,
+
+    /// <summary>The connection must take no more.</summary>
+    ConnectionBroken,
+
+    /// <summary>The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.</summary>
+    NotSent,
+}
+
+/// <summary>One thing to do. <see cref="Target"/> is the waiter, connection or warm-up concerned.</summary>
+internal readonly record struct SchedulerAction(
+    ActionKind Kind,
+    object? Target = null,
+    RefusalKind Refusal = default,
+    PoolRejectionReason Reason = default,
+    Exception? Error = null,
+    TimeSpan At = default,
+    int Active = 0,
+    int Limit = 0)
+{
+    public Waiter Waiter => (Waiter)Target!;
+
+    public ConnectionState Connection => (ConnectionState)Target!;
+
+    public WarmUp WarmUp => (WarmUp)Target!;
+}
+
+/// <summary>The limits in force: the options, frozen. <see cref="int.MaxValue"/> means none.</summary>
+internal sealed record SchedulerLimits
+{
+    public int MaxConnections { get; init; } = 50;
+
+    public int MaxConnectionsPerHost { get; init; } = int.MaxValue;
+
+    public int MaxConcurrentRequests { get; init; } = int.MaxValue;
+
+    public int MaxIdleConnections { get; init; } = 25;
+
+    public int MaxQueueLength { get; init; } = 10_000;
+
+    public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(120);
+
+    public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>From the start of a dial to the server's SETTINGS.</summary>
+    public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
+    public int TargetStreams { get; init; } = 8;
+
+    public int SpreadConnections { get; init; } = 8;
+
+    public int MaxStreamsPerConnection { get; init; } = 32;
+
+    /// <summary>Dials of one key under way at the same time. 64 covers the default of MaxConnections at once, yet is no SYN flood.</summary>
+    public int MaxDialsInFlight { get; init; } = 64;
+
+    /// <summary>The pause after a first failed dial; doubles with each further one up to <see cref="MaxBackOff"/>.</summary>
+    public TimeSpan BackOff { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    public TimeSpan MaxBackOff { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How often a request that provably was not started may be placed anew.</summary>
+    public int MaxRedispatches { get; init; } = 3;
+
+    /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>
+    public TimeSpan KeyMemory { get; init; } = TimeSpan.FromHours(1);
+}
+
+/// <summary>A call of WarmUpAsync under way.</summary>
+internal sealed class WarmUp(int target)
+{
+    public int Target { get; } = target;
+
+    /// <summary>Connections of the key that were ready when it ended.</summary>
+    public int Ready { get; set; }
+
+    /// <summary>The dial error that ended it short, if one did.</summary>
+    public Exception? Error { get; set; }
+
+    public PoolRejectionReason Reason { get; set; }
+
+    /// <summary>The shell's completion.</summary>
+    public TaskCompletionSource Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+}

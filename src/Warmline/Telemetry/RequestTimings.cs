@@ -1,0 +1,35 @@
+namespace Warmline;
+
+/// <summary>Where the time of one call went. Read it by <see cref="PoolResponseExtensions.TryGetPoolTimings"/>.</summary>
+public readonly record struct RequestTimings
+{
+    /// <summary>From asking for a place on a connection to having it; a wait for a dial is part of it.</summary>
+    public TimeSpan Queue { get; init; }
+
+    /// <summary>Resolving the host name, for the connection that the call rode; zero when the call <see cref="Reused"/> it.</summary>
+    public TimeSpan Dns { get; init; }
+
+    /// <summary>Opening the TCP connection; zero when the call <see cref="Reused"/> it.</summary>
+    public TimeSpan Tcp { get; init; }
+
+    /// <summary>The TLS handshake; zero when the call <see cref="Reused"/> the connection.</summary>
+    public TimeSpan Tls { get; init; }
+
+    /// <summary>From having a place to the end of the request body; zero without one, and as long as it is not through.</summary>
+    public TimeSpan Send { get; init; }
+
+    /// <summary>From having a place to the response's headers.</summary>
+    public TimeSpan FirstByte { get; init; }
+
+    /// <summary>From having a place to the end of the response body; <see langword="null"/> as long as it has not ended.</summary>
+    public TimeSpan? LastByte { get; init; }
+
+    /// <summary>The connection that carried the call; unique within the pool.</summary>
+    public long ConnectionId { get; init; }
+
+    /// <summary>How long that connection had been open.</summary>
+    public TimeSpan ConnectionAge { get; init; }
+
+    /// <summary>Whether the call needed no dial of its own.</summary>
+    public bool Reused { get; init; }
+}

@@ -1,0 +1,390 @@
+using System.Buffers;
+using System.Net;
+using System.Runtime.CompilerServices;
+
+namespace Warmline.Transport;
+
+/// <summary>Who holds the lease that two bodies keep open. Each report comes once.</summary>
+internal interface IExchange
+{
+    RequestClocks Clocks { get; }
+
+    /// <summary>The platform pulls the request body.</summary>
+    void UploadBegan();
+
+    /// <summary>No more of the request body will be pulled.</summary>
+    void UploadEnded(bool whole);
+
+    /// <summary>The response body was read to its end, or nobody will read it further.</summary>
+    void ResponseEnded(bool whole);
+
+    /// <summary>What the caller should see instead of the platform's exception; null to let it pass.</summary>
+    Exception? Translate(Exception error, CancellationToken caller);
+}
+
+/// <summary>Stands in for the request's content while it is sent: each write is watched by the write clock, and its end is reported.</summary>
+internal sealed class UploadContent : HttpContent
+{
+    readonly HttpContent _inner;
+    readonly IExchange _exchange;
+
+    public UploadContent(HttpContent inner, IExchange exchange)
+    {
+        _inner = inner;
+        _exchange = exchange;
+        Bodies.CopyHeaders(inner, this);
+    }
+
+    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+
+    protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
+    {
+        _exchange.UploadBegan();
+        var whole = false;
+        try
+        {
+            await _inner.CopyToAsync(new UploadStream(stream, _exchange.Clocks), context, cancellationToken).ConfigureAwait(false);
+            whole = true;
+        }
+        finally
+        {
+            _exchange.UploadEnded(whole);
+        }
+    }
+
+    protected override bool TryComputeLength(out long length)
+    {
+        // The inner content's length header computes it; it was copied if it was known.
+        length = _inner.Headers.ContentLength ?? 0;
+        return _inner.Headers.ContentLength is not null;
+    }
+
+    // Disposing does nothing to the inner content: it is the caller's, and goes back into the caller's request.
+}
+
+/// <summary>The platform's write side of a request body, with the write clock around every write.</summary>
+internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
+{
+    public override bool CanRead => false;
+
+    public override bool CanSeek => false;
+
+    public override bool CanWrite => true;
+
+    public override long Length => throw new NotSupportedException();
+
+    public override long Position
+    {
+        get => throw new NotSupportedException();
+        set => throw new NotSupportedException();
+    }
+
+    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+    public override void Write(ReadOnlySpan<byte> buffer)
+    {
+        clocks.BeginWrite();
+        inner.Write(buffer);
+        clocks.EndWrite();
+    }
+
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        clocks.BeginWrite();
+        return Watch(inner.WriteAsync(buffer, cancellationToken));
+    }
+
+    public override void Flush() => inner.Flush();
+
+    public override async Task FlushAsync(CancellationToken cancellationToken)
+    {
+        clocks.BeginWrite();
+        await Watch(new ValueTask(inner.FlushAsync(cancellationToken))).ConfigureAwait(false);
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    ValueTask Watch(ValueTask write)
+    {
+        if (!write.IsCompletedSuccessfully)
+        {
+            return WatchAsync(write);
+        }
+
+        clocks.EndWrite();
+        return write;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    async ValueTask WatchAsync(ValueTask write)
+    {
+        try
+        {
+            await write.ConfigureAwait(false);
+        }
+        finally
+        {
+            clocks.EndWrite();
+        }
+    }
+}
+
+/// <summary>Stands in for the response's content: its end ends the lease.</summary>
+internal sealed class PooledContent : HttpContent
+{
+    readonly HttpContent _inner;
+    readonly ResponseBody _body;
+
+    public PooledContent(HttpContent inner, IExchange exchange, bool hasBody)
+    {
+        _inner = inner;
+        Exchange = exchange;
+        Bodies.CopyHeaders(inner, this);
+        _body = new ResponseBody(inner.ReadAsStream(), exchange, hasBody ? inner.Headers.ContentLength : null);
+        if (!hasBody || inner.Headers.ContentLength == 0)
+        {
+            _body.End(whole: true);   // nothing will come: the lease need not wait for somebody to look
+        }
+    }
+
+    public IExchange Exchange { get; }
+
+    protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult<Stream>(_body);
+
+    protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => _body;
+
+    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+
+    protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent(16 * 1024);
+        try
+        {
+            for (int read; (read = await _body.ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0;)
+            {
+                await stream.WriteAsync(buffer.AsMemory(0, read), cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+            await _body.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    protected override void SerializeToStream(Stream stream, TransportContext? context, CancellationToken cancellationToken)
+    {
+        using (_body)
+        {
+            _body.CopyTo(stream);
+        }
+    }
+
+    protected override bool TryComputeLength(out long length)
+    {
+        length = _inner.Headers.ContentLength ?? 0;
+        return _inner.Headers.ContentLength is not null;
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _body.Dispose();
+            _inner.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}
+
+/// <summary>The response body as the caller reads it: the read clock runs while the caller waits, the end is reported once, and leaving before it aborts the exchange.</summary>
+internal sealed class ResponseBody(Stream inner, IExchange exchange, long? length) : Stream
+{
+    long _read;
+    int _ended;
+
+    public override bool CanRead => true;
+
+    public override bool CanSeek => false;
+
+    /// <summary>Only after 101 Switching Protocols.</summary>
+    public override bool CanWrite => inner.CanWrite;
+
+    public override long Length => throw new NotSupportedException();
+
+    public override long Position
+    {
+        get => throw new NotSupportedException();
+        set => throw new NotSupportedException();
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+    public override int Read(Span<byte> buffer)
+    {
+        // The platform's sync read cannot be cancelled, so the clocks could not end it.
+        var shared = ArrayPool<byte>.Shared.Rent(Math.Max(1, Math.Min(buffer.Length, 64 * 1024)));
+        try
+        {
+            var read = ReadAsync(shared.AsMemory(0, Math.Min(buffer.Length, shared.Length)), CancellationToken.None).AsTask().GetAwaiter().GetResult();
+            shared.AsSpan(0, read).CopyTo(buffer);
+            return read;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(shared);
+        }
+    }
+
+    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        if (cancellationToken.CanBeCanceled)
+        {
+            return ReadCancellableAsync(buffer, cancellationToken);
+        }
+
+        var clocks = exchange.Clocks;
+        clocks.BeginRead();
+        ValueTask<int> pending;
+        try
+        {
+            pending = inner.ReadAsync(buffer, _ended == 0 ? clocks.Token : CancellationToken.None);
+        }
+        catch (Exception error)
+        {
+            return ValueTask.FromException<int>(Failed(error, CancellationToken.None) ?? error);
+        }
+
+        return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer.Length)) : ReadSlowlyAsync(pending, buffer.Length, CancellationToken.None);
+    }
+
+    public override void Flush() => inner.Flush();
+
+    public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
+
+    public override void Write(byte[] buffer, int offset, int count) => inner.Write(buffer, offset, count);
+
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => inner.WriteAsync(buffer, cancellationToken);
+
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => inner.WriteAsync(buffer, offset, count, cancellationToken);
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
+            inner.Dispose();
+            End(whole: _read == length);
+        }
+
+        base.Dispose(disposing);
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<int> ReadSlowlyAsync(ValueTask<int> pending, int wanted, CancellationToken caller)
+    {
+        int read;
+        try
+        {
+            read = await pending.ConfigureAwait(false);
+        }
+        catch (Exception error)
+        {
+            if (Failed(error, caller) is { } telling)
+            {
+                throw telling;
+            }
+
+            throw;
+        }
+
+        return Got(read, wanted);
+    }
+
+    /// <summary>The caller's token aborts the whole exchange: a reader that leaves wants the provider to stop.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
+    {
+        caller.ThrowIfCancellationRequested();
+        var clocks = exchange.Clocks;
+        clocks.BeginRead();
+        var pending = _ended == 0 ? inner.ReadAsync(buffer, clocks.Token) : inner.ReadAsync(buffer, CancellationToken.None);
+        if (pending.IsCompletedSuccessfully)
+        {
+            return Got(pending.Result, buffer.Length);
+        }
+
+        using (caller.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), clocks))
+        {
+            return await ReadSlowlyAsync(pending, buffer.Length, caller).ConfigureAwait(false);
+        }
+    }
+
+    int Got(int read, int wanted)
+    {
+        exchange.Clocks.EndWait();
+        _read += read;
+        if (read == 0 && wanted > 0)
+        {
+            if (_read < length)
+            {
+                End(whole: false);
+                throw new HttpIOException(HttpRequestError.ResponseEnded, $"The response ended after {_read} of {length} bytes.");
+            }
+
+            End(whole: true);
+        }
+
+        return read;
+    }
+
+    Exception? Failed(Exception error, CancellationToken caller)
+    {
+        exchange.Clocks.EndWait();
+        End(whole: false);
+        return exchange.Translate(error, caller);
+    }
+
+    public void End(bool whole)
+    {
+        if (Interlocked.Exchange(ref _ended, 1) == 0)
+        {
+            exchange.ResponseEnded(whole);
+        }
+    }
+}
+
+internal static class Bodies
+{
+    public static void CopyHeaders(HttpContent from, HttpContent to)
+    {
+        foreach (var header in from.Headers.NonValidated)
+        {
+            if (header.Value.Count == 1)
+            {
+                to.Headers.TryAddWithoutValidation(header.Key, header.Value.ToString());
+            }
+            else
+            {
+                to.Headers.TryAddWithoutValidation(header.Key, header.Value);
+            }
+        }
+    }
+
+    /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes.</summary>
+    public static bool IsReplayable(HttpContent content) =>
+        content is ByteArrayContent or ReadOnlyMemoryContent || (content is MultipartContent parts && parts.All(IsReplayable));
+}

@@ -1,0 +1,219 @@
+namespace Warmline.Transport;
+
+/// <summary>
+/// One timer for all requests in flight: each second counted in a few ticks, and at each tick a look at every request's clocks. Ten thousand open streams cost
+/// ten thousand comparisons a tick and no timer of their own. Late by up to two ticks, never early.
+/// </summary>
+internal sealed class CoarseClock : IDisposable
+{
+    readonly TimeProvider _time;
+    readonly long _start;
+    readonly ITimer _timer;
+    readonly Lock _gate = new();
+    RequestClocks? _first;
+    bool _running;
+    bool _stopped;
+    long _now;
+
+    public CoarseClock(TimeProvider time, TimeSpan resolution)
+    {
+        _time = time;
+        _start = time.GetTimestamp();
+        Resolution = resolution;
+        _timer = time.CreateTimer(static state => ((CoarseClock)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+    }
+
+    public TimeSpan Resolution { get; }
+
+    /// <summary>Ticks (100 ns) since the start, as of the last tick; always above 0.</summary>
+    public long Now => Volatile.Read(ref _now);
+
+    /// <summary>A resolution at which the shortest of these limits is late by a tenth at most.</summary>
+    public static TimeSpan ResolutionFor(params ReadOnlySpan<TimeSpan> limits)
+    {
+        var shortest = TimeSpan.FromSeconds(5);
+        foreach (var limit in limits)
+        {
+            shortest = limit > TimeSpan.Zero && limit < shortest ? limit : shortest;
+        }
+
+        var resolution = shortest / 20;
+        return resolution > TimeSpan.FromMilliseconds(10) ? resolution : TimeSpan.FromMilliseconds(10);
+    }
+
+    public void Add(RequestClocks clocks)
+    {
+        lock (_gate)
+        {
+            if (!_running && !_stopped)
+            {
+                _running = true;
+                Volatile.Write(ref _now, Elapsed());
+                _timer.Change(Resolution, Resolution);
+            }
+
+            clocks.Next = _first;
+            if (_first is { } first)
+            {
+                first.Previous = clocks;
+            }
+
+            _first = clocks;
+            clocks.IsListed = true;
+        }
+    }
+
+    public void Remove(RequestClocks clocks)
+    {
+        lock (_gate)
+        {
+            if (!clocks.IsListed)
+            {
+                return;
+            }
+
+            clocks.IsListed = false;
+            if (clocks.Previous is { } previous)
+            {
+                previous.Next = clocks.Next;
+            }
+            else
+            {
+                _first = clocks.Next;
+            }
+
+            if (clocks.Next is { } next)
+            {
+                next.Previous = clocks.Previous;
+            }
+
+            clocks.Previous = clocks.Next = null;
+        }
+    }
+
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            _stopped = true;
+        }
+
+        _timer.Dispose();
+    }
+
+    long Elapsed() => _time.GetElapsedTime(_start).Ticks + 1;
+
+    void Tick()
+    {
+        List<(RequestClocks Clocks, StallPhase Phase)>? over = null;
+        lock (_gate)
+        {
+            var now = Elapsed();
+            Volatile.Write(ref _now, now);
+            for (var at = _first; at is not null; at = at.Next)
+            {
+                if (at.Overdue(now - Resolution.Ticks) is { } phase)
+                {
+                    (over ??= []).Add((at, phase));
+                }
+            }
+
+            // Stopped while nothing is in flight: an idle pool wakes nobody.
+            if (_first is null && !_stopped)
+            {
+                _running = false;
+                _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            }
+        }
+
+        // Outside the lock: cancelling runs the platform's code.
+        foreach (var (clocks, phase) in over ?? [])
+        {
+            clocks.Stall(phase);
+        }
+    }
+}
+
+/// <summary>
+/// The clocks of one request and its abort switch in one: what a clock, the caller's token or the pool cancels is this source. Upload and download have a clock
+/// each, as both may be under way at once. Written by the request, read by the tick; a plain volatile write a read or write, no timer.
+/// </summary>
+internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTimeouts limits) : CancellationTokenSource
+{
+    long _writeSince;
+    long _waitSince;
+    long _totalSince;
+    int _phase = (int)StallPhase.FirstByte;
+    int _stalled = -1;
+
+    internal RequestClocks? Previous { get; set; }
+
+    internal RequestClocks? Next { get; set; }
+
+    internal bool IsListed { get; set; }
+
+    /// <summary>The clock that ran out, if one did.</summary>
+    public StallPhase? Stalled => Volatile.Read(ref _stalled) is >= 0 and var phase ? (StallPhase)phase : null;
+
+    public TimeSpan LimitOf(StallPhase phase) => phase switch
+    {
+        StallPhase.Write => limits.Write,
+        StallPhase.FirstByte => limits.FirstByte,
+        StallPhase.Read => limits.Read,
+        _ => limits.Total,
+    };
+
+    /// <summary>Starts to be watched. <paramref name="alreadySpent"/> is what the call has used of its total.</summary>
+    public void Start(TimeSpan alreadySpent)
+    {
+        clock.Add(this);
+        _totalSince = limits.Total > TimeSpan.Zero ? clock.Now - alreadySpent.Ticks : long.MaxValue;
+    }
+
+    public void Stop() => clock.Remove(this);
+
+    public void BeginWrite() => Volatile.Write(ref _writeSince, clock.Now);
+
+    public void EndWrite() => Volatile.Write(ref _writeSince, 0);
+
+    public void BeginFirstByte() => BeginWait(StallPhase.FirstByte);
+
+    public void BeginRead() => BeginWait(StallPhase.Read);
+
+    /// <summary>The headers, or bytes of the body, have come.</summary>
+    public void EndWait() => Volatile.Write(ref _waitSince, 0);
+
+    internal StallPhase? Overdue(long now)
+    {
+        if (_stalled >= 0)
+        {
+            return null;
+        }
+
+        return IsOver(Volatile.Read(ref _writeSince), limits.Write, now) ? StallPhase.Write
+            : IsOver(Volatile.Read(ref _waitSince), LimitOf((StallPhase)_phase), now) ? (StallPhase)_phase
+            : _totalSince != 0 && _totalSince != long.MaxValue && now - _totalSince >= limits.Total.Ticks ? StallPhase.Total
+            : null;
+    }
+
+    internal void Stall(StallPhase phase)
+    {
+        Volatile.Write(ref _stalled, (int)phase);
+        try
+        {
+            Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The request ended between the tick's look at it and now.
+        }
+    }
+
+    void BeginWait(StallPhase phase)
+    {
+        _phase = (int)phase;
+        Volatile.Write(ref _waitSince, clock.Now);
+    }
+
+    static bool IsOver(long since, TimeSpan limit, long now) => since != 0 && limit > TimeSpan.Zero && now - since >= limit.Ticks;
+}

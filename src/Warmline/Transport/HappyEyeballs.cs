@@ -80,15 +80,22 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
     /// <summary>Waits until an attempt has ended or it is time to start another: the winner, or null.</summary>
     async Task<Stream?> NextResultAsync(bool mayStartAnother, CancellationToken cancellationToken)
     {
-        using var delayEnds = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        using var delayEnds = new CancellationTokenSource();
         var ends = new List<Task>(_running.Select(attempt => attempt.Task));
         if (mayStartAnother)
         {
             ends.Add(Task.Delay(AttemptDelay, time, delayEnds.Token));
         }
 
-        await Task.WhenAny(ends).WaitAsync(cancellationToken).ConfigureAwait(false);   // an attempt that does not heed its token must not hold us
-        await delayEnds.CancelAsync().ConfigureAwait(false);
+        try
+        {
+            await Task.WhenAny(ends).WaitAsync(cancellationToken).ConfigureAwait(false);   // an attempt that does not heed its token must not hold us
+        }
+        finally
+        {
+            await delayEnds.CancelAsync().ConfigureAwait(false);
+        }
+
         cancellationToken.ThrowIfCancellationRequested();
         for (int i = 0; i < _running.Count; i++)   // in the order of their start: of two that are ready, the earlier address wins
         {

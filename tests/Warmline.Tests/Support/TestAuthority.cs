@@ -15,7 +15,7 @@ internal sealed class TestAuthority : IDisposable
 
     public TestAuthority()
     {
-        var request = new CertificateRequest("CN=Warmline test authority", _key, HashAlgorithmName.SHA256);
+        var request = new CertificateRequest($"CN=Warmline test authority {Guid.NewGuid():N}", _key, HashAlgorithmName.SHA256);
         request.CertificateExtensions.Add(new X509BasicConstraintsExtension(certificateAuthority: true, false, 0, critical: true));
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.CrlSign, critical: true));
         Root = request.CreateSelfSigned(Begin, End);

@@ -1,0 +1,208 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Diagnostics.Metrics;
+using System.Net;
+using Warmline.Options;
+
+namespace Warmline.Transport;
+
+/// <summary>Hears what becomes of a slot. Called from any thread, never under a lock of the slot's.</summary>
+internal interface ISlotOwner
+{
+    /// <summary>The server's HTTP/2 SETTINGS: the first, and each later one that sets the number of concurrent streams.</summary>
+    void SettingsSeen(Slot slot, int maxConcurrentStreams);
+
+    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, an error. Not raised for <see cref="Slot.Close"/>; at most once.</summary>
+    void Closing(Slot slot);
+
+    /// <summary>The connection is closed, its socket too; exactly once.</summary>
+    void Closed(Slot slot);
+}
+
+/// <summary>The slot's connection is gone: its handler wanted to open another.</summary>
+internal sealed class SlotDeadException() : IOException("The connection of this slot is gone.");
+
+/// <summary>One connection and the <see cref="SocketsHttpHandler"/> that drives it.</summary>
+[SuppressMessage("Design", "CA1001", Justification = "Close disposes, with the meaning that the pool's vocabulary gives the word.")]
+internal sealed class Slot
+{
+    /// <summary>A long answer must not wait for the window to grow, round trip by round trip, from the platform's 64 KB.</summary>
+    const int StreamWindow = 1024 * 1024;
+
+    static readonly HttpRequestOptionsKey<CancellationTokenSource> PrimeKey = new("Warmline.Prime");
+
+    readonly ConnectionStream _stream;
+    readonly Stream _transport;
+    readonly SocketsHttpHandler _handler;
+    readonly HttpMessageInvoker _invoker;
+    long _sends;
+    int _handedOver;
+
+    public Slot(DialedConnection dialed, Http2Options http2, ISlotOwner owner, object? tag)
+    {
+        Tag = tag;
+        IsHttp2 = dialed.IsHttp2;
+        Timings = dialed.Timings;
+        RemoteEndPoint = dialed.RemoteEndPoint;
+        _transport = dialed.Transport;
+        _stream = new ConnectionStream(dialed.Transport, dialed.IsHttp2, this, owner);
+        _handler = new SocketsHttpHandler
+        {
+            // One connection, whose life is the pool's to end.
+            MaxConnectionsPerServer = 1,
+            EnableMultipleHttp2Connections = false,
+            PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
+            PooledConnectionLifetime = Timeout.InfiniteTimeSpan,
+            ConnectCallback = HandOver,
+            PlaintextStreamFilter = (_, _) => new(_stream),
+
+            // What the pool does above the slots, or leaves to the caller.
+            UseProxy = false,
+            UseCookies = false,
+            AllowAutoRedirect = false,
+            AutomaticDecompression = DecompressionMethods.None,
+            ActivityHeadersPropagator = null,
+            MeterFactory = NoMeterFactory.Instance,
+
+            // An abandoned HTTP/1.1 response ends its connection at once: reading a generation to its end costs more than a handshake.
+            ResponseDrainTimeout = TimeSpan.Zero,
+        };
+        if (IsHttp2)
+        {
+            _handler.KeepAlivePingDelay = http2.PingDelay;
+            _handler.KeepAlivePingTimeout = http2.PingTimeout;
+            _handler.KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests;
+            _handler.InitialHttp2StreamWindowSize = StreamWindow;
+        }
+
+        _invoker = new HttpMessageInvoker(_handler, disposeHandler: false);
+    }
+
+    /// <summary>The owner's own.</summary>
+    public object? Tag { get; }
+
+    public bool IsHttp2 { get; }
+
+    public Version Version => IsHttp2 ? HttpVersion.Version20 : HttpVersion.Version11;
+
+    public DialTimings Timings { get; }
+
+    public IPEndPoint? RemoteEndPoint { get; }
+
+    /// <summary>Bytes handed to the connection above TLS, counted before they are written.</summary>
+    public long BytesWritten => _stream.BytesWritten;
+
+    /// <summary>Bytes that came from the connection above TLS.</summary>
+    public long BytesRead => _stream.BytesRead;
+
+    /// <summary>Requests that <see cref="SendAsync"/> was given so far.</summary>
+    public long Sends => Volatile.Read(ref _sends);
+
+    public bool IsClosed => _stream.IsClosed;
+
+    /// <summary>
+    /// Sends a request whose Version is the slot's and whose policy is <see cref="HttpVersionPolicy.RequestVersionExact"/>. On a connection that is gone it
+    /// fails with an <see cref="HttpRequestException"/> (ConnectionError) whose inner exception is <see cref="SlotDeadException"/>; together with an
+    /// unchanged <see cref="BytesWritten"/> that proves that nothing was sent.
+    /// </summary>
+    public Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken ct)
+    {
+        Interlocked.Increment(ref _sends);
+        return _invoker.SendAsync(request, ct);
+    }
+
+    /// <summary>
+    /// Brings a fresh HTTP/2 connection to the point where a request only needs its HEADERS: preface and SETTINGS go out. A throw-away request is
+    /// cancelled in the moment it asks for the connection, so it is never sent, and the handler goes on setting up. Completes when that request is over;
+    /// the server's SETTINGS come through the owner. For a slot that sent nothing yet; HTTP/1.1 has nothing to prime.
+    /// </summary>
+    public async Task PrimeAsync(ConnectionKey key, CancellationToken ct)
+    {
+        if (!IsHttp2 || Volatile.Read(ref _handedOver) != 0)
+        {
+            return;
+        }
+
+        using var cancel = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        using var request = new HttpRequestMessage(HttpMethod.Head, key.Origin) { Version = Version, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        request.Options.Set(PrimeKey, cancel);
+        if (!string.Equals(key.TlsName, key.Host, StringComparison.OrdinalIgnoreCase))
+        {
+            request.Headers.Host = key.TlsName;   // the handler tells connections apart by it
+        }
+
+        try
+        {
+            Task<HttpResponseMessage> send;
+            using (ExecutionContext.SuppressFlow())
+            {
+                send = _invoker.SendAsync(request, cancel.Token);
+            }
+
+            (await send.ConfigureAwait(false)).Dispose();
+        }
+        catch (OperationCanceledException) when (!ct.IsCancellationRequested)
+        {
+            // As intended.
+        }
+    }
+
+    /// <summary>
+    /// Watches an idle HTTP/1.1 connection, so that its end is reported as closing while it is idle. <paramref name="sends"/> is the value of
+    /// <see cref="Sends"/> when the connection became idle: when a request was sent since, nothing is watched. HTTP/2 is always watched.
+    /// </summary>
+    public void WatchIdle(long? sends = null)
+    {
+        // The count is taken first: when no request has begun by the time of the check, none had by the time of the count.
+        long written = _stream.BytesWritten;
+        if (sends is null || Sends == sends)
+        {
+            _stream.WatchIdle(written);
+        }
+    }
+
+    /// <summary>Closes at once, requests in flight included, also when no request ever asked for the connection.</summary>
+    public void Close()
+    {
+        _handler.Dispose();
+        _stream.Dispose();
+    }
+
+    ValueTask<Stream> HandOver(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
+    {
+        if (Interlocked.Exchange(ref _handedOver, 1) != 0)
+        {
+            throw new SlotDeadException();
+        }
+
+        // A connection that was kept warm may have ended unseen. The handler would write its first request before it reads; after that nothing
+        // could prove that the request was not taken.
+        _stream.WatchIdle(_stream.BytesWritten);
+        if (_stream.IsClosing)
+        {
+            throw new SlotDeadException();
+        }
+
+        if (context.InitialRequestMessage.Options.TryGetValue(PrimeKey, out CancellationTokenSource? prime))
+        {
+            prime.Cancel();
+        }
+
+        return new(_transport);
+    }
+
+    /// <summary>The pool has its own instruments: the platform's would count everything a second time. A disposed meter's instruments reach no listener.</summary>
+    sealed class NoMeterFactory : IMeterFactory
+    {
+        public static readonly NoMeterFactory Instance = new();
+
+        readonly Meter _silent = new("Warmline.Silent");
+
+        NoMeterFactory() => _silent.Dispose();
+
+        public Meter Create(MeterOptions options) => _silent;
+
+        public void Dispose()
+        {
+        }
+    }
+}

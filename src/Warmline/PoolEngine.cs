@@ -10,7 +10,7 @@ namespace Warmline;
 /// The shell around the scheduler: the pool's one lock, its one timer, and the hands that carry out what was decided. Every event is played under the lock and
 /// returns actions; they run after it: what they do (dial, close, wake a caller) can take the lock again, on this thread or another.
 /// </summary>
-internal sealed class PoolEngine : ISlotOwner
+internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
 {
     static readonly TimeSpan IdleWatchDelay = TimeSpan.FromSeconds(1);
 

@@ -1,6 +1,5 @@
 using System.Net;
 using Warmline.Options;
-using Warmline.Scheduling;
 using Warmline.Transport;
 
 namespace Warmline;

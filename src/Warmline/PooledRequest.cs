@@ -1,4 +1,3 @@
-using System.Net;
 using System.Threading.Tasks.Sources;
 using Warmline.Options;
 using Warmline.Scheduling;

@@ -1,0 +1,182 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Net;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Warmline.MockLlm;
+
+namespace Warmline.Cli.Commands;
+
+/// <summary><c>warmline mock</c>: the provider that needs no key, until Ctrl+C.</summary>
+internal static class MockCommand
+{
+    const int BadInput = 2;
+
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    static readonly Option<string> Address = Text("--address", "The IP address to listen on.", "127.0.0.1");
+    static readonly Option<string> Port = Text("--port", "The TCP port to listen on; 0 takes a free one.", "8443");
+    static readonly Option<string> RoundTrip = Text("--rtt", "Simulated round-trip time, such as 50ms.", "0ms");
+    static readonly Option<string> Service = Text("--service", "Time to the first byte of an answer, such as 800ms or 1.5s.", "0ms");
+    static readonly Option<string> Tokens = Text("--tokens", "Tokens per completion.", "16");
+    static readonly Option<string> TokenGap = Text("--token-gap", "Time between two tokens of a stream, such as 20ms.", "0ms");
+    static readonly Option<string> Streams = Text("--streams", "HTTP/2 streams allowed per connection.", "100");
+    static readonly Option<string> Protocols = Text("--protocols", "h1, h2 or both.", "both");
+    static readonly Option<bool> Plaintext = new("--plaintext") { Description = "Without TLS (HTTP/2 then needs --protocols h2)." };
+    static readonly Option<string?> Key = new("--key") { Description = "The only API key accepted. Without it, any or none." };
+    static readonly Option<string[]> HostName = new("--host-name") { Description = "One more name or IP address for the certificate. Repeatable.", DefaultValueFactory = _ => [] };
+    static readonly Option<string?> CaFile = new("--ca-file") { Description = "Write the certificate authority here (PEM). Default: warmline-mock-ca-PORT.pem in the temporary directory." };
+    static readonly Option<bool> Quiet = new("--quiet") { Description = "Print the address only." };
+
+    public static Command Create()
+    {
+        var command = new Command("mock", "Run a provider that needs no key: OpenAI and Anthropic shapes over TLS, HTTP/1.1 and HTTP/2.")
+        {
+            Address, Port, RoundTrip, Service, Tokens, TokenGap, Streams, Protocols, Plaintext, Key, HostName, CaFile, Quiet,
+        };
+        command.SetAction(RunAsync);
+        return command;
+    }
+
+    static async Task<int> RunAsync(ParseResult parsed, CancellationToken stop)
+    {
+        var (output, errors) = (parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error);
+        MockLlmOptions options;
+        try
+        {
+            options = Read(parsed);
+        }
+        catch (FormatException mistake)
+        {
+            errors.WriteLine("error: " + mistake.Message);
+            return BadInput;
+        }
+
+        MockLlmServer server;
+        try
+        {
+            server = await MockLlmServer.StartAsync(options, cancellationToken: stop);
+        }
+        catch (Exception failure) when (failure is IOException or System.Net.Sockets.SocketException)
+        {
+            errors.WriteLine($"error: cannot listen on {new IPEndPoint(options.Address, options.Port)}: {failure.GetBaseException().Message}. Choose another --port (0 takes a free one), or an --address of this machine.");
+            return BadInput;
+        }
+
+        await using (server)
+        {
+            string? caFile = null;
+            if (options.UseTls)
+            {
+                caFile = parsed.GetValue(CaFile) ?? Path.Combine(Path.GetTempPath(), $"warmline-mock-ca-{server.BaseAddress.Port}.pem");
+                try
+                {
+                    await File.WriteAllTextAsync(caFile, server.CertificateAuthority.ExportCertificatePem() + "\n", stop);
+                }
+                catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+                {
+                    errors.WriteLine($"error: cannot write --ca-file '{caFile}': {failure.Message} Name a file in a directory that exists and is writable.");
+                    return BadInput;
+                }
+            }
+
+            var quiet = parsed.GetValue(Quiet);
+            output.WriteLine(quiet ? server.BaseAddress.ToString() : Greeting(server, options, caFile));
+            try
+            {
+                await Task.Delay(Timeout.InfiniteTimeSpan, TimeProviderOfProcess(), stop);
+            }
+            catch (OperationCanceledException)
+            {
+                // Ctrl+C or SIGTERM: the way this command ends.
+            }
+
+            if (!quiet)
+            {
+                output.WriteLine(Summary(server.GetCounters()));
+            }
+        }
+
+        return 0;
+    }
+
+    static TimeProvider TimeProviderOfProcess()
+    {
+#pragma warning disable RS0030 // a command is an outermost entry point
+        return TimeProvider.System;
+#pragma warning restore RS0030
+    }
+
+    static MockLlmOptions Read(ParseResult parsed)
+    {
+        if (!IPAddress.TryParse(parsed.GetValue(Address), out var address))
+        {
+            throw Mistake(parsed, Address, "an IP address", "use 127.0.0.1 for this machine only, 0.0.0.0 for all networks");
+        }
+
+        var plaintext = parsed.GetValue(Plaintext);
+        var options = new MockLlmOptions
+        {
+            Address = address,
+            Port = Number(parsed, Port, 0, 65535, "0 takes a free port"),
+            UseTls = !plaintext,
+            RoundTripTime = Duration(parsed, RoundTrip, 60),
+            ServiceTime = Duration(parsed, Service, 86_400),
+            Tokens = Number(parsed, Tokens, 0, 10_000_000, "for example 200"),
+            TokenGap = Duration(parsed, TokenGap, 3_600),
+            MaxStreamsPerConnection = Number(parsed, Streams, 1, 1_000_000, "public providers allow 100"),
+            RequiredApiKey = parsed.GetValue(Key),
+            Protocols = parsed.GetValue(Protocols) switch
+            {
+                "h1" => HttpProtocols.Http1,
+                "h2" => HttpProtocols.Http2,
+                "both" => plaintext ? HttpProtocols.Http1 : HttpProtocols.Http1AndHttp2,
+                _ => throw Mistake(parsed, Protocols, "h1, h2 or both", "leave it out for both"),
+            },
+        };
+        foreach (var name in parsed.GetValue(HostName) ?? [])
+        {
+            if (Uri.CheckHostName(name.Replace("*.", "", StringComparison.Ordinal)) == UriHostNameType.Unknown)
+            {
+                throw new FormatException($"--host-name is '{name}', must be a host name or an IP address: without scheme, port or path.");
+            }
+
+            options.HostNames.Add(name);
+        }
+
+        return options;
+    }
+
+    static string Greeting(MockLlmServer server, MockLlmOptions options, string? caFile)
+    {
+        var flags = (caFile is null ? "" : $" --cacert {caFile}") + (options is { UseTls: false, Protocols: HttpProtocols.Http2 } ? " --http2-prior-knowledge" : "")
+            + (options.RequiredApiKey is { } key ? $" -H 'authorization: Bearer {key}'" : "");
+        return $$"""
+            Mock provider on {{server.BaseAddress}}  (Ctrl+C stops it)
+              OpenAI base URL     {{server.BaseAddress}}v1
+              Anthropic base URL  {{server.BaseAddress}}
+              authority           {{caFile ?? "none, plaintext"}}
+
+            curl -N{{flags}} {{server.BaseAddress}}v1/chat/completions -H 'content-type: application/json' -d '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+            """;
+    }
+
+    static string Summary(MockCounters counters) => string.Create(CultureInfo.InvariantCulture,
+        $"Connections: {counters.ConnectionsAccepted} (peak {counters.PeakConnections}) | TLS handshakes: {counters.TlsHandshakes} (resumed {counters.TlsHandshakesResumed}, failed {counters.TlsHandshakesFailed}) | Requests: {counters.Requests} (completed {counters.RequestsCompleted}, aborted {counters.AbortedRequests}) | Streams: peak {counters.PeakStreams}, peak per connection {counters.PeakStreamsPerConnection}");
+
+    static Option<string> Text(string name, string description, string value) => new(name) { Description = description, DefaultValueFactory = _ => value };
+
+    static int Number(ParseResult parsed, Option<string> option, int least, int most, string remedy) =>
+        int.TryParse(parsed.GetValue(option), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most
+            ? number : throw Mistake(parsed, option, $"a whole number from {least} to {most}", remedy);
+
+    static TimeSpan Duration(ParseResult parsed, Option<string> option, int mostSeconds)
+    {
+        var text = parsed.GetValue(option)!;
+        var (digits, unit) = text.EndsWith("ms", StringComparison.Ordinal) ? (text[..^2], 0.001) : text.EndsWith('s') ? (text[..^1], 1) : (text, 0.0);
+        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && (unit > 0 || number == 0) && number * unit <= mostSeconds
+            ? TimeSpan.FromSeconds(number * unit)
+            : throw Mistake(parsed, option, $"a time from 0 to {mostSeconds}s", "write it with its unit, such as 50ms or 1.5s");
+    }
+
+    static FormatException Mistake(ParseResult parsed, Option<string> option, string range, string remedy) =>
+        new($"{option.Name} is '{parsed.GetValue(option)}', must be {range}: {remedy}.");
+}

@@ -1,0 +1,198 @@
+using System.Buffers;
+using System.Text;
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+
+namespace Warmline.MockLlm;
+
+/// <summary>One request and its answer: the parsed body, the pacing, and the exact moment at which it ends.</summary>
+internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now) : IDisposable
+{
+    static readonly string[] Words = ["Warm", " connections", " answer", " at", " once", ";", " cold", " ones", " shake", " hands", " first", "."];
+    static readonly TimeSpan PingInterval = TimeSpan.FromSeconds(15);
+
+    JsonDocument? _body;
+    string? _model;
+
+    public HttpContext Http => http;
+    public RequestEntry Entry => entry;
+    public ReplyPlan Plan => plan;
+    public DateTimeOffset Now => now;
+    public long UnixTime => now.ToUnixTimeSeconds();
+    public CancellationToken Aborted => http.RequestAborted;
+
+    /// <summary>The model asked for, escaped for JSON.</summary>
+    public string Model => _model ??= JsonEncodedText.Encode(Text("model") ?? "mock-model").ToString();
+
+    public bool Streams => Body is { } body && body.TryGetProperty("stream", out var stream) && stream.ValueKind == JsonValueKind.True;
+
+    /// <summary>About four bytes to a token, as real tokenizers have it for English.</summary>
+    public long PromptTokens => Math.Max(1, entry.BodyLength / 4);
+
+    public JsonElement? Body => _body?.RootElement;
+
+    /// <summary>Tokens of the completion, and whether the request's own limit cut it short.</summary>
+    public (int Count, bool Cut) Tokens(string limitName, string? otherLimitName = null)
+    {
+        var limit = Number(limitName) ?? (otherLimitName is null ? null : Number(otherLimitName));
+        return !plan.TokensFixed && limit < plan.Tokens ? ((int)limit, true) : (plan.Tokens, false);
+    }
+
+    public string? Text(string name) => Body is { ValueKind: JsonValueKind.Object } body && body.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+
+    public long? Number(string name) => Body is { ValueKind: JsonValueKind.Object } body && body.TryGetProperty(name, out var value) && value.TryGetInt64(out var number) ? number : null;
+
+    public static string Token(int index) => index % Words.Length == 0 && index > 0 ? " Warm" : Words[index % Words.Length];
+
+    public static string Completion(int tokens)
+    {
+        var text = new StringBuilder();
+        for (var i = 0; i < tokens; i++)
+        {
+            text.Append(Token(i));
+        }
+
+        return text.ToString();
+    }
+
+    /// <summary>An id that looks like the provider's and is the same in every run: made from the request's number.</summary>
+    public string Id(string prefix, int length)
+    {
+        const string Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        var state = (ulong)entry.Sequence * 0x9E3779B97F4A7C15 + (ulong)prefix.Length;
+        return string.Create(prefix.Length + length, (prefix, state), static (text, from) =>
+        {
+            from.prefix.CopyTo(text);
+            var x = from.state;
+            for (var i = from.prefix.Length; i < text.Length; i++)
+            {
+                // splitmix64
+                x += 0x9E3779B97F4A7C15;
+                var z = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+                z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+                text[i] = Alphabet[(int)((z ^ (z >> 31)) % (ulong)Alphabet.Length)];
+            }
+        });
+    }
+
+    /// <summary>Reads the whole body. False when it is not a JSON object.</summary>
+    public async Task<bool> ReadBodyAsync()
+    {
+        var bytes = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(http.Request.ContentLength ?? 4096, 1, 1 << 20));
+        try
+        {
+            var length = 0;
+            while (true)
+            {
+                var read = await http.Request.Body.ReadAsync(bytes.AsMemory(length), Aborted).ConfigureAwait(false);
+                length += read;
+                entry.BodyLength = length;
+                if (read == 0)
+                {
+                    break;
+                }
+
+                if (length == bytes.Length)
+                {
+                    var larger = ArrayPool<byte>.Shared.Rent(length * 2);
+                    bytes.CopyTo(larger, 0);
+                    ArrayPool<byte>.Shared.Return(bytes);
+                    bytes = larger;
+                }
+            }
+
+            // A copy of its own: the document refers to its bytes as long as it lives.
+            _body = JsonDocument.Parse(bytes.AsSpan(0, length).ToArray());
+            return _body.RootElement.ValueKind == JsonValueKind.Object;
+        }
+        catch (JsonException)
+        {
+            return false;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(bytes);
+        }
+    }
+
+    public ValueTask ServeAsync() =>
+        plan.Delay == Timeout.InfiniteTimeSpan ? new ValueTask(Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, Aborted)) : scheduler.DelayAsync(plan.Delay, Aborted);
+
+    /// <summary>The whole answer at once.</summary>
+    public Task JsonAsync(string json)
+    {
+        http.Response.ContentType = "application/json";
+        http.Response.ContentLength = Encoding.UTF8.GetByteCount(json);
+        return FinishAsync(json);
+    }
+
+    /// <summary>Server-sent events: the head leaves with the first token, the tail with the last one.</summary>
+    public async Task EventsAsync(string head, int tokens, Func<int, string> token, string tail, string? ping)
+    {
+        http.Response.ContentType = "text/event-stream; charset=utf-8";
+        http.Response.Headers.CacheControl = "no-cache";
+        Write(head);
+        var start = scheduler.Now;
+        for (var i = 0; i < tokens; i++)
+        {
+            if (i > 0 && plan.TokenGap > TimeSpan.Zero)
+            {
+                await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
+                await WaitForTokenAsync(scheduler.Add(start, plan.TokenGap * i), ping).ConfigureAwait(false);
+            }
+            else if (i % 64 == 63)
+            {
+                await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
+            }
+
+            if (i == plan.AbortAfterTokens)
+            {
+                await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
+                Break();
+                return;
+            }
+
+            Write(token(i));
+        }
+
+        await FinishAsync(tail).ConfigureAwait(false);
+    }
+
+    /// <summary>Break off from the server's side.</summary>
+    public void Break()
+    {
+        board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: false);
+        http.Abort();
+    }
+
+    async ValueTask WaitForTokenAsync(long due, string? ping)
+    {
+        while (ping is not null && scheduler.Now < due && scheduler.Add(scheduler.Now, PingInterval) < due)
+        {
+            await scheduler.DelayAsync(PingInterval, Aborted).ConfigureAwait(false);
+            Write(ping);
+            await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
+        }
+
+        await scheduler.UntilAsync(due, Aborted).ConfigureAwait(false);
+    }
+
+    async Task FinishAsync(string last)
+    {
+        Aborted.ThrowIfCancellationRequested();
+        Write(last);
+        // Counted before the last bytes leave: a client that answers the end with its next request must never find two streams open.
+        board.RequestEnded(entry, http.Response.StatusCode, completed: true, abortedByClient: false);
+        await http.Response.CompleteAsync().ConfigureAwait(false);
+    }
+
+    void Write(string text)
+    {
+        if (text.Length > 0)
+        {
+            Encoding.UTF8.GetBytes(text, http.Response.BodyWriter);
+        }
+    }
+
+    public void Dispose() => _body?.Dispose();
+}

@@ -1,0 +1,156 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Http;
+
+namespace Warmline.MockLlm;
+
+/// <summary>Requests and tokens of the current minute, for the rate-limit headers. Nothing is limited: 429 comes on request only.</summary>
+internal sealed class RateWindow
+{
+    public const long RequestLimit = 10_000, TokenLimit = 2_000_000;
+
+    readonly Lock _lock = new();
+    long _minute, _requests, _tokens;
+
+    public readonly record struct Reading(long Requests, long Tokens, TimeSpan Reset);
+
+    public Reading Count(DateTimeOffset now, long tokens)
+    {
+        lock (_lock)
+        {
+            var minute = now.UtcTicks / TimeSpan.TicksPerMinute;
+            if (minute != _minute)
+            {
+                (_minute, _requests, _tokens) = (minute, 0, 0);
+            }
+
+            _requests++;
+            _tokens += tokens;
+            return new Reading(Math.Max(0, RequestLimit - _requests), Math.Max(0, TokenLimit - _tokens), TimeSpan.FromTicks((minute + 1) * TimeSpan.TicksPerMinute - now.UtcTicks));
+        }
+    }
+}
+
+/// <summary>The way of a request through the server, in numbered steps.</summary>
+internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board, DelayScheduler scheduler, TimeProvider time)
+{
+    readonly ConcurrentDictionary<string, int> _attempts = new(StringComparer.Ordinal);
+    readonly RateWindow _rate = new();
+
+    /// <summary>Set before the server cuts what still runs, so that those are not counted as the clients' doing.</summary>
+    public bool Stopping { get; set; }
+
+    public void Reset() => _attempts.Clear();
+
+    public async Task HandleAsync(HttpContext http)
+    {
+        var connection = http.Features.Get<MockConnection>()!;
+        var path = http.Request.Path.Value ?? "/";
+        var mockId = http.Request.Headers["x-mock-id"].FirstOrDefault();
+        var entry = board.RequestStarted(connection, http.Request.Protocol, http.Request.Method, path, mockId);
+        var closeAfter = connection.Plan.CloseAfterRequests;
+        try
+        {
+            // 1 decide: options, then the request's own headers, then the script
+            var attempt = mockId is null ? 1 : _attempts.AddOrUpdate(mockId, 1, static (_, count) => count + 1);
+            var reply = options.OnRequest?.Invoke(new MockRequest(entry.Sequence, connection.Id, attempt, http.Request));
+            var plan = ReplyPlan.Resolve(options, http.Request.Headers, reply, attempt);
+            using var exchange = new Exchange(http, entry, plan, board, scheduler, time.GetUtcNow());
+            if (plan.Abort)
+            {
+                exchange.Break();
+                return;
+            }
+
+            // 2 read the body, unless the script answers before
+            var isAnthropic = AnthropicApi.IsClient(http.Request);
+            var hasBody = HttpMethods.IsPost(entry.Method);
+            var wellFormed = !hasBody || plan.BeforeBody || await exchange.ReadBodyAsync().ConfigureAwait(false);
+
+            // 3 think
+            await exchange.ServeAsync().ConfigureAwait(false);
+
+            // 4 answer
+            var status = plan.Status != 200 ? plan.Status : !IsAuthorized(http.Request) ? 401 : !wellFormed ? 400 : 200;
+            await AnswerAsync(exchange, isAnthropic, status).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is OperationCanceledException or IOException or BadHttpRequestException)
+        {
+            board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: !Stopping && connection.End != MockConnectionEnd.Server);
+            http.Abort();
+        }
+        finally
+        {
+            // A script that throws must not leave an open stream behind.
+            board.RequestEnded(entry, StatusCodes.Status500InternalServerError, completed: false, abortedByClient: false);
+            if (entry.Connection.ServedOne() == closeAfter)
+            {
+                http.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
+            }
+        }
+    }
+
+    async Task AnswerAsync(Exchange exchange, bool isAnthropic, int status)
+    {
+        var response = exchange.Http.Response;
+        response.StatusCode = status;
+        var rate = _rate.Count(exchange.Now, exchange.PromptTokens + exchange.Plan.Tokens);
+        if (isAnthropic)
+        {
+            AnthropicApi.WriteHeaders(exchange, rate);
+        }
+        else
+        {
+            OpenAiApi.WriteHeaders(exchange, rate);
+        }
+
+        if (exchange.Plan.RetryAfter is { } retryAfter)
+        {
+            response.Headers.RetryAfter = retryAfter.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture);
+            if (!isAnthropic)
+            {
+                response.Headers["retry-after-ms"] = retryAfter.TotalMilliseconds.ToString("0.###", CultureInfo.InvariantCulture);
+            }
+        }
+
+        var answer = status < 400 ? Route(exchange, isAnthropic) : null;
+        foreach (var (name, value) in exchange.Plan.Headers ?? new Dictionary<string, string>())
+        {
+            response.Headers[name] = value;
+        }
+
+        if (answer is null)
+        {
+            if (status < 400)
+            {
+                response.StatusCode = status = StatusCodes.Status404NotFound;
+            }
+
+            answer = x => isAnthropic ? AnthropicApi.ErrorAsync(x, status, x.Plan.ErrorMessage) : OpenAiApi.ErrorAsync(x, status, x.Plan.ErrorMessage);
+        }
+
+        await answer(exchange).ConfigureAwait(false);
+    }
+
+    static Func<Exchange, Task>? Route(Exchange exchange, bool isAnthropic)
+    {
+        const string Models = "/v1/models/";
+        var (method, path) = (exchange.Entry.Method, exchange.Entry.Path);
+        return (method, path) switch
+        {
+            ("POST", "/v1/chat/completions") => OpenAiApi.ChatAsync,
+            ("POST", "/v1/responses") => OpenAiApi.ResponsesAsync,
+            ("POST", "/v1/embeddings") => OpenAiApi.EmbeddingsAsync,
+            ("POST", "/v1/messages") => AnthropicApi.MessagesAsync,
+            ("POST", "/v1/messages/count_tokens") => AnthropicApi.CountTokensAsync,
+            ("GET", "/v1/models") => isAnthropic ? AnthropicApi.ModelsAsync : OpenAiApi.ModelsAsync,
+            ("GET", _) when path.StartsWith(Models, StringComparison.Ordinal) =>
+                isAnthropic ? x => AnthropicApi.ModelAsync(x, path[Models.Length..]) : x => OpenAiApi.ModelAsync(x, path[Models.Length..]),
+            _ => null,
+        };
+    }
+
+    bool IsAuthorized(HttpRequest request) =>
+        options.RequiredApiKey is not { } key || request.Headers["x-api-key"] == key || request.Headers.Authorization == "Bearer " + key;
+}

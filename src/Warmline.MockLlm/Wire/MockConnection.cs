@@ -1,0 +1,172 @@
+using System.IO.Pipelines;
+using System.Net;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Http.Features;
+
+namespace Warmline.MockLlm;
+
+/// <summary>
+/// A connection as the layers above the simulated link see it: same features and addresses as Kestrel's, but bytes, the end and an abort pass through
+/// the link, and who closed first is remembered.
+/// </summary>
+internal sealed class MockConnection : ConnectionContext
+{
+    readonly ConnectionContext _inner;
+    readonly DelayScheduler _scheduler;
+    readonly TimeSpan _oneWay;
+    readonly Observer _observer;
+    readonly CountingPipeWriter _counter;
+    long _sentAtLastRead;
+    int _end, _served;
+
+    public MockConnection(long id, ConnectionContext inner, DelayScheduler scheduler, TimeSpan oneWay)
+    {
+        Id = id;
+        _inner = inner;
+        _scheduler = scheduler;
+        _oneWay = oneWay;
+        _observer = new Observer(inner.Transport.Input, this);
+        _counter = new CountingPipeWriter(inner.Transport.Output);
+        Transport = new DuplexPipe(_observer, _counter);
+        Items = inner.Items;
+        ConnectionClosed = inner.ConnectionClosed;
+    }
+
+    public long Id { get; }
+
+    public MockConnectionPlan Plan { get; set; } = new();
+
+    public bool HandshakeDone { get; set; }
+
+    public Http2Tap? Http2 { get; set; }
+
+    // These five belong to the lock of the CounterBoard.
+    public string? Protocol;
+    public int Requests, StreamsOpen, PeakStreams;
+    public bool TlsResumed;
+
+    /// <summary>Bytes sent before the last bytes were received: at the end of a handshake that is the server's flight without the session tickets.</summary>
+    public long SentBeforeLastRead => Volatile.Read(ref _sentAtLastRead);
+
+    public MockConnectionEnd End => (MockConnectionEnd)Volatile.Read(ref _end);
+
+    public override IDuplexPipe Transport { get; set; }
+
+    public override CancellationToken ConnectionClosed { get; set; }
+
+    public override IDictionary<object, object?> Items { get; set; }
+
+    public override IFeatureCollection Features => _inner.Features;
+
+    public override string ConnectionId { get => _inner.ConnectionId; set => _inner.ConnectionId = value; }
+
+    public override EndPoint? LocalEndPoint { get => _inner.LocalEndPoint; set => _inner.LocalEndPoint = value; }
+
+    public override EndPoint? RemoteEndPoint { get => _inner.RemoteEndPoint; set => _inner.RemoteEndPoint = value; }
+
+    public MockConnectionRecord ToRecord() => new(Id, Protocol, Requests, StreamsOpen, PeakStreams, TlsResumed, End);
+
+    /// <summary>It would not end by itself when the server stops: a request runs, or a script keeps it silent.</summary>
+    public bool IsBusy => Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || (!HandshakeDone && End == MockConnectionEnd.Open);
+
+    /// <summary>Counts an answered request; the count with it.</summary>
+    public int ServedOne() => Interlocked.Increment(ref _served);
+
+    /// <summary>The first end counts: after our own close the peer's answer to it says nothing.</summary>
+    public void EndedBy(MockConnectionEnd end) => Interlocked.CompareExchange(ref _end, (int)end, (int)MockConnectionEnd.Open);
+
+    public override void Abort(ConnectionAbortedException abortReason)
+    {
+        EndedBy(MockConnectionEnd.Server);
+        if (_oneWay > TimeSpan.Zero)
+        {
+            _ = AbortLaterAsync(abortReason);
+        }
+        else
+        {
+            _inner.Abort(abortReason);
+        }
+    }
+
+    async Task AbortLaterAsync(ConnectionAbortedException reason)
+    {
+        try
+        {
+            await _scheduler.DelayAsync(_oneWay, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // The server is being disposed: abort now.
+        }
+
+        _inner.Abort(reason);
+    }
+
+    /// <summary>Reset without the link's delay: for scripts and for the server's own end.</summary>
+    public void AbortNow(string why)
+    {
+        EndedBy(MockConnectionEnd.Server);
+        _inner.Abort(new ConnectionAbortedException(why));
+    }
+
+    /// <summary>Completes when the client has closed or the server has aborted.</summary>
+    public async Task UntilClosedAsync()
+    {
+        var closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        using (ConnectionClosed.UnsafeRegister(static state => ((TaskCompletionSource)state!).TrySetResult(), closed))
+        {
+            await closed.Task.ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>
+    /// After everything above has finished: says who closed. Kestrel completes the reader when the peer's FIN or RST arrives, so a last look at it tells them
+    /// apart from our own decision to close.
+    /// </summary>
+    public void SettleEnd()
+    {
+        try
+        {
+            if (End == MockConnectionEnd.Open && _observer.TryRead(out var result))
+            {
+                _observer.AdvanceTo(result.Buffer.Start, result.Buffer.End);
+            }
+        }
+        catch (Exception error)
+        {
+            _observer.Observe(error);
+        }
+
+        EndedBy(MockConnectionEnd.Server);
+    }
+
+    sealed class Observer(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
+    {
+        public void Observe(Exception error)
+        {
+            if (error is ConnectionResetException)
+            {
+                connection.EndedBy(MockConnectionEnd.ClientReset);
+            }
+        }
+
+        protected override void OnBytes(ReadOnlySpan<byte> bytes) => Volatile.Write(ref connection._sentAtLastRead, connection._counter.Written);
+
+        protected override void OnEnd(Exception? error)
+        {
+            if (error is null)
+            {
+                connection.EndedBy(MockConnectionEnd.ClientFin);
+            }
+            else
+            {
+                Observe(error);
+            }
+        }
+
+        // The layers above are done before the connection is: the last look needs the reader, and Kestrel completes it anyway.
+        public override void Complete(Exception? exception = null)
+        {
+        }
+    }
+}

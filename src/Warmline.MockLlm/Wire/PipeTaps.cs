@@ -1,0 +1,126 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Runtime.CompilerServices;
+
+namespace Warmline.MockLlm;
+
+internal sealed class DuplexPipe(PipeReader input, PipeWriter output) : IDuplexPipe
+{
+    public PipeReader Input => input;
+
+    public PipeWriter Output => output;
+}
+
+/// <summary>Passes a reader through and shows every new byte once, before the consumer sees it. Copies nothing.</summary>
+internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
+{
+    ReadOnlySequence<byte> _last;
+    long _shown;
+
+    protected PipeReader Inner => inner;
+
+    protected abstract void OnBytes(ReadOnlySpan<byte> bytes);
+
+    /// <param name="error">Null when the other side ended in good order.</param>
+    protected virtual void OnEnd(Exception? error)
+    {
+    }
+
+    public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+    {
+        var read = inner.ReadAsync(cancellationToken);
+        return read.IsCompletedSuccessfully ? new ValueTask<ReadResult>(Show(read.Result)) : Awaited(read);
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<ReadResult> Awaited(ValueTask<ReadResult> read)
+    {
+        try
+        {
+            return Show(await read.ConfigureAwait(false));
+        }
+        catch (Exception error) when (error is not OperationCanceledException)
+        {
+            OnEnd(error);
+            throw;
+        }
+    }
+
+    public override bool TryRead(out ReadResult result)
+    {
+        if (!inner.TryRead(out result))
+        {
+            return false;
+        }
+
+        Show(result);
+        return true;
+    }
+
+    ReadResult Show(ReadResult result)
+    {
+        _last = result.Buffer;
+        foreach (var segment in _last.Slice(_shown))
+        {
+            if (segment.Length > 0)
+            {
+                OnBytes(segment.Span);
+            }
+        }
+
+        _shown = _last.Length;
+        if (result.IsCompleted)
+        {
+            OnEnd(null);
+        }
+
+        return result;
+    }
+
+    public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
+
+    public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
+    {
+        _shown -= _last.Slice(0, consumed).Length;
+        _last = default;
+        inner.AdvanceTo(consumed, examined);
+    }
+
+    public override void CancelPendingRead() => inner.CancelPendingRead();
+
+    public override void Complete(Exception? exception = null) => inner.Complete(exception);
+}
+
+/// <summary>Passes a writer through and counts its bytes.</summary>
+internal sealed class CountingPipeWriter(PipeWriter inner) : PipeWriter
+{
+    long _written;
+
+    public long Written => Volatile.Read(ref _written);
+
+    public override void Advance(int bytes)
+    {
+        Volatile.Write(ref _written, _written + bytes);
+        inner.Advance(bytes);
+    }
+
+    public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    {
+        Volatile.Write(ref _written, _written + source.Length);
+        return inner.WriteAsync(source, cancellationToken);
+    }
+
+    public override Memory<byte> GetMemory(int sizeHint = 0) => inner.GetMemory(sizeHint);
+
+    public override Span<byte> GetSpan(int sizeHint = 0) => inner.GetSpan(sizeHint);
+
+    public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) => inner.FlushAsync(cancellationToken);
+
+    public override bool CanGetUnflushedBytes => inner.CanGetUnflushedBytes;
+
+    public override long UnflushedBytes => inner.UnflushedBytes;
+
+    public override void CancelPendingFlush() => inner.CancelPendingFlush();
+
+    public override void Complete(Exception? exception = null) => inner.Complete(exception);
+}

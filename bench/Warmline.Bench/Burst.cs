@@ -19,7 +19,7 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
         await warmed.WarmUpAsync(server, 8);
         using var plain2 = Plain();
         using var plain1 = Plain();
-        using var warm = new HttpMessageInvoker(warmed.CreateHandler());
+        using var warm = warmed.CreateClient();
         var ways = new (string Name, Func<Task<(double Wall, long Sockets)>> Run)[]
         {
             ("Warmline, warmed", async () => (await TimeAsync(warm, HttpVersion.Version20), warmed.GetStats().Connections)),
@@ -70,13 +70,13 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
                 return new NetworkStream(socket, ownsSocket: true);
             },
         };
-        return new PlainClient(new HttpMessageInvoker(handler), () => Interlocked.Read(ref sockets));
+        return new PlainClient(new HttpClient(handler), () => Interlocked.Read(ref sockets));
     }
 
     async Task<(double Wall, long Sockets)> ColdPoolAsync()
     {
         await using var pool = new ConnectionPool(Options());
-        using var client = new HttpMessageInvoker(pool.CreateHandler());
+        using var client = pool.CreateClient();
         return (await TimeAsync(client, HttpVersion.Version20), pool.GetStats().NewConnections);
     }
 
@@ -86,7 +86,7 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
         return (await TimeAsync(client.Client, version), client.Sockets());
     }
 
-    async Task<double> TimeAsync(HttpMessageInvoker client, Version version)
+    async Task<double> TimeAsync(HttpClient client, Version version)
     {
         GC.Collect();
         var start = time.GetTimestamp();
@@ -94,7 +94,7 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
         return time.GetElapsedTime(start).TotalMilliseconds;
     }
 
-    sealed record PlainClient(HttpMessageInvoker Client, Func<long> Sockets) : IDisposable
+    sealed record PlainClient(HttpClient Client, Func<long> Sockets) : IDisposable
     {
         public void Dispose() => Client.Dispose();
     }

@@ -122,7 +122,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
             Clocks.BeginFirstByte();
         }
 
-        _engine.UploadEnded(this);
+        Unweigh();
         PartEnded(whole);
     }
 
@@ -215,8 +215,16 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
     {
         if (Volatile.Read(ref _openParts) == 2 && Interlocked.CompareExchange(ref _upload, UploadOver, NoUpload) == NoUpload)
         {
-            _engine.UploadEnded(this);
+            Unweigh();
             PartEnded(whole: true);
+        }
+    }
+
+    void Unweigh()
+    {
+        if (UploadBytes > 0)
+        {
+            _engine.UploadEnded(this);
         }
     }
 

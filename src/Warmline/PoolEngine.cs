@@ -422,6 +422,8 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
             {
                 _wakeAt = at;
                 var wait = at - Now;
+
+                // A timer counts whole milliseconds: rounded down it would fire just before the time, several times over.
                 _timer.Change(wait > TimeSpan.Zero ? wait + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
             }
         }

@@ -37,6 +37,12 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
             await engine.AcquireAsync(call, key, cancellationToken).ConfigureAwait(false);
             while (true)
             {
+                if (cancellationToken.IsCancellationRequested)
+                {
+                    call.ReturnUnused();   // on HTTP/1.1 a cancelled send would cost the connection
+                    cancellationToken.ThrowIfCancellationRequested();
+                }
+
                 try
                 {
                     // :: Step 3: send

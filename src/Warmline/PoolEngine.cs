@@ -38,11 +38,11 @@ internal sealed class PoolEngine : IAsyncDisposable
         _start = time.GetTimestamp();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
         _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time), settings.Http2, logger);
-        Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
+            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, FindQuiet);
             _statsLog = settings.StatsLogInterval is { } interval

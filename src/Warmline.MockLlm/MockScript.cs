@@ -71,7 +71,7 @@ public sealed record MockReply
     /// <summary>Break off at once, before a byte is answered: HTTP/1.1 resets the connection, HTTP/2 the stream. Default: false.</summary>
     public bool Abort { get; init; }
 
-    /// <summary>Break off a stream after so many tokens, as <see cref="Abort"/> does. Default: null, never.</summary>
+    /// <summary>Break off a stream after so many tokens, which do arrive: HTTP/1.1 by FIN without the end of the body, HTTP/2 by RST_STREAM. Default: null, never.</summary>
     public int? AbortAfterTokens { get; init; }
 
     /// <summary>Answer without reading the request's body. Default: false.</summary>

@@ -5,6 +5,9 @@ using Microsoft.AspNetCore.Http;
 
 namespace Warmline.MockLlm;
 
+/// <summary>Thrown out of the handler on purpose: Kestrel then ends the stream without its end, after everything written has left.</summary>
+internal sealed class BrokenOffException() : Exception("scripted: broken off");
+
 /// <summary>One request and its answer: the parsed body, the pacing, and the exact moment at which it ends.</summary>
 internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now) : IDisposable
 {
@@ -148,8 +151,8 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
             if (i == plan.AbortAfterTokens)
             {
                 await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
-                Break();
-                return;
+                board.RequestEnded(entry, http.Response.StatusCode, completed: false, abortedByClient: false);
+                throw new BrokenOffException();
             }
 
             Write(token(i));
@@ -158,7 +161,7 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
         await FinishAsync(tail).ConfigureAwait(false);
     }
 
-    /// <summary>Break off from the server's side.</summary>
+    /// <summary>Break off at once from the server's side.</summary>
     public void Break()
     {
         board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: false);

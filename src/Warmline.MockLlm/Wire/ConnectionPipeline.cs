@@ -42,7 +42,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
         }
         finally
         {
-            connection.SettleEnd();
+            await connection.SettleEndAsync().ConfigureAwait(false);
             board.ConnectionClosed(connection, handshakeFailed: served && options.UseTls && !connection.HandshakeDone);
         }
     }
@@ -71,7 +71,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
             }
             finally
             {
-                connection.EndedBy(MockConnectionEnd.Server); // unless the client's end has arrived before
+                connection.EndedHere();
                 // Our end first travels to the client; what the client still sends is of no interest any more.
                 await outbound.Writer.CompleteAsync().ConfigureAwait(false);
                 await down.ConfigureAwait(false);

@@ -63,15 +63,13 @@ public sealed class ConnectionTests
     [Fact]
     public async Task Counts_handshakes_failed_and_resumed()
     {
-        await using var server = await MockLlmServer.StartAsync();
-        using (var client = server.Client())
+        // A name of its own: sessions are kept per process and name, and every other server here is localhost.
+        await using var server = await MockLlmServer.StartAsync(new() { HostNames = { "resume.example.test" } });
+        for (var i = 0; i < 2; i++)
         {
-            using var first = await client.ChatAsync();
-        }
-
-        using (var client = server.Client())
-        {
-            using var second = await client.ChatAsync();
+            using var client = server.Client(server.CreateNetwork());
+            client.BaseAddress = new UriBuilder(server.BaseAddress) { Host = "resume.example.test" }.Uri;
+            using var response = await client.ChatAsync();
         }
 
         using (var socket = await ConnectAsync(server))

@@ -72,9 +72,17 @@ public sealed class Http2TapTests
         tap.Announce(3); // idle: at once
         Assert.Equal(Settings(3), await connection.SentAsync());
 
+        var data = Frame(0, 0, 1, 1, 2, 3, 4);
+        await output.WriteAsync(data.AsMemory(0, 10));
+        Assert.Equal(data[..10], await connection.SentAsync());
+        tap.Announce(4); // in the middle of a frame: after it
+        await output.WriteAsync(data.AsMemory(10));
+        both = [.. data[10..], .. Settings(4)];
+        Assert.Equal(both, await connection.SentAsync());
+
         end.SetResult();
         await run;
-        Assert.Equal(2, _board.Snapshot().SettingsInjected);
+        Assert.Equal(3, _board.Snapshot().SettingsInjected);
     }
 
     sealed class Connection : ConnectionContext

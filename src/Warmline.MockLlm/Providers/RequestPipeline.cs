@@ -27,7 +27,8 @@ internal sealed class RateWindow
 
             _requests++;
             _tokens += tokens;
-            return new Reading(Math.Max(0, RequestLimit - _requests), Math.Max(0, TokenLimit - _tokens), TimeSpan.FromTicks((minute + 1) * TimeSpan.TicksPerMinute - now.UtcTicks));
+            var reset = TimeSpan.FromTicks(((minute + 1) * TimeSpan.TicksPerMinute) - now.UtcTicks);
+            return new Reading(Math.Max(0, RequestLimit - _requests), Math.Max(0, TokenLimit - _tokens), reset);
         }
     }
 }
@@ -77,7 +78,8 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
         }
         catch (Exception error) when (error is OperationCanceledException or IOException or BadHttpRequestException)
         {
-            board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: !Stopping && connection.End != MockConnectionEnd.Server);
+            var byClient = !Stopping && connection.End != MockConnectionEnd.Server;
+            board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, byClient);
             http.Abort();
         }
         finally

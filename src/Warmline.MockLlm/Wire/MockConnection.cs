@@ -69,7 +69,8 @@ internal sealed class MockConnection : ConnectionContext
     public MockConnectionRecord ToRecord() => new(Id, Protocol, Requests, StreamsOpen, PeakStreams, TlsResumed, End);
 
     /// <summary>It would not end by itself when the server stops: a request runs, or a script keeps it silent.</summary>
-    public bool IsBusy => Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || (!HandshakeDone && End == MockConnectionEnd.Open);
+    public bool IsBusy =>
+        Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || (!HandshakeDone && End == MockConnectionEnd.Open);
 
     /// <summary>Counts an answered request; the count with it.</summary>
     public int ServedOne() => Interlocked.Increment(ref _served);
@@ -92,15 +93,7 @@ internal sealed class MockConnection : ConnectionContext
 
     async Task AbortLaterAsync(ConnectionAbortedException reason)
     {
-        try
-        {
-            await _scheduler.DelayAsync(_oneWay, CancellationToken.None).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException)
-        {
-            // The server is being disposed: abort now.
-        }
-
+        await _scheduler.DelayAsync(_oneWay, CancellationToken.None).ConfigureAwait(false);
         _inner.Abort(reason);
     }
 

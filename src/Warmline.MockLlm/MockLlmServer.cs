@@ -160,7 +160,6 @@ public sealed class MockLlmServer : IAsyncDisposable
             return;
         }
 
-        _requests.Stopping = true;
         var stopped = _app.StopAsync(CancellationToken.None);
         foreach (var connection in _board.OpenConnections())
         {

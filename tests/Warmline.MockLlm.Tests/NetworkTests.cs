@@ -39,6 +39,21 @@ public sealed class NetworkTests
     }
 
     [Fact]
+    public async Task Each_phase_takes_its_time_at_the_client()
+    {
+        var roundTrip = TimeSpan.FromMilliseconds(400);
+        await using var server = await MockLlmServer.StartAsync(new() { RoundTripTime = roundTrip, TcpHandshakeAtServer = false });
+        var network = server.CreateNetwork();
+        var start = Clock.GetTimestamp();
+        var addresses = await network.ResolveAsync("any.example.test", CancellationToken.None);
+        var resolved = Clock.GetTimestamp();
+        await using var stream = await network.ConnectAsync(new(addresses[0], server.BaseAddress.Port), CancellationToken.None);
+
+        Assert.True(Clock.GetElapsedTime(start, resolved) >= roundTrip);
+        Assert.True(Clock.GetElapsedTime(resolved) >= roundTrip);
+    }
+
+    [Fact]
     public async Task Names_cost_what_they_are_told_to_and_lead_to_the_server()
     {
         await using var server = await MockLlmServer.StartAsync(new() { HostNames = { "api.example.test" }, RoundTripTime = RoundTrip, TcpHandshakeAtServer = false });

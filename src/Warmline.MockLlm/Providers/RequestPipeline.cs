@@ -39,9 +39,6 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
     readonly ConcurrentDictionary<string, int> _attempts = new(StringComparer.Ordinal);
     readonly RateWindow _rate = new();
 
-    /// <summary>Set before the server cuts what still runs, so that those are not counted as the clients' doing.</summary>
-    public bool Stopping { get; set; }
-
     public void Reset() => _attempts.Clear();
 
     public async Task HandleAsync(HttpContext http)
@@ -78,7 +75,7 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
         }
         catch (Exception error) when (error is OperationCanceledException or IOException or BadHttpRequestException)
         {
-            var byClient = !Stopping && connection.End != MockConnectionEnd.Server;
+            var byClient = connection.End != MockConnectionEnd.Server;
             board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, byClient);
             http.Abort();
         }

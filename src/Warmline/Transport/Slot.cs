@@ -107,7 +107,14 @@ internal sealed class Slot
     public Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken ct)
     {
         Interlocked.Increment(ref _sends);
-        return _invoker.SendAsync(request, ct);
+        try
+        {
+            return _invoker.SendAsync(request, ct);
+        }
+        catch (ObjectDisposedException)   // Close came between the grant and this call
+        {
+            return Task.FromException<HttpResponseMessage>(new HttpRequestException(HttpRequestError.ConnectionError, null, new SlotDeadException()));
+        }
     }
 
     /// <summary>

@@ -5,7 +5,10 @@ using Warmline.Options;
 
 namespace Warmline.Transport;
 
-/// <summary>Hears what becomes of a slot. Called from any thread, never under a lock of the slot's.</summary>
+/// <summary>
+/// Hears what becomes of a slot. Called from any thread, also from inside a call to the slot, never under a lock of the slot's. The platform may hold
+/// its own connection's lock: note the fact and return. Closing the slot from here is safe.
+/// </summary>
 internal interface ISlotOwner
 {
     /// <summary>The server's HTTP/2 SETTINGS: the first, and each later one that sets the number of concurrent streams.</summary>

@@ -2,6 +2,7 @@ using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Security;
 using Microsoft.AspNetCore.Http;
+using Warmline.Options;
 using Warmline.Tests.Support;
 using Warmline.Transport;
 using Xunit;
@@ -253,6 +254,53 @@ public sealed class SlotTests : SlotTestBase
     }
 
     [Fact]
+    public async Task An_owner_may_close_the_slot_when_it_hears_of_a_goaway()
+    {
+        (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
+        await using var peer = new Http2Peer(server);
+        Task listening = peer.ListenAsync();
+        Events.OnEvent = what => CloseOn(what, slot);
+        await peer.SaySettingsAsync(7);
+        using HttpRequestMessage request = Post(slot);
+        Task<HttpResponseMessage> sending = slot.SendAsync(request, Ct);
+        await peer.SayGoAwayAsync((byte)await peer.HearAsync(Http2Peer.Headers));
+        await Assert.ThrowsAsync<HttpRequestException>(() => sending);
+        await listening;
+        Assert.Equal(["settings 7", "closed", "closing"], Events.All);   // written down after the close that it caused
+    }
+
+    [Fact]
+    public async Task An_owner_may_close_the_slot_when_it_hears_of_the_end_of_an_idle_connection()
+    {
+        (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
+        await ExchangeAsync(slot, server);
+        Events.OnEvent = what => CloseOn(what, slot);
+        slot.WatchIdle(slot.Sends);
+        await server.DisposeAsync();
+        await Events.SeenAsync("closing").WaitAsync(Ct);
+        Assert.Equal(["closed", "closing"], Events.All);
+        Assert.True(slot.IsClosed);
+    }
+
+    [Fact]
+    public async Task A_connection_primed_for_another_tls_name_serves_requests_with_that_host_header()
+    {
+        (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
+        await using var peer = new Http2Peer(server);
+        Task listening = peer.ListenAsync();
+        ConnectionKey key = Key(HttpProtocols.Http2);
+        await slot.PrimeAsync(new ConnectionKey(true, key.Host, key.Port, "api.test", HttpProtocols.Http2), Ct);
+        await peer.SaySettingsAsync(7);
+        using HttpRequestMessage request = Post(slot);
+        request.Headers.Host = "api.test:8443";
+        Task<HttpResponseMessage> sending = slot.SendAsync(request, Ct);
+        await peer.AnswerAsync(await peer.HearAsync(Http2Peer.Headers));
+        (await sending).Dispose();
+        slot.Close();
+        await listening;
+    }
+
+    [Fact]
     public async Task An_http1_response_that_ends_the_connection_closes_the_slot()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -295,6 +343,14 @@ public sealed class SlotTests : SlotTestBase
         await Assert.ThrowsAsync<HttpRequestException>(() => sending);
         await Events.SeenAsync("closed").WaitAsync(Ct);
         await listening;
+    }
+
+    static void CloseOn(string what, Slot slot)
+    {
+        if (what == "closing")
+        {
+            slot.Close();
+        }
     }
 
     [Fact]

@@ -41,7 +41,7 @@ public sealed class ManualTimeTests
         Assert.False(timer.Change(TimeSpan.Zero, Timeout.InfiniteTimeSpan));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_platforms_waits_follow_it()
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5), _time);
@@ -53,7 +53,7 @@ public sealed class ManualTimeTests
         await delay;
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Waiting_for_timers_ends_when_they_are_armed()
     {
         Task armed = _time.WaitForTimersAsync(2);

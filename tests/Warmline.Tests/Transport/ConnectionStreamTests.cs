@@ -20,7 +20,7 @@ public sealed class ConnectionStreamTests : IDisposable
         _inner.Dispose();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_handlers_read_joins_a_pending_watch_and_gets_what_woke_it()
     {
         _stream.WatchIdle(0);
@@ -34,7 +34,7 @@ public sealed class ConnectionStreamTests : IDisposable
         Assert.Equal((3, 5), (_stream.BytesWritten, _stream.BytesRead));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_handlers_look_at_an_idle_connection_joins_the_watch_and_the_next_request_works()
     {
         _stream.WatchIdle(0);
@@ -46,7 +46,7 @@ public sealed class ConnectionStreamTests : IDisposable
         Assert.Empty(_events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_watch_that_comes_while_the_handler_looks_starts_no_second_read_and_still_hears_the_end()
     {
         Task<int> look = LookAsync();
@@ -57,7 +57,7 @@ public sealed class ConnectionStreamTests : IDisposable
         Assert.Equal(["closing"], _events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Unasked_bytes_that_the_handlers_look_reads_are_an_end()
     {
         Task<int> look = LookAsync();
@@ -67,7 +67,7 @@ public sealed class ConnectionStreamTests : IDisposable
         Assert.Equal(["closing"], _events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_failed_read_is_an_end()
     {
         Task<int> reading = _stream.ReadAsync(_buffer).AsTask();
@@ -90,7 +90,7 @@ public sealed class ConnectionStreamTests : IDisposable
         Assert.Equal(1, _inner.Begun);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_second_watch_after_the_first_was_answered_hears_the_end()
     {
         _stream.WatchIdle(0);
@@ -122,7 +122,7 @@ public sealed class ConnectionStreamTests : IDisposable
         Assert.Empty(_events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Reading_and_writing_allocate_nothing()
     {
         _inner.Arrive(5);

@@ -11,7 +11,7 @@ namespace Warmline.Tests.Transport;
 /// <summary>The end of an idle connection, and the absence of false alarms.</summary>
 public sealed class IdleWatchTests : SlotTestBase
 {
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(false)]
     [InlineData(true)]
     public async Task An_idle_http1_connection_that_the_server_ends_is_reported_while_idle(bool byReset)
@@ -29,7 +29,7 @@ public sealed class IdleWatchTests : SlotTestBase
         Assert.Equal(["closing", "closed"], Events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_warm_http1_connection_that_was_never_used_is_watched_too()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -42,7 +42,7 @@ public sealed class IdleWatchTests : SlotTestBase
         Assert.Equal(["closing", "closed"], Events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_warm_http1_connection_that_ended_unwatched_takes_no_request()
     {
         (Slot slot, Stream server, DialedConnection dialed) = await ConnectPlainAsync();
@@ -55,7 +55,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_warm_http1_connection_works_after_it_was_watched()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -65,7 +65,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Bytes_that_nobody_asked_for_are_an_end()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -77,7 +77,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_watch_that_comes_after_the_next_request_has_begun_does_nothing()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -95,7 +95,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(false)]
     [InlineData(true)]
     public async Task An_idle_http2_connection_that_the_server_ends_is_reported_without_being_asked(bool byReset)
@@ -116,7 +116,7 @@ public sealed class IdleWatchTests : SlotTestBase
         Assert.Equal(["settings 7", "closing", "closed"], Events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_hundred_watched_pauses_raise_no_alarm()
     {
         await using KestrelServer server = await KestrelServer.StartAsync(Certificate, context => context.Response.WriteAsync("ok"));
@@ -132,7 +132,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Watches_that_race_with_the_next_request_raise_no_alarm()
     {
         await using KestrelServer server = await KestrelServer.StartAsync(Certificate, context => context.Response.WriteAsync("ok"));
@@ -155,7 +155,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_watch_does_not_carry_the_context_of_the_call_that_began_it()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);

@@ -13,7 +13,7 @@ namespace Warmline.Tests.Transport;
 /// <summary>A slot's requests, and how it ends.</summary>
 public sealed class SlotTests : SlotTestBase
 {
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(HttpProtocols.Http1)]
     [InlineData(HttpProtocols.Http2)]
     internal async Task Requests_ride_one_connection(HttpProtocols protocols)
@@ -43,7 +43,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Equal("closed", Events.All[^1]);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Plain_http2_works_with_prior_knowledge()
     {
         await using KestrelServer server = await KestrelServer.StartAsync(
@@ -55,7 +55,7 @@ public sealed class SlotTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_byte_count_is_exact_on_http1()
     {
         (Slot slot, Stream server, _) = await ConnectPlainAsync();
@@ -77,7 +77,7 @@ public sealed class SlotTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Priming_sends_no_request_and_learns_the_stream_limit()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
@@ -105,7 +105,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Equal(["settings 7", "settings 3", "closed"], Events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Priming_twice_sends_nothing_the_second_time_either()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
@@ -120,7 +120,7 @@ public sealed class SlotTests : SlotTestBase
         await listening;
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Priming_http1_does_nothing()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -129,7 +129,7 @@ public sealed class SlotTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_goaway_is_reported_and_the_running_request_ends_well()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
@@ -152,7 +152,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Equal(["settings 7", "closing", "closed"], Events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_goaway_below_a_running_request_ends_in_slot_dead_although_bytes_were_written()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
@@ -173,7 +173,7 @@ public sealed class SlotTests : SlotTestBase
         await listening;
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_request_without_content_that_got_no_answer_ends_in_slot_dead_although_bytes_were_written()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -187,7 +187,7 @@ public sealed class SlotTests : SlotTestBase
         slot.Close();
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_post_whose_connection_ends_without_an_answer_is_not_slot_dead()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -201,7 +201,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Equal(["closing", "closed"], Events.All);
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(HttpProtocols.Http1)]
     [InlineData(HttpProtocols.Http2)]
     internal async Task Closing_ends_a_running_request_at_once(HttpProtocols protocols)
@@ -230,7 +230,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.DoesNotContain("closing", Events.All);
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(HttpProtocols.Http1)]
     [InlineData(HttpProtocols.Http2)]
     internal async Task Closing_a_connection_that_was_never_used_closes_its_socket(HttpProtocols protocols)
@@ -253,7 +253,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Equal(["closed"], Events.All);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_owner_may_close_the_slot_when_it_hears_of_a_goaway()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
@@ -269,7 +269,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Equal(["settings 7", "closed", "closing"], Events.All);   // written down after the close that it caused
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_owner_may_close_the_slot_when_it_hears_of_the_end_of_an_idle_connection()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -282,7 +282,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.True(slot.IsClosed);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_connection_primed_for_another_tls_name_serves_requests_with_that_host_header()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2);
@@ -300,7 +300,7 @@ public sealed class SlotTests : SlotTestBase
         await listening;
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_http1_response_that_ends_the_connection_closes_the_slot()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -315,7 +315,7 @@ public sealed class SlotTests : SlotTestBase
         Assert.Single(Events.All, "closed");
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_abandoned_http1_response_closes_the_connection_at_once()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
@@ -327,7 +327,7 @@ public sealed class SlotTests : SlotTestBase
         await Events.SeenAsync("closed").WaitAsync(Ct);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_open_request_is_pinged_for()
     {
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http2, new Http2Options { PingDelay = TimeSpan.FromSeconds(1), PingTimeout = TimeSpan.FromSeconds(1) });
@@ -353,7 +353,7 @@ public sealed class SlotTests : SlotTestBase
         }
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_platforms_instruments_stay_silent()
     {
         var published = new List<string>();

@@ -12,7 +12,7 @@ public sealed class SystemNetworkTests
     readonly SystemNetwork _network = new(new TcpKeepAliveOptions { Idle = TimeSpan.FromSeconds(7), Interval = TimeSpan.FromSeconds(3), Count = 5 });
     readonly CancellationToken _ct = TestContext.Current.CancellationToken;
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     [SupportedOSPlatform("linux")]   // the numbers of the raw option are Linux's
     public async Task The_options_are_set_on_the_socket()
     {
@@ -29,7 +29,7 @@ public sealed class SystemNetworkTests
         Assert.Equal(22_000, BitConverter.ToInt32(userTimeout));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_stream_owns_its_socket()
     {
         using var server = new RawServer();
@@ -39,7 +39,7 @@ public sealed class SystemNetworkTests
         Assert.Equal(0, await accepted.ReadAsync(new byte[1], _ct));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Both_families_connect()
     {
         using var listener = new Socket(AddressFamily.InterNetworkV6, SocketType.Stream, ProtocolType.Tcp);
@@ -50,7 +50,7 @@ public sealed class SystemNetworkTests
         Assert.Equal(AddressFamily.InterNetworkV6, ((NetworkStream)stream).Socket.AddressFamily);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_cancelled_attempt_ends_as_cancelled()
     {
         using var cancelled = new CancellationTokenSource();
@@ -60,6 +60,6 @@ public sealed class SystemNetworkTests
             async () => await _network.ConnectAsync(new IPEndPoint(IPAddress.Loopback, server.Port), cancelled.Token));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Localhost_resolves() => Assert.Contains(await _network.ResolveAsync("localhost", _ct), IPAddress.IsLoopback);
 }

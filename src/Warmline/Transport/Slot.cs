@@ -14,7 +14,7 @@ internal interface ISlotOwner
     /// <summary>The server's HTTP/2 SETTINGS: the first, and each later one that sets the number of concurrent streams.</summary>
     void SettingsSeen(Slot slot, int maxConcurrentStreams);
 
-    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, an error. Not raised for <see cref="Slot.Close"/>; at most once.</summary>
+    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
     void Closing(Slot slot);
 
     /// <summary>The connection is closed, its socket too; exactly once.</summary>

@@ -266,6 +266,7 @@ public sealed class SlotTests : SlotTestBase
         await peer.SayGoAwayAsync((byte)await peer.HearAsync(Http2Peer.Headers));
         await Assert.ThrowsAsync<HttpRequestException>(() => sending);
         await listening;
+        await Events.SeenAsync("closing").WaitAsync(Ct);
         Assert.Equal(["settings 7", "closed", "closing"], Events.All);   // written down after the close that it caused
     }
 

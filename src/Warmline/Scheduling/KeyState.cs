@@ -123,7 +123,12 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, up to <c>SpreadConnections</c>.</summary>
     public int MissingForSpread(SchedulerLimits limits)
     {
-        var target = Math.Min(limits.TargetStreams, Math.Max(1, StreamsPerConnection(limits)));
+        var target = Math.Min(limits.TargetStreams, StreamsPerConnection(limits));
+        if (target == 0)
+        {
+            return 0;   // the server allows no stream at present: there is nothing to spread
+        }
+
         var demand = Streams + Queue.Count;
         return Math.Min((demand + target - 1) / target, limits.SpreadConnections) - Usable - Dialing;
     }

@@ -125,8 +125,8 @@ internal sealed partial class Scheduler
         }
 
         MoveTo(connection, ConnectionPhase.Closed);
+        PassOnPermits(connection.Key.Origin);   // first: its own key, always short of one, would take back the permit that it gave way with
         Settle(connection.Key);
-        PassOnPermits(connection.Key.Origin);
         End();
     }
 

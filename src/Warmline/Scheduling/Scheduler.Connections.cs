@@ -483,6 +483,7 @@ internal sealed partial class Scheduler
                 key.WarmUps.RemoveAt(i);
                 EndWarmUp(key, warmUp, IsDraining ? PoolRejectionReason.Draining
                     : IsPaused(key) ? PoolRejectionReason.Paused
+                    : key.BackOffUntil > _now ? PoolRejectionReason.None   // no limit: a dial failed, maybe without an error of its own
                     : key.Origin.InUse >= _limits.MaxConnectionsPerHost ? PoolRejectionReason.MaxConnectionsPerHost
                     : PoolRejectionReason.MaxConnections);
             }

@@ -84,9 +84,9 @@ public sealed class PlacementTests
         var gate = new Gate();
         var running = await rig.HoldAsync(20, gate);
         await rig.MockAsync(counters => counters.StreamsOpen == 20);
-        var connections = rig.Counters.ConnectionsOpen;
+        await rig.StatsAsync(stats => stats.Origins.Single() is { Connections: 3, Dialing: 0, Capacity: >= 50 * 32 });   // every connection has its SETTINGS
         rig.Mock.SetStreamLimit(1);
-        await rig.MockAsync(counters => counters.SettingsAcknowledged == connections);
+        await rig.MockAsync(counters => counters.SettingsAcknowledged == 3);
         await rig.StatsAsync(stats => stats.Origins.Single().StreamLimit == 1);
 
         var more = Enumerable.Range(0, 60).Select(_ => rig.CallAsync()).ToArray();

@@ -13,7 +13,7 @@ namespace Warmline.Tests.Support;
 internal sealed class Rig : IAsyncDisposable
 {
     /// <summary>Milliseconds after which a test counts as hung: a net under the test, no measure of speed.</summary>
-    public const int Patience = 90_000;
+    public const int Patience = 30_000;
 
     Rig(MockLlmServer mock, ConnectionPool pool, LogRecorder logs)
     {
@@ -76,10 +76,20 @@ internal sealed class Rig : IAsyncDisposable
     }
 
     /// <summary>Completes when the mock's counters say so.</summary>
-    public Task MockAsync(Func<MockCounters, bool> reached) => Mock.WaitForAsync(reached, Ct);
+    public Task MockAsync(Func<MockCounters, bool> reached) =>
+        Eventually.TrueAsync(() => reached(Counters), () => $"{Counters}; {string.Join("; ", Counters.Connections)}; {Describe(Stats)}");
 
     /// <summary>Completes when the pool's numbers say so.</summary>
     public Task StatsAsync(Func<PoolStats, bool> reached) => Eventually.TrueAsync(() => reached(Stats), () => Describe(Stats));
+
+    /// <summary>Completes with the tasks; what they hang at is told.</summary>
+    public async Task DoneAsync(params Task[] tasks)
+    {
+        await Eventually.TrueAsync(() => tasks.All(task => task.IsCompleted), () =>
+            $"{tasks.Count(task => !task.IsCompleted)} of {tasks.Length} tasks hang. {Describe(Stats)}\nstreams: {string.Join("; ", Pool.GetStreams())}\nwaiters: {string.Join("; ", Pool.GetWaiters())}\n"
+            + $"{Counters}; {string.Join("; ", Counters.Connections.Where(connection => connection.End is MockConnectionEnd.Open))}\n{string.Join("\n", Logs.Entries.TakeLast(40))}");
+        await Task.WhenAll(tasks);
+    }
 
     /// <summary>All calls have ended and nothing of them is left.</summary>
     public Task QuietAsync() => StatsAsync(stats => stats is { Active: 0, Queued: 0 });
@@ -88,7 +98,7 @@ internal sealed class Rig : IAsyncDisposable
     public async Task<Task<string>[]> HoldAsync(int calls, Gate gate, Func<HttpRequestMessage>? request = null)
     {
         var running = Enumerable.Range(0, calls).Select(_ => CallAsync(gate.Hold(request?.Invoke() ?? Calls.Chat()))).ToArray();
-        await StatsAsync(stats => stats.Active >= calls || running.Any(call => call.IsFaulted));
+        await Eventually.TrueAsync(() => gate.Held >= calls || running.Any(call => call.IsCompleted), () => Describe(Stats));
         return running;
     }
 
@@ -138,24 +148,28 @@ internal static class Calls
 internal sealed class Gate
 {
     readonly TaskCompletionSource _open = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    int _held;
+
+    /// <summary>Requests whose first half is written.</summary>
+    public int Held => Volatile.Read(ref _held);
 
     public void Open() => _open.TrySetResult();
 
     public HttpRequestMessage Hold(HttpRequestMessage request)
     {
-        request.Content = new HeldContent(request.Content!, _open.Task);
+        request.Content = new HeldContent(request.Content!, this);
         return request;
     }
 
     sealed class HeldContent : HttpContent
     {
         readonly HttpContent _inner;
-        readonly Task _open;
+        readonly Gate _gate;
 
-        public HeldContent(HttpContent inner, Task open)
+        public HeldContent(HttpContent inner, Gate gate)
         {
             _inner = inner;
-            _open = open;
+            _gate = gate;
             Headers.ContentType = inner.Headers.ContentType;
         }
 
@@ -166,7 +180,8 @@ internal sealed class Gate
             var bytes = await _inner.ReadAsByteArrayAsync(cancellationToken);
             await stream.WriteAsync(bytes.AsMemory(0, bytes.Length / 2), cancellationToken);
             await stream.FlushAsync(cancellationToken);
-            await _open.WaitAsync(cancellationToken);
+            Interlocked.Increment(ref _gate._held);
+            await _gate._open.Task.WaitAsync(cancellationToken);
             await stream.WriteAsync(bytes.AsMemory(bytes.Length / 2), cancellationToken);
         }
 
@@ -178,10 +193,10 @@ internal sealed class Gate
     }
 }
 
-/// <summary>Waits for what nothing announces. Never a measure of time: it ends when the condition holds, and fails the test after half a minute.</summary>
+/// <summary>Waits for what nothing announces. Never a measure of time: it ends when the condition holds, and fails the test after some ten seconds.</summary>
 internal static class Eventually
 {
-    const int Rounds = 6_000;
+    const int Rounds = 2_000;
 
 #pragma warning disable RS0030 // The tests' one use of the system's clock: to look again a little later.
     static readonly TimeProvider Clock = TimeProvider.System;

@@ -14,7 +14,8 @@ internal sealed partial class Scheduler
         if (MayDial(key))
         {
             // Only waiters and new calls make calls spread: an idle connection that was closed for its age or its number must not come back for nothing.
-            DialMore(key, key.Queue.Count > 0 ? key.MissingForSpread(_limits) : 0, owesFirstUse: true);
+            var grantable = Grantable(key);
+            DialMore(key, grantable > 0 ? key.MissingForSpread(_limits, grantable) : 0, owesFirstUse: true);
             DialMore(key, key.WarmGoal - key.Usable - key.Dialing, owesFirstUse: false);
         }
     }
@@ -22,7 +23,7 @@ internal sealed partial class Scheduler
     /// <summary>A call was placed at once; the next ones may find it less crowded, if an idle connection may wait for them.</summary>
     void Spread(KeyState key)
     {
-        if (_limits.MaxIdleConnections > 0 && key.MissingForSpread(_limits) is > 0 and var missing && MayDial(key))
+        if (_limits.MaxIdleConnections > 0 && key.MissingForSpread(_limits, 0) is > 0 and var missing && MayDial(key))
         {
             DialMore(key, missing, owesFirstUse: true);
         }
@@ -55,10 +56,13 @@ internal sealed partial class Scheduler
         }
     }
 
+    /// <summary>Waiters that MaxConcurrentRequests would let ride; below zero after it was lowered.</summary>
+    int Grantable(KeyState key) => Math.Min(key.Queue.Count, _limits.MaxConcurrentRequests - Leases);
+
     /// <summary>Connections that the key's waiters need and that are not coming.</summary>
     int Need(KeyState key)
     {
-        var grantable = Math.Min(key.Queue.Count, _limits.MaxConcurrentRequests - Leases);
+        var grantable = Grantable(key);
         return grantable <= 0 || key.Available.First is not null || !MayDial(key) ? 0
             : Math.Min(key.MissingForNeed(_limits, grantable), _limits.MaxDialsInFlight - key.Dialing);
     }

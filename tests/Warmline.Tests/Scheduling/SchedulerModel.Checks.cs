@@ -228,6 +228,7 @@ internal sealed partial class SchedulerModel
 
         Require(state.Dialing == key.Dialing && state.AwaitingSettings == key.Awaiting && state.Usable == key.Usable, $"{key.Key}: {state.Dialing} dialing, {state.AwaitingSettings} awaiting, {state.Usable} usable");
         Require(state.Streams == streams && state.OpenCapacity == capacity && state.Leases == key.Leases, $"{key.Key}: {state.Streams} streams, capacity {state.OpenCapacity}, {state.Leases} leases");
+        Require(state.Idle == key.Idle, $"{key.Key}: {state.Idle} idle, should be {key.Idle}");
         Require(state.Available.Count == available, $"{key.Key}: {state.Available.Count} available, should be {available}");
         Require(state.SpeaksHttp2 == key.SpeaksHttp2 && state.AdvertisedLimit == key.Advertised, $"{key.Key}: {state.SpeaksHttp2}, {state.AdvertisedLimit} should be {key.SpeaksHttp2}, {key.Advertised}");
         Require(state.Queue.Count == key.Waiting.Count, $"{key.Key}: {state.Queue.Count} queued, should be {key.Waiting.Count}");

@@ -87,31 +87,28 @@ internal sealed partial class Scheduler
         _permits.LackOf(key, _limits).Set(key, need);
     }
 
-    /// <summary>Permits that are free go to the keys that want them: starving keys first, then who waits longest. For those that are left, others give way.</summary>
+    /// <summary>Permits that are free go to the keys that want them: who has had no connection for longest first, then who waits longest. For those that are left, others give way.</summary>
     void PassOn(OriginState origin)
     {
-        PassOn(origin.Wanting);
-        PassOn(_permits.Wanting);
-        MakeRoom(origin);
-        MakeRoom(_permits, _limits.MaxConnections, null);
-    }
+        // Where the origin has room again its keys take their turn among all: the permit that came back is also one of the pool.
+        while (origin.InUse < _limits.MaxConnectionsPerHost && origin.Wanting.First is { } key)
+        {
+            NoteNeed(key);
+        }
 
-    void PassOn(PermitQueue wanting)
-    {
-        while (wanting.First is { } key)
+        while (_permits.InUse < _limits.MaxConnections && _permits.Wanting.First is { } key)
         {
             if (_permits.HasFree(key, _limits))
             {
                 Dial(key, owesFirstUse: true);
             }
-            else if (_permits.LackOf(key, _limits) == wanting)
-            {
-                return;
-            }
 
             NoteNeed(key);   // met, smaller, or a lack of the other kind now
             MakeRoom(key.Origin);
         }
+
+        MakeRoom(origin);
+        MakeRoom(_permits, _limits.MaxConnections, null);
     }
 
     void MakeRoom(OriginState origin) => MakeRoom(origin, _limits.MaxConnectionsPerHost, origin);

@@ -108,7 +108,7 @@ internal sealed partial class SchedulerModel
         {
             RefusalKind.Rejected => _draining ? action.Reason is PoolRejectionReason.Draining : call == _newCall && action.Reason is PoolRejectionReason.QueueFull && _waiting.Count > _limits.MaxQueueLength,
             RefusalKind.TimedOut => _isTick && call.Deadline <= _now && action.Reason is not PoolRejectionReason.None,
-            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing,
+            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable),
         }, $"{call} is refused: {action.Refusal}, {action.Reason}");
         LeaveQueue(call);
         End(call);
@@ -129,6 +129,7 @@ internal sealed partial class SchedulerModel
         _linkOf.Add(state, link);
         _links.Add(link);
         home.Links.Add(link);
+        _dialed.Add(home);
         _duties.Add((Duty.Dial, link));
     }
 

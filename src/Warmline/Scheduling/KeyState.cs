@@ -58,6 +58,9 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>Streams that the usable connections can carry together.</summary>
     public long OpenCapacity { get; private set; }
 
+    /// <summary>Idle connections.</summary>
+    public int Idle { get; set; }
+
     /// <summary>All leases, those on draining connections included.</summary>
     public int Leases { get; set; }
 
@@ -108,8 +111,9 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     public int StreamsPerConnection(SchedulerLimits limits) =>
         SpeaksHttp2 is false ? 1 : Math.Min(limits.MaxStreamsPerConnection, AdvertisedLimit ?? int.MaxValue);
 
-    /// <summary>How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, up to <c>SpreadConnections</c>.</summary>
-    public int MissingForSpread(SchedulerLimits limits)
+    /// <summary>How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, those of
+    /// <paramref name="grantable"/> waiters included, up to <c>SpreadConnections</c>.</summary>
+    public int MissingForSpread(SchedulerLimits limits, int grantable)
     {
         var target = Math.Min(limits.TargetStreams, StreamsPerConnection(limits));
         if (target == 0)
@@ -117,7 +121,7 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
             return 0;
         }
 
-        var demand = Streams + Queue.Count;
+        var demand = Streams + grantable;
         return Math.Min((demand + target - 1) / target, limits.SpreadConnections) - Usable - Dialing;
     }
 

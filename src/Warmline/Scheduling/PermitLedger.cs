@@ -104,8 +104,7 @@ internal sealed class PermitLedger : PermitCount
     /// <summary>Permits that a key could have: the free ones and those of other keys' idle connections.</summary>
     public int Obtainable(KeyState key, SchedulerLimits limits)
     {
-        // A count too high by the key's own idle connections would only make a warning late; none of them is idle when it is nearly full.
-        var ofPool = limits.MaxConnections - InUse + Idle;
+        var ofPool = limits.MaxConnections - InUse + Idle - key.Idle;
         return Math.Max(0, Math.Min(ofPool, limits.MaxConnectionsPerHost - key.Origin.InUse));
     }
 
@@ -125,6 +124,7 @@ internal sealed class PermitLedger : PermitCount
 
         _latestIdle = connection;
         Idle++;
+        connection.Key.Idle++;
     }
 
     public void UnlistIdle(ConnectionState connection)
@@ -155,6 +155,7 @@ internal sealed class PermitLedger : PermitCount
 
         connection.PreviousIdle = connection.NextIdle = null;
         Idle--;
+        connection.Key.Idle--;
     }
 
     /// <summary>The connection, of one origin or of any, that has been idle longest; one that is held warm only if there is no other.</summary>

@@ -168,11 +168,14 @@ internal sealed partial class Scheduler
 
     void CheckWarmUps(KeyState key)
     {
-        if (key.WarmUps.Count == 0)
+        if (key.WarmUps.Count > 0)
         {
-            return;
+            EndWarmUpsThatAreOver(key);   // apart, as its closure would cost every event an allocation
         }
+    }
 
+    void EndWarmUpsThatAreOver(KeyState key)
+    {
         var inProgress = key.Dialing + key.AwaitingSettings > 0;
         if (key.WarmUps.RemoveAll(warmUp => (key.Ready >= warmUp.Target || !inProgress) && EndWarmUp(key, warmUp)) > 0)
         {

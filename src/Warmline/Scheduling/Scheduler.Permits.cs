@@ -14,7 +14,8 @@ internal sealed partial class Scheduler
         if (MayDial(key))
         {
             // Only waiters and new calls make calls spread: an idle connection that was closed for its age or its number must not come back for nothing.
-            DialMore(key, key.Queue.Count > 0 ? key.MissingForSpread(_limits) : 0, owesFirstUse: true);
+            var grantable = Grantable(key);
+            DialMore(key, grantable > 0 ? key.MissingForSpread(_limits, grantable) : 0, owesFirstUse: true);
             DialMore(key, key.WarmGoal - key.Usable - key.Dialing, owesFirstUse: false);
         }
     }
@@ -22,7 +23,7 @@ internal sealed partial class Scheduler
     /// <summary>A call was placed at once; the next ones may find it less crowded, if an idle connection may wait for them.</summary>
     void Spread(KeyState key)
     {
-        if (_limits.MaxIdleConnections > 0 && key.MissingForSpread(_limits) is > 0 and var missing && MayDial(key))
+        if (_limits.MaxIdleConnections > 0 && key.MissingForSpread(_limits, 0) is > 0 and var missing && MayDial(key))
         {
             DialMore(key, missing, owesFirstUse: true);
         }
@@ -55,10 +56,13 @@ internal sealed partial class Scheduler
         }
     }
 
+    /// <summary>Waiters that MaxConcurrentRequests would let ride; below zero after it was lowered.</summary>
+    int Grantable(KeyState key) => Math.Min(key.Queue.Count, _limits.MaxConcurrentRequests - Leases);
+
     /// <summary>Connections that the key's waiters need and that are not coming.</summary>
     int Need(KeyState key)
     {
-        var grantable = Math.Min(key.Queue.Count, _limits.MaxConcurrentRequests - Leases);
+        var grantable = Grantable(key);
         return grantable <= 0 || key.Available.First is not null || !MayDial(key) ? 0
             : Math.Min(key.MissingForNeed(_limits, grantable), _limits.MaxDialsInFlight - key.Dialing);
     }
@@ -83,31 +87,28 @@ internal sealed partial class Scheduler
         _permits.LackOf(key, _limits).Set(key, need);
     }
 
-    /// <summary>Permits that are free go to the keys that want them: starving keys first, then who waits longest. For those that are left, others give way.</summary>
+    /// <summary>Permits that are free go to the keys that want them: who has had no connection for longest first, then who waits longest. For those that are left, others give way.</summary>
     void PassOn(OriginState origin)
     {
-        PassOn(origin.Wanting);
-        PassOn(_permits.Wanting);
-        MakeRoom(origin);
-        MakeRoom(_permits, _limits.MaxConnections, null);
-    }
+        // Where the origin has room again its keys take their turn among all: the permit that came back is also one of the pool.
+        while (origin.InUse < _limits.MaxConnectionsPerHost && origin.Wanting.First is { } key)
+        {
+            NoteNeed(key);
+        }
 
-    void PassOn(PermitQueue wanting)
-    {
-        while (wanting.First is { } key)
+        while (_permits.InUse < _limits.MaxConnections && _permits.Wanting.First is { } key)
         {
             if (_permits.HasFree(key, _limits))
             {
                 Dial(key, owesFirstUse: true);
             }
-            else if (_permits.LackOf(key, _limits) == wanting)
-            {
-                return;
-            }
 
             NoteNeed(key);   // met, smaller, or a lack of the other kind now
             MakeRoom(key.Origin);
         }
+
+        MakeRoom(origin);
+        MakeRoom(_permits, _limits.MaxConnections, null);
     }
 
     void MakeRoom(OriginState origin) => MakeRoom(origin, _limits.MaxConnectionsPerHost, origin);

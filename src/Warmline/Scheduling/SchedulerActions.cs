@@ -75,6 +75,8 @@ internal readonly record struct SchedulerAction(
     public ConnectionState Connection => (ConnectionState)Target!;
 
     public WarmUp WarmUp => (WarmUp)Target!;
+
+    public override string ToString() => $"{Kind} {Target}";   // the generated one would read all three
 }
 
 /// <summary>The limits in force: the options, frozen. <see cref="int.MaxValue"/> means none.</summary>

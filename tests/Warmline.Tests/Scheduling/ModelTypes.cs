@@ -162,6 +162,9 @@ internal sealed class ModelKey(ConnectionKey key)
 
     public int Need { get; set; }
 
+    /// <summary>The event since which it has waiters in need and no connection at all; MaxValue when it has.</summary>
+    public long StarvesSince { get; set; } = long.MaxValue;
+
     public void Forget()
     {
         SpeaksHttp2 = InitialProtocol(Key);

@@ -108,7 +108,7 @@ internal sealed partial class SchedulerModel
         {
             RefusalKind.Rejected => _draining ? action.Reason is PoolRejectionReason.Draining : call == _newCall && action.Reason is PoolRejectionReason.QueueFull && _waiting.Count > _limits.MaxQueueLength,
             RefusalKind.TimedOut => _isTick && call.Deadline <= _now && action.Reason is not PoolRejectionReason.None,
-            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing,
+            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable),
         }, $"{call} is refused: {action.Refusal}, {action.Reason}");
         LeaveQueue(call);
         End(call);
@@ -129,6 +129,7 @@ internal sealed partial class SchedulerModel
         _linkOf.Add(state, link);
         _links.Add(link);
         home.Links.Add(link);
+        _dialed.Add(home);
         _duties.Add((Duty.Dial, link));
     }
 
@@ -228,6 +229,7 @@ internal sealed partial class SchedulerModel
 
         Require(state.Dialing == key.Dialing && state.AwaitingSettings == key.Awaiting && state.Usable == key.Usable, $"{key.Key}: {state.Dialing} dialing, {state.AwaitingSettings} awaiting, {state.Usable} usable");
         Require(state.Streams == streams && state.OpenCapacity == capacity && state.Leases == key.Leases, $"{key.Key}: {state.Streams} streams, capacity {state.OpenCapacity}, {state.Leases} leases");
+        Require(state.Idle == key.Idle, $"{key.Key}: {state.Idle} idle, should be {key.Idle}");
         Require(state.Available.Count == available, $"{key.Key}: {state.Available.Count} available, should be {available}");
         Require(state.SpeaksHttp2 == key.SpeaksHttp2 && state.AdvertisedLimit == key.Advertised, $"{key.Key}: {state.SpeaksHttp2}, {state.AdvertisedLimit} should be {key.SpeaksHttp2}, {key.Advertised}");
         Require(state.Queue.Count == key.Waiting.Count, $"{key.Key}: {state.Queue.Count} queued, should be {key.Waiting.Count}");

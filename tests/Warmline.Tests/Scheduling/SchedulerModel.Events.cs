@@ -7,6 +7,7 @@ internal sealed partial class SchedulerModel
 {
     static readonly IOException DialError = new("no route");
 
+    readonly List<ModelKey> _dialed = [];
     Call? _newCall;
     long _failedOrder = -1;
     ModelKey? _failedKey;

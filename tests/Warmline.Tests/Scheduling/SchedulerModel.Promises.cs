@@ -34,6 +34,8 @@ internal sealed partial class SchedulerModel
             CheckGivingWay(_limits.MaxConnections - _links.Count, counts, wantedOfPool, starvingOfPool);
         }
 
+        CheckTurns();
+
         // What is over a lowered limit is on its way back, as far as it can be told to be.
         Require(_links.Count - counts.Opening - counts.Closing - counts.Reclaimed <= _limits.MaxConnections || counts.Open == 0, $"{_links.Count} connections, and none that is too many gives way");
         foreach (var key in _keys)
@@ -47,6 +49,29 @@ internal sealed partial class SchedulerModel
             NoteDue(link, ref due);
         }
     }
+
+    /// <summary>Who has had no connection for longest gets the next permit; above all, no key takes back at once the permit that it gave to another.</summary>
+    void CheckTurns()
+    {
+        foreach (var key in _keys)
+        {
+            // When a back-off ends without a Tick, or a place becomes free for several, the scheduler's idea of who came first may be the finer one.
+            var isStarving = key.Need > 0 && key.Usable + key.Dialing == 0 && !IsBoundByHost(key) && _limits.MaxConcurrentRequests == int.MaxValue && HasNeverFailed(key);
+            foreach (var other in _dialed)
+            {
+                Require(!isStarving || key.StarvesSince >= other.StarvesSince || !HasNeverFailed(other), $"{other.Key} gets a permit although {key.Key} starves for longer");
+            }
+        }
+
+        foreach (var key in _keys)
+        {
+            key.StarvesSince = key.Need == 0 || key.Usable + key.Dialing > 0 ? long.MaxValue : Math.Min(key.StarvesSince, _coverage.Events);
+        }
+
+        _dialed.Clear();
+    }
+
+    bool HasNeverFailed(ModelKey key) => StateOf(key) is { Failures: 0 } state && state.FailedAt == TimeSpan.MinValue;
 
     /// <summary>Connections that are missing until each of the key's waiters that may be served has a place coming.</summary>
     int NeedOf(ModelKey key, int grantable, ref TimeSpan due)

@@ -1,0 +1,152 @@
+using Warmline.Options;
+using Warmline.Scheduling;
+using Xunit;
+
+namespace Warmline.Tests.Scheduling;
+
+/// <summary>A scheduler on a stage: events in few words, the answers of the last one at hand.</summary>
+internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
+{
+    public static readonly IOException NoRoute = new("no route");
+    public static readonly ConnectionKey A = new(true, "a.test", 443);
+    public static readonly ConnectionKey B = new(true, "b.test", 443);
+    public static readonly ConnectionKey C = new(true, "c.test", 443);
+
+    /// <summary>The same origin as <see cref="A"/>, another key.</summary>
+    public static readonly ConnectionKey AlsoA = new(true, "a.test", 443, partition: "also");
+
+    public Scheduler Scheduler { get; } = new(limits ?? new SchedulerLimits(), seed: 1);
+
+    public SchedulerLimits Limits => Scheduler.Limits;
+
+    public TimeSpan Now { get; private set; } = TimeSpan.FromHours(1);
+
+    /// <summary>What the last event led to.</summary>
+    public List<SchedulerAction> Actions { get; } = [];
+
+    public TimeSpan WakeAt { get; private set; } = TimeSpan.MaxValue;
+
+    public Waiter[] Granted => [.. Of(ActionKind.Grant).Select(action => action.Waiter)];
+
+    public ConnectionState[] Dialed => [.. Of(ActionKind.Dial).Select(action => action.Connection)];
+
+    public ConnectionState[] Closed => [.. Of(ActionKind.Close).Select(action => action.Connection)];
+
+    public SchedulerAction[] Refused => [.. Of(ActionKind.Refuse)];
+
+    public SchedulerAction[] Of(ActionKind kind) => [.. Actions.Where(action => action.Kind == kind)];
+
+    public KeyState State(ConnectionKey key) => Scheduler.Keys.Single(state => state.Key.Equals(key));
+
+    public ConnectionState[] Dialing(ConnectionKey key) => In(key, ConnectionPhase.Dialing);
+
+    public ConnectionState[] In(ConnectionKey key, ConnectionPhase phase) => [.. State(key).Connections.Where(connection => connection.Phase == phase).OrderBy(connection => connection.Id)];
+
+    public Waiter Ask(ConnectionKey key, double seconds = double.PositiveInfinity, long upload = 0)
+    {
+        var waiter = new Waiter { UploadBytes = upload, Deadline = double.IsInfinity(seconds) ? TimeSpan.MaxValue : Now + TimeSpan.FromSeconds(seconds) };
+        Play(() => Scheduler.Acquire(waiter, key, Now, Actions));
+        return waiter;
+    }
+
+    public Waiter[] Ask(int count, ConnectionKey key) => [.. Enumerable.Range(0, count).Select(_ => Ask(key))];
+
+    public void Cancel(Waiter waiter) => Play(() => Scheduler.Cancel(waiter, Now, Actions));
+
+    public void Release(Waiter waiter, LeaseOutcome outcome = LeaseOutcome.Reusable) => Play(() => Scheduler.Release(waiter, outcome, Now, Actions));
+
+    public void Release(IEnumerable<Waiter> waiters)
+    {
+        foreach (var waiter in waiters)
+        {
+            Release(waiter);
+        }
+    }
+
+    public void UploadEnded(Waiter waiter) => Scheduler.UploadEnded(waiter);
+
+    public ConnectionState Succeeds(ConnectionState connection, bool isHttp2 = false, int handshakeMilliseconds = 50)
+    {
+        Play(() => Scheduler.DialSucceeded(connection, isHttp2, TimeSpan.FromMilliseconds(handshakeMilliseconds), Now, Actions));
+        return connection;
+    }
+
+    public void Fails(ConnectionState connection) => Play(() => Scheduler.DialFailed(connection, NoRoute, Now, Actions));
+
+    public void Settings(ConnectionState connection, int limit) => Play(() => Scheduler.SettingsSeen(connection, limit, Now, Actions));
+
+    public void Closing(ConnectionState connection) => Play(() => Scheduler.ConnectionClosing(connection, Now, Actions));
+
+    public void IsClosed(ConnectionState connection) => Play(() => Scheduler.ConnectionClosed(connection, Now, Actions));
+
+    public void Pause(ConnectionKey? key) => Play(() => Scheduler.SetPaused(key?.Origin, true, Now, Actions));
+
+    public void Resume(ConnectionKey? key) => Play(() => Scheduler.SetPaused(key?.Origin, false, Now, Actions));
+
+    public void Retire(ConnectionKey? key) => Play(() => Scheduler.Retire(key?.Origin, Now, Actions));
+
+    public void Change(SchedulerLimits limits) => Play(() => Scheduler.LimitsChanged(limits, Now, Actions));
+
+    public void Drain() => Play(() => Scheduler.Drain(Now, Actions));
+
+    public WarmUp WarmUp(ConnectionKey key, int connections)
+    {
+        var warmUp = new WarmUp(connections);
+        Play(() => Scheduler.WarmUp(warmUp, key, Now, Actions));
+        return warmUp;
+    }
+
+    public void HoldWarm(ConnectionKey key, int connections) => Play(() => Scheduler.HoldWarm(key, connections, Now, Actions));
+
+    /// <summary>Time passes, with a Tick whenever one was asked for.</summary>
+    public void Pass(double seconds)
+    {
+        var until = Now + TimeSpan.FromSeconds(seconds);
+        var all = new List<SchedulerAction>();
+        while (WakeAt <= until)
+        {
+            Now = WakeAt > Now ? WakeAt : Now;
+            WakeAt = TimeSpan.MaxValue;
+            Play(() => Scheduler.Tick(Now, Actions));
+            all.AddRange(Actions);
+        }
+
+        Now = until;
+        Actions.Clear();
+        Actions.AddRange(all);
+    }
+
+    /// <summary>Opens connections that nobody uses yet.</summary>
+    public ConnectionState[] OpenHttp1(ConnectionKey key, int count)
+    {
+        WarmUp(key, State0(key) + count);
+        return [.. Dialed.Select(connection => Succeeds(connection))];
+    }
+
+    /// <summary>Opens HTTP/2 connections that nobody uses yet, their SETTINGS seen.</summary>
+    public ConnectionState[] OpenHttp2(ConnectionKey key, int count, int limit = 100)
+    {
+        WarmUp(key, State0(key) + count);
+        var opened = Dialed;
+        foreach (var connection in opened)
+        {
+            Succeeds(connection, isHttp2: true);
+            Settings(connection, limit);
+        }
+
+        Assert.Equal(count, opened.Length);
+        return opened;
+    }
+
+    int State0(ConnectionKey key) => Scheduler.Keys.FirstOrDefault(state => state.Key.Equals(key))?.Usable ?? 0;
+
+    void Play(Action play)
+    {
+        Actions.Clear();
+        play();
+        foreach (var action in Actions)
+        {
+            WakeAt = action.Kind is ActionKind.WakeAt && action.At < WakeAt ? action.At : WakeAt;
+        }
+    }
+}

@@ -8,6 +8,9 @@ internal static class DemoText
     /// <summary>DNS, TCP, TLS and the request itself.</summary>
     const int RoundTripsWithDial = 4;
 
+    /// <summary>Waits below it are the scheduling of threads, not a queue.</summary>
+    static readonly TimeSpan ShortWait = TimeSpan.FromMilliseconds(10);
+
     /// <summary>Figures of one row in one unit, so that they can be compared at a glance; a dash where there is none.</summary>
     public static IReadOnlyList<string> Times(IReadOnlyList<TimeSpan?> times)
     {
@@ -20,16 +23,23 @@ internal static class DemoText
     public static IEnumerable<string> Summary(DemoSettings settings, IReadOnlyList<WayResult> results)
     {
         var warm = results[^1];
-        if (results.Any(result => result.LatencySum == TimeSpan.Zero))
+        if (warm.Failures > 0)
         {
-            yield return "Nothing can be compared: in at least one way every call failed.";
+            yield return Line($"{warm.Failures} calls of Warmline, warmed, failed: its times cannot be compared.");
             yield break;
         }
 
         foreach (var other in results.Where(result => result.Kind is WayKind.ClientPerCall or WayKind.DotNetDefault))
         {
             var who = other.Kind is WayKind.ClientPerCall ? "a client per call" : ".NET's default handler";
-            yield return Line($"Warmline, warmed, {Sooner(other.Wall / warm.Wall)} {who} ({Time(warm.Wall)} against {Time(other.Wall)}) for the same {warm.Calls} calls, on {Sockets(warm.Sockets)} against {other.Sockets}; summed latency {Less(other.LatencySum / warm.LatencySum)} ({Time(warm.LatencySum)} against {Time(other.LatencySum)}).");
+            if (other.Failures > 0)
+            {
+                // A call that fails is soon over: to compare times would praise the failures.
+                yield return Line($"With {who}, {other.Failures} of {Calls(other.Calls * settings.Rounds)} failed in {Time(other.Wall)}; with Warmline, warmed, none in {Time(warm.Wall)}, on {Sockets(warm.Sockets)} against {other.Sockets}.");
+                continue;
+            }
+
+            yield return Line($"Warmline, warmed, {Sooner(other.Wall / warm.Wall)} {who} ({Time(warm.Wall)} against {Time(other.Wall)}) for the same {Calls(warm.Calls)}, on {Sockets(warm.Sockets)} against {other.Sockets}; summed latency {Less(other.LatencySum / warm.LatencySum)} ({Time(warm.LatencySum)} against {Time(other.LatencySum)}).");
         }
 
         if (settings.Scenario is Scenario.Agent)
@@ -37,7 +47,7 @@ internal static class DemoText
             yield return "One call at a time, .NET's default handler keeps its one connection as well: what a pool adds here is the first call, after every pause too. The burst (without --scenario) shows the rest.";
         }
 
-        if (settings.Target is null)
+        if (settings.Target is null && results[0].Failures == 0)
         {
             yield return Remainder(settings, results[0], RoundTripsWithDial, "Of a client per call's") + " " + Remainder(settings, warm, 1, "Of Warmline's, warmed,");
         }
@@ -49,7 +59,7 @@ internal static class DemoText
         var ideal = Ideal(settings, result, roundTrips);
         var service = (settings.CallLimit - settings.RoundTrip) * result.Calls;
         var parts = $"{Time(ideal - service)} are round trips ({roundTrips} per call)" + (service > TimeSpan.Zero ? $", {Time(service)} the provider's service" : "");
-        return $"{whose} {Time(result.LatencySum)}, {parts} and {Time(Max(result.LatencySum - ideal, TimeSpan.Zero))} CPU and waiting for it.";
+        return $"{whose} {Time(result.LatencySum)}, {parts} and {Time(Max(result.LatencySum - ideal, TimeSpan.Zero))} {(result.QueueWaitMax > ShortWait ? "waiting for a place and for the CPU" : "CPU and waiting for it")}.";
     }
 
     /// <summary>Summed latency on a machine of infinite speed.</summary>
@@ -63,7 +73,7 @@ internal static class DemoText
         yield return "the code of every way ran first against another server, so that no figure holds compile time.";
         if (settings.Target is null)
         {
-            yield return $"Client and provider share this process and its {Environment.ProcessorCount} processors; CPU is both sides'. Sockets are counted at the provider, handshakes (DNS, TCP, TLS) at the client.";
+            yield return $"Client and provider share this process and its {Environment.ProcessorCount} processors; CPU is both sides', so a handshake weighs twice. Sockets are counted at the provider, handshakes (DNS, TCP, TLS) at the client.";
             yield return "A DNS lookup costs one round trip: .NET looks up for each connection, the pool keeps the answer.";
         }
         else
@@ -108,9 +118,17 @@ internal static class DemoText
         _ => "the same",
     };
 
+    static string Calls(long count) => count == 1 ? "1 call" : Line($"{count} calls");
+
     static string Sockets(long count) => count == 1 ? "1 socket" : Line($"{count} sockets");
 
-    static string Time(TimeSpan time) => Format(time, time);
+    public static string Time(TimeSpan time) => time.TotalMilliseconds switch
+    {
+        >= 10_000 => Line($"{time.TotalSeconds:0.0} s"),
+        >= 1_000 => Line($"{time.TotalSeconds:0.00} s"),
+        > 0 and < 10 => Line($"{time.TotalMilliseconds:0.0} ms"),
+        _ => Line($"{time.TotalMilliseconds:0} ms"),
+    };
 
     static string Format(TimeSpan time, TimeSpan most) => most.TotalMilliseconds switch
     {

@@ -71,13 +71,16 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Dialled because a call waited, and not yet ridden: its first call needed a dial of its own.</summary>
     internal bool OwesFirstUse { get; set; }
 
+    /// <summary>Dials of its key that had failed in a row when it opened.</summary>
+    internal int FailuresBefore { get; set; }
+
     /// <summary>Whether any exchange on it ended well.</summary>
     internal bool Served { get; set; }
 
     /// <summary>It agreed on HTTP/2 and ended, or was given up, before its SETTINGS came.</summary>
     public bool NeverSentSettings { get; internal set; }
 
-    /// <summary>Draining because another key needs its permit.</summary>
+    /// <summary>Draining because its permit is needed elsewhere, or was one too many.</summary>
     internal bool IsReclaimed { get; set; }
 
     /// <summary>When its successor is dialled, if it is in use then; MaxValue once that was looked at.</summary>
@@ -99,10 +102,8 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     public bool CanTakeStream => IsUsable && Streams < Limit;
 
-    public bool IsIdle => Phase is ConnectionPhase.Open && Streams == 0;
-
-    /// <summary>Whether its permit comes back by itself.</summary>
-    public bool IsReturningPermit => Phase is ConnectionPhase.Closing || (Phase is ConnectionPhase.Draining && IsReclaimed);
+    /// <summary>Free to be taken. One whose server allows no stream at present is not: waiters may hope for it, and a new one would fare no better.</summary>
+    public bool IsIdle => Phase is ConnectionPhase.Open && Streams == 0 && Limit > 0;
 
     long Load => Streams * StreamWeight + UploadBytes;
 

@@ -2,24 +2,15 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>What all keys of one origin share: its limit, its pause.</summary>
-internal sealed class OriginState(string name)
+/// <summary>What all keys of one origin share: its permits, its pause.</summary>
+internal sealed class OriginState(string name) : PermitCount
 {
     public string Name { get; } = name;
-
-    /// <summary>Permits out for this origin.</summary>
-    public int InUse { get; set; }
-
-    /// <summary>Permits of this origin that come back by themselves.</summary>
-    public int Returning { get; set; }
 
     public bool IsPaused { get; set; }
 
     /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
-    public int Keys { get; set; }
-
-    /// <summary>Keys that need a connection and are held back by the limit per host.</summary>
-    public IndexedHeap<KeyState, KeyState.StarvingFirst> Wanting { get; } = new();
+    public List<KeyState> Keys { get; } = [];
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
@@ -30,8 +21,17 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
 
     readonly List<ConnectionState> _connections = [];
 
-    /// <summary>The heap of wanting keys that it is in, if any.</summary>
-    public IndexedHeap<KeyState, StarvingFirst>? WantsFrom { get; set; }
+    /// <summary>The queue for permits that it is in, if any.</summary>
+    public PermitQueue? WantsFrom { get; set; }
+
+    /// <summary>Permits that it waits for in that queue.</summary>
+    public int Wants { get; set; }
+
+    /// <summary>Whether it was starving when it was put there.</summary>
+    public bool WantsAsStarving { get; set; }
+
+    /// <summary>A smaller number began to starve earlier: who had no connection first gets one first.</summary>
+    public long StarvesSince { get; set; }
 
     public ConnectionKey Key { get; } = key;
 
@@ -72,13 +72,13 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>The stream limit that a server of this key advertised last; null until one did.</summary>
     public int? AdvertisedLimit { get; set; }
 
-    /// <summary>Dials failed since the last one that succeeded.</summary>
+    /// <summary>Times that dials failed since the last one that succeeded; those that were under way together count once.</summary>
     public int Failures { get; set; }
 
-    public TimeSpan BackOffUntil { get; set; }
+    /// <summary>When that was counted last.</summary>
+    public TimeSpan FailedAt { get; set; } = TimeSpan.MinValue;
 
-    /// <summary>A connection drains for this key; it asks for no second one while that permit is on its way.</summary>
-    public bool HasReclaimed { get; set; }
+    public TimeSpan BackOffUntil { get; set; } = TimeSpan.MinValue;
 
     /// <summary>Connections to hold ready, from the options.</summary>
     public int WarmConnections { get; set; }
@@ -86,20 +86,8 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>Calls of WarmUpAsync under way.</summary>
     public List<WarmUp> WarmUps { get; } = [];
 
-    /// <summary>Connections to keep even when idle.</summary>
-    public int WarmGoal
-    {
-        get
-        {
-            var goal = WarmConnections;
-            foreach (var warmUp in WarmUps)
-            {
-                goal = Math.Max(goal, warmUp.Target);
-            }
-
-            return goal;
-        }
-    }
+    /// <summary>Connections to keep even when idle: what it holds warm and what a warm-up asks for, within MaxIdleConnections.</summary>
+    public int WarmGoal { get; set; }
 
     /// <summary>The warning about utilisation was given and is not re-armed yet.</summary>
     public bool HasWarned { get; set; }
@@ -123,7 +111,12 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, up to <c>SpreadConnections</c>.</summary>
     public int MissingForSpread(SchedulerLimits limits)
     {
-        var target = Math.Min(limits.TargetStreams, Math.Max(1, StreamsPerConnection(limits)));
+        var target = Math.Min(limits.TargetStreams, StreamsPerConnection(limits));
+        if (target == 0)
+        {
+            return 0;
+        }
+
         var demand = Streams + Queue.Count;
         return Math.Min((demand + target - 1) / target, limits.SpreadConnections) - Usable - Dialing;
     }
@@ -162,8 +155,6 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>Adds (+1) or takes away (-1) what a connection stands for. Called around each change of its phase, limit or streams, so that no sum can drift.</summary>
     public void Count(ConnectionState connection, int sign)
     {
-        Origin.InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
-        Origin.Returning += connection.IsReturningPermit ? sign : 0;
         Dialing += connection.Phase is ConnectionPhase.Dialing ? sign : 0;
         AwaitingSettings += connection.Phase is ConnectionPhase.AwaitingSettings ? sign : 0;
         if (connection.IsUsable)
@@ -174,11 +165,14 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
         }
     }
 
-    /// <summary>A key without any connection first, then the one whose first waiter waits longest.</summary>
+    /// <summary>A key without any connection first, the one that lost its last connection longest ago before others; then the one whose first waiter waits longest.</summary>
     internal struct StarvingFirst : IHeapOrder<KeyState>
     {
+        // Not by the first waiter alone: a key with an endless queue would take back at once the permit that it gave to another.
         public static bool Before(KeyState left, KeyState right) =>
-            left.IsStarving != right.IsStarving ? left.IsStarving : LongestWaiting.Before(left, right);
+            left.WantsAsStarving != right.WantsAsStarving ? left.WantsAsStarving
+            : left.WantsAsStarving ? left.StarvesSince < right.StarvesSince
+            : LongestWaiting.Before(left, right);
 
         public static ref int Place(KeyState item) => ref item.WantingPlace;
     }

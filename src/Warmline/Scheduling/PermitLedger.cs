@@ -1,33 +1,105 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Who may have a connection open: the permits that are out, the idle connections that can give theirs back, and the keys that want one.</summary>
-internal sealed class PermitLedger
+/// <summary>Permits that are out, and the keys that lack one: of the pool, or of one origin.</summary>
+internal class PermitCount
+{
+    /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
+    public int InUse { get; private set; }
+
+    /// <summary>Of these, connections that are being opened, up to the server's SETTINGS.</summary>
+    public int Opening { get; private set; }
+
+    /// <summary>Of these, connections that take streams.</summary>
+    public int Open { get; private set; }
+
+    /// <summary>Of these, connections told to close: they come back at once.</summary>
+    public int Closing { get; private set; }
+
+    /// <summary>Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.</summary>
+    public int GivingWay { get; private set; }
+
+    /// <summary>Keys that need a connection and are held back by the limit.</summary>
+    public PermitQueue Wanting { get; } = new();
+
+    public virtual void Count(ConnectionState connection, int sign)
+    {
+        InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
+        Opening += connection.Phase is ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings ? sign : 0;
+        Open += connection.Phase is ConnectionPhase.Open ? sign : 0;
+        Closing += connection.Phase is ConnectionPhase.Closing ? sign : 0;
+        GivingWay += connection.Phase is ConnectionPhase.Draining && connection.IsReclaimed ? sign : 0;
+    }
+}
+
+/// <summary>Keys that lack permits of one kind, and how many permits would do.</summary>
+internal sealed class PermitQueue
+{
+    readonly IndexedHeap<KeyState, KeyState.StarvingFirst> _keys = new();
+
+    /// <summary>Who gets the next permit.</summary>
+    public KeyState? First => _keys.First;
+
+    /// <summary>Permits that are lacking, over all its keys.</summary>
+    public int Wanted { get; private set; }
+
+    /// <summary>Keys in it that have no connection and none coming.</summary>
+    public int Starving { get; private set; }
+
+    /// <summary>Puts the key in, or to its new place.</summary>
+    public void Set(KeyState key, int need)
+    {
+        if (key.WantsFrom != this)
+        {
+            key.WantsFrom?.Remove(key);
+            key.WantsFrom = this;
+        }
+        else
+        {
+            Count(key, -1);
+        }
+
+        key.Wants = need;
+        key.WantsAsStarving = key.IsStarving;
+        Count(key, +1);
+        _keys.Set(key);
+    }
+
+    public void Remove(KeyState key)
+    {
+        Count(key, -1);
+        _keys.Remove(key);
+        key.WantsFrom = null;
+    }
+
+    void Count(KeyState key, int sign)
+    {
+        Wanted += sign * key.Wants;
+        Starving += key.WantsAsStarving ? sign : 0;
+    }
+}
+
+/// <summary>Who may have a connection open: the permits of the whole pool, and the idle connections that can give theirs back.</summary>
+internal sealed class PermitLedger : PermitCount
 {
     ConnectionState? _longestIdle;
     ConnectionState? _latestIdle;
 
-    /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
-    public int InUse { get; private set; }
-
     public int PeakInUse { get; private set; }
-
-    /// <summary>Permits that come back without being asked for.</summary>
-    public int Returning { get; private set; }
 
     public int Idle { get; private set; }
 
-    /// <summary>Keys that need a connection and are held back by MaxConnections.</summary>
-    public IndexedHeap<KeyState, KeyState.StarvingFirst> Wanting { get; } = new();
-
-    public void Count(ConnectionState connection, int sign)
+    public override void Count(ConnectionState connection, int sign)
     {
-        InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
-        Returning += connection.IsReturningPermit ? sign : 0;
+        base.Count(connection, sign);
         PeakInUse = Math.Max(PeakInUse, InUse);
+        connection.Key.Origin.Count(connection, sign);
         connection.Key.Count(connection, sign);
     }
 
     public bool HasFree(KeyState key, SchedulerLimits limits) => InUse < limits.MaxConnections && key.Origin.InUse < limits.MaxConnectionsPerHost;
+
+    /// <summary>Whose permits the key lacks when it cannot have one: its origin's or the pool's.</summary>
+    public PermitQueue LackOf(KeyState key, SchedulerLimits limits) => key.Origin.InUse >= limits.MaxConnectionsPerHost ? key.Origin.Wanting : Wanting;
 
     /// <summary>Permits that a key could have: the free ones and those of other keys' idle connections.</summary>
     public int Obtainable(KeyState key, SchedulerLimits limits)
@@ -36,22 +108,6 @@ internal sealed class PermitLedger
         var ofPool = limits.MaxConnections - InUse + Idle;
         return Math.Max(0, Math.Min(ofPool, limits.MaxConnectionsPerHost - key.Origin.InUse));
     }
-
-    public void Want(KeyState key, SchedulerLimits limits)
-    {
-        Unwant(key);
-        var heap = IsBoundByHost(key, limits) ? key.Origin.Wanting : Wanting;
-        key.WantsFrom = heap;
-        heap.Set(key);
-    }
-
-    public static void Unwant(KeyState key)
-    {
-        key.WantsFrom?.Remove(key);
-        key.WantsFrom = null;
-    }
-
-    public static bool IsBoundByHost(KeyState key, SchedulerLimits limits) => key.Origin.InUse >= limits.MaxConnectionsPerHost;
 
     public void ListIdle(ConnectionState connection)
     {
@@ -101,13 +157,13 @@ internal sealed class PermitLedger
         Idle--;
     }
 
-    /// <summary>The connection that has been idle longest; one that is held warm only if there is no other.</summary>
-    public ConnectionState? LongestIdle(KeyState? notOf = null, OriginState? origin = null)
+    /// <summary>The connection, of one origin or of any, that has been idle longest; one that is held warm only if there is no other.</summary>
+    public ConnectionState? LongestIdle(OriginState? origin = null)
     {
         ConnectionState? warm = null;
         for (var at = _longestIdle; at is not null; at = at.NextIdle)
         {
-            if (at.Key == notOf || (origin is not null && at.Key.Origin != origin))
+            if (origin is not null && at.Key.Origin != origin)
             {
                 continue;
             }
@@ -123,13 +179,14 @@ internal sealed class PermitLedger
         return warm;
     }
 
-    /// <summary>The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each starving key.</summary>
-    public static ConnectionState? LeastMissed(IEnumerable<KeyState> keys, KeyState? notOf = null, OriginState? origin = null)
+    /// <summary>The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each starving key.
+    /// One that awaits SETTINGS is spared: it has carried one stream at most, and a key that got a permit should get some use of it.</summary>
+    public static ConnectionState? LeastMissed(IEnumerable<KeyState> keys, OriginState? origin = null)
     {
         KeyState? largest = null;
         foreach (var key in keys)
         {
-            if (key != notOf && (origin is null || key.Origin == origin) && key.Usable > (largest?.Usable ?? 0))
+            if ((origin is null || key.Origin == origin) && key.Ready > (largest?.Ready ?? 0))
             {
                 largest = key;
             }
@@ -138,24 +195,12 @@ internal sealed class PermitLedger
         ConnectionState? least = null;
         foreach (var connection in largest?.Connections ?? [])
         {
-            if (connection.IsUsable && (least is null || ConnectionState.LeastLoadedFirst.Before(connection, least)))
+            if (connection.Phase is ConnectionPhase.Open && (least is null || ConnectionState.LeastLoadedFirst.Before(connection, least)))
             {
                 least = connection;
             }
         }
 
         return least;
-    }
-
-    /// <summary>Starving keys that wait for a permit of the pool, or of one origin.</summary>
-    public int Starving(OriginState? origin)
-    {
-        var count = 0;
-        foreach (var key in (origin?.Wanting ?? Wanting).Items)
-        {
-            count += key.IsStarving ? 1 : 0;
-        }
-
-        return count;
     }
 }

@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Warmline.Scheduling;
 
-/// <summary>The life of connections: dialled, opened, drained, closed, and who gets the permit next.</summary>
+/// <summary>The life of connections: opened, drained, closed.</summary>
 internal sealed partial class Scheduler
 {
     /// <summary>The dial has a connection. The shell has set its slot.</summary>
@@ -38,9 +38,7 @@ internal sealed partial class Scheduler
         }
         else
         {
-            key.Failures = 0;
-            MoveTo(connection, ConnectionPhase.Open);
-            StartTimer(connection, NextDue(connection));
+            Opened(connection);
         }
 
         Settle(key);
@@ -49,6 +47,7 @@ internal sealed partial class Scheduler
             _actions.Add(new SchedulerAction(ActionKind.Prime, connection));
         }
 
+        TakeBackSurplus(connection);
         NoteIdle(connection);
         End();
     }
@@ -56,27 +55,31 @@ internal sealed partial class Scheduler
     /// <summary>The dial failed, or the server's SETTINGS did not come.</summary>
     public void DialFailed(ConnectionState connection, Exception error, TimeSpan now, List<SchedulerAction> actions)
     {
-        Begin(now, actions);
-        if (connection.Phase is ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings)
+        if (connection.Phase is not (ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings))
         {
-            FailDial(connection, error);
+            return;
         }
 
+        Begin(now, actions);
+        FailDial(connection, error, isGone: connection.Phase is ConnectionPhase.Dialing);
         End();
     }
 
     /// <summary>The server's SETTINGS came, first or anew.</summary>
     public void SettingsSeen(ConnectionState connection, int maxConcurrentStreams, TimeSpan now, List<SchedulerAction> actions)
     {
+        if (!connection.IsHttp2 || connection.Phase is ConnectionPhase.Closing or ConnectionPhase.Closed)
+        {
+            return;
+        }
+
         Begin(now, actions);
         var key = connection.Key;
         connection.AdvertisedLimit = maxConcurrentStreams;
         key.AdvertisedLimit = maxConcurrentStreams;
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            key.Failures = 0;
-            MoveTo(connection, ConnectionPhase.Open);
-            StartTimer(connection, NextDue(connection));
+            Opened(connection);
         }
         else
         {
@@ -84,6 +87,7 @@ internal sealed partial class Scheduler
         }
 
         Settle(key);
+        TakeBackSurplus(connection);
         NoteIdle(connection);
         End();
     }
@@ -91,12 +95,17 @@ internal sealed partial class Scheduler
     /// <summary>The peer said, or showed, that it will take no more: GOAWAY, FIN, reset.</summary>
     public void ConnectionClosing(ConnectionState connection, TimeSpan now, List<SchedulerAction> actions)
     {
+        if (!connection.IsUsable)
+        {
+            return;
+        }
+
         Begin(now, actions);
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            FailDial(connection, null);
+            FailDial(connection, null, isGone: false);
         }
-        else if (connection.Phase is ConnectionPhase.Open)
+        else
         {
             NoteEarlyDeath(connection);
             Drain(connection);
@@ -117,16 +126,20 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            FailDial(connection, null);
+            FailDial(connection, null, isGone: true);
         }
-        else if (connection.Phase is ConnectionPhase.Open)
+        else
         {
-            NoteEarlyDeath(connection);
+            if (connection.Phase is ConnectionPhase.Open)
+            {
+                NoteEarlyDeath(connection);
+            }
+
+            MoveTo(connection, ConnectionPhase.Closed);
+            Settle(connection.Key);
+            RestoreWarmth();
         }
 
-        MoveTo(connection, ConnectionPhase.Closed);
-        Settle(connection.Key);
-        PassOnPermits(connection.Key.Origin);
         End();
     }
 
@@ -151,6 +164,14 @@ internal sealed partial class Scheduler
         }
     }
 
+    void Opened(ConnectionState connection)
+    {
+        connection.FailuresBefore = connection.Key.Failures;
+        connection.Key.Failures = 0;
+        MoveTo(connection, ConnectionPhase.Open);
+        StartTimer(connection, LifeDue(connection));
+    }
+
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
         ConnectionPhase.AwaitingSettings => 1,
@@ -164,6 +185,19 @@ internal sealed partial class Scheduler
         connection.Limit = StreamLimit(connection);
         _permits.Count(connection, +1);
         RefreshAvailability(connection);
+        if (!connection.IsIdle)
+        {
+            _permits.UnlistIdle(connection);
+        }
+    }
+
+    void LimitsChanged(ConnectionState connection)
+    {
+        SetStreamLimit(connection);
+        if (connection.IsIdle)
+        {
+            StartIdleTimer(connection);   // the idle timeout may have become shorter
+        }
     }
 
     static void RefreshAvailability(ConnectionState connection)
@@ -175,134 +209,6 @@ internal sealed partial class Scheduler
         else
         {
             connection.Key.Available.Remove(connection);
-        }
-    }
-
-    /// <summary>Opens what is missing: needed because waiters have no place coming, wanted because calls should spread, or to be held warm.</summary>
-    void Grow(KeyState key)
-    {
-        if (key.Queue.Count == 0)
-        {
-            key.HasReclaimed = false;
-        }
-
-        if (IsDraining || IsPaused(key) || key.BackOffUntil > _now)
-        {
-            PermitLedger.Unwant(key);
-            return;
-        }
-
-        var grantable = Math.Min(key.Queue.Count, _limits.MaxConcurrentRequests - Leases);
-        var need = grantable > 0 && key.Available.First is null ? key.MissingForNeed(_limits, grantable) : 0;
-        var demand = Math.Max(need, key.MissingForSpread(_limits));
-        var dials = Math.Min(Math.Max(demand, key.WarmGoal - key.Usable - key.Dialing), _limits.MaxDialsInFlight - key.Dialing);
-        var begun = 0;
-        while (begun < dials && _permits.HasFree(key, _limits))
-        {
-            Dial(key, owesFirstUse: begun++ < demand);
-        }
-
-        need = Math.Min(need, dials) - begun;
-        if (need > 0)
-        {
-            _permits.Want(key, _limits);
-            Reclaim(key, need);
-        }
-        else
-        {
-            PermitLedger.Unwant(key);
-        }
-    }
-
-    void Dial(KeyState key, bool owesFirstUse)
-    {
-        var connection = new ConnectionState(++_connectionIds, key) { DialStartedAt = _now, DialSequence = _sequence, OwesFirstUse = owesFirstUse };
-        key.HasReclaimed = false;
-        key.Add(connection);
-        _permits.Count(connection, +1);
-        _actions.Add(new SchedulerAction(ActionKind.Dial, connection));
-    }
-
-    /// <summary>No permit is free: others give way. Idle connections at once; when there is none and the key has no connection at all, a busy one drains for it.</summary>
-    void Reclaim(KeyState key, int need)
-    {
-        var origin = PermitLedger.IsBoundByHost(key, _limits) ? key.Origin : null;
-        var returning = origin?.Returning ?? _permits.Returning;
-        while (returning < need && _permits.LongestIdle(key, origin) is { } idle)
-        {
-            BeginClose(idle);
-            returning++;
-        }
-
-        // Each starving key makes one connection drain. The permit may go to another that waits longer, then that one's comes to this key; should none be on its way
-        // any more (it went to a key that never had to ask), the key asks again.
-        if (!key.IsStarving || (key.HasReclaimed && returning > 0) || returning >= _permits.Starving(origin))
-        {
-            return;
-        }
-
-        if (PermitLedger.LeastMissed(_keys.Values, key, origin) is { } busy)
-        {
-            key.HasReclaimed = true;
-            Reclaim(busy);
-        }
-    }
-
-    void Reclaim(ConnectionState busy)
-    {
-        if (busy.Streams == 0)
-        {
-            BeginClose(busy);
-            return;
-        }
-
-        busy.IsReclaimed = true;
-        MoveTo(busy, ConnectionPhase.Draining);
-    }
-
-    /// <summary>A limit was lowered: one connection has to go, an idle one if there is one.</summary>
-    bool TakeBack(KeyState? notOf, OriginState? origin)
-    {
-        var connection = _permits.LongestIdle(notOf, origin) ?? PermitLedger.LeastMissed(_keys.Values, notOf, origin);
-        if (connection is null)
-        {
-            return false;
-        }
-
-        Reclaim(connection);
-        return true;
-    }
-
-    /// <summary>A permit came back: starving keys first, then who waits longest; then what should be held warm.</summary>
-    void PassOnPermits(OriginState origin)
-    {
-        PassOn(origin.Wanting);
-        PassOn(_permits.Wanting);
-        if (_permits.InUse >= _limits.MaxConnections)
-        {
-            return;
-        }
-
-        foreach (var key in _keys.Values)
-        {
-            if (key.WarmConnections > key.Usable + key.Dialing)
-            {
-                Settle(key);
-            }
-        }
-    }
-
-    void PassOn(IndexedHeap<KeyState, KeyState.StarvingFirst> wanting)
-    {
-        // Grow takes the key out of the heap when its need is met, and makes others give way for it when it is not.
-        for (var rounds = wanting.Count; rounds > 0 && wanting.First is { } key; rounds--)
-        {
-            var inUse = _permits.InUse;
-            Grow(key);
-            if (_permits.InUse == inUse && wanting.First == key)
-            {
-                return;
-            }
         }
     }
 
@@ -337,24 +243,23 @@ internal sealed partial class Scheduler
         _actions.Add(new SchedulerAction(ActionKind.Close, connection));
     }
 
-    void FailDial(ConnectionState connection, Exception? error)
+    void FailDial(ConnectionState connection, Exception? error, bool isGone)
     {
         var key = connection.Key;
         key.Facts.DialsFailed++;
         Facts.DialsFailed++;
         key.LastDialError = error;
-        var wasOpen = connection.Phase is ConnectionPhase.AwaitingSettings;
-        if (wasOpen)
-        {
-            connection.NeverSentSettings = true;
-            BeginClose(connection);   // also with the stream that was to start it: that one ends with the connection
-        }
-        else
+        connection.NeverSentSettings = connection.Phase is ConnectionPhase.AwaitingSettings;
+        if (isGone)
         {
             MoveTo(connection, ConnectionPhase.Closed);
         }
+        else
+        {
+            BeginClose(connection);   // also with the stream that was to start it: that one ends with the connection
+        }
 
-        BackOff(key);
+        BackOff(connection);
         if (key.IsStarving)
         {
             // Who asked before this dial began has seen its one chance fail. Who came later waits out the back-off: its dial may do better.
@@ -366,24 +271,37 @@ internal sealed partial class Scheduler
         }
 
         Settle(key);
-        if (!wasOpen)
-        {
-            PassOnPermits(key.Origin);
-        }
+        RestoreWarmth();
     }
 
-    void BackOff(KeyState key)
+    void BackOff(ConnectionState connection)
     {
+        var key = connection.Key;
+        if (connection.DialStartedAt < key.FailedAt)
+        {
+            return;   // it was under way when another failed: the same outage, and a burst of dials must not double the pause with each of them
+        }
+
+        key.FailedAt = _now;
         var pause = _limits.BackOff * Math.Pow(2, Math.Min(key.Failures++, 20));
         key.BackOffUntil = _now + (pause < _limits.MaxBackOff ? pause : _limits.MaxBackOff);
     }
 
     void NoteEarlyDeath(ConnectionState connection)
     {
-        if (!connection.Served && _now - connection.OpenedAt < EarlyDeath)
+        if (connection.Served || _now - connection.OpenedAt >= EarlyDeath)
         {
-            BackOff(connection.Key);
+            return;
         }
+
+        var key = connection.Key;
+        key.LastDialError = null;
+        if (connection.LastUse == 0)
+        {
+            key.Failures = Math.Max(key.Failures, connection.FailuresBefore);   // nobody had any use of it: the dial's success did not count
+        }
+
+        BackOff(connection);
     }
 
     /// <summary>After the key was settled: a connection that nobody took is idle from now on.</summary>
@@ -396,15 +314,9 @@ internal sealed partial class Scheduler
 
         connection.IdleSince = _now;
         _permits.ListIdle(connection);
-        var due = NextDue(connection);
-        if (due < connection.Due)
-        {
-            StartTimer(connection, due);   // a later one is looked at when the earlier is due: a reuse costs no timer
-        }
-
+        StartIdleTimer(connection);
         TrimIdle();
-        PassOn(connection.Key.Origin.Wanting);
-        PassOn(_permits.Wanting);
+        PassOn(connection.Key.Origin);
     }
 
     void TrimIdle()
@@ -415,17 +327,18 @@ internal sealed partial class Scheduler
         }
     }
 
-    TimeSpan NextDue(ConnectionState connection)
+    void StartIdleTimer(ConnectionState connection)
     {
-        var due = connection.ReplaceAt < connection.ExpiresAt ? connection.ReplaceAt : connection.ExpiresAt;
-        if (connection.IsIdle && _limits.IdleTimeout != Timeout.InfiniteTimeSpan)
+        var due = IdleDue(connection.IdleSince);
+        if (due < connection.Due)
         {
-            var idleDue = connection.IdleSince + _limits.IdleTimeout;
-            due = idleDue <= _now ? due : idleDue < due ? idleDue : due;
+            StartTimer(connection, due);   // a later one is looked at when the earlier is due: a reuse costs no timer
         }
-
-        return due;
     }
+
+    TimeSpan IdleDue(TimeSpan since) => _limits.IdleTimeout == Timeout.InfiniteTimeSpan ? TimeSpan.MaxValue : since + _limits.IdleTimeout;
+
+    static TimeSpan LifeDue(ConnectionState connection) => connection.ReplaceAt < connection.ExpiresAt ? connection.ReplaceAt : connection.ExpiresAt;
 
     void ConnectionDue(ConnectionState connection)
     {
@@ -448,7 +361,7 @@ internal sealed partial class Scheduler
             return;
         }
 
-        var idleOver = connection.IsIdle && _limits.IdleTimeout != Timeout.InfiniteTimeSpan && _now >= connection.IdleSince + _limits.IdleTimeout;
+        var idleOver = connection.IsIdle && _now >= IdleDue(connection.IdleSince);
         if (idleOver && key.Usable > key.WarmGoal)
         {
             BeginClose(connection);
@@ -458,52 +371,17 @@ internal sealed partial class Scheduler
         if (_now >= connection.ReplaceAt)
         {
             connection.ReplaceAt = TimeSpan.MaxValue;
-            if ((key.Streams > 0 || key.WarmGoal > 0) && !IsPaused(key) && key.BackOffUntil <= _now && _permits.HasFree(key, _limits))
+            if ((key.Streams > 0 || key.WarmGoal > 0) && MayDial(key) && _permits.HasFree(key, _limits) && _limits.MaxIdleConnections > 0)
             {
                 Dial(key, owesFirstUse: false);
             }
         }
 
-        StartTimer(connection, NextDue(connection));
-    }
-
-    void CheckWarmUps(KeyState key)
-    {
-        if (key.WarmUps.Count == 0)
+        // One that is held warm beyond its time is looked at again: it may not be held for ever.
+        StartTimer(connection, LifeDue(connection));
+        if (connection.IsIdle && IdleDue(idleOver ? _now : connection.IdleSince) is var due && due < connection.Due)
         {
-            return;
+            StartTimer(connection, due);
         }
-
-        var inProgress = key.Dialing + key.AwaitingSettings > 0;
-        for (var i = key.WarmUps.Count - 1; i >= 0; i--)
-        {
-            var warmUp = key.WarmUps[i];
-            if (key.Ready >= warmUp.Target || !inProgress)
-            {
-                key.WarmUps.RemoveAt(i);
-                EndWarmUp(key, warmUp, IsDraining ? PoolRejectionReason.Draining
-                    : IsPaused(key) ? PoolRejectionReason.Paused
-                    : key.Origin.InUse >= _limits.MaxConnectionsPerHost ? PoolRejectionReason.MaxConnectionsPerHost
-                    : PoolRejectionReason.MaxConnections);
-            }
-        }
-    }
-
-    void EndWarmUps(KeyState key, PoolRejectionReason reason)
-    {
-        foreach (var warmUp in key.WarmUps)
-        {
-            EndWarmUp(key, warmUp, reason);
-        }
-
-        key.WarmUps.Clear();
-    }
-
-    void EndWarmUp(KeyState key, WarmUp warmUp, PoolRejectionReason reason)
-    {
-        warmUp.Ready = key.Ready;
-        warmUp.Error = key.BackOffUntil > _now ? key.LastDialError : null;
-        warmUp.Reason = reason;
-        _actions.Add(new SchedulerAction(ActionKind.WarmUpEnded, warmUp));
     }
 }

@@ -36,6 +36,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     long _connectionIds;
     long _uses;
     bool _paused;
+    bool _isAnyHeldWarm;
 
     public SchedulerLimits Limits => _limits;
 
@@ -70,10 +71,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         else if (key.Queue.Count == 0 && MayGrant(key) && key.Available.First is { } connection)
         {
             Grant(waiter, connection);
-            if (key.MissingForSpread(_limits) > 0)
-            {
-                Grow(key);
-            }
+            Spread(key);
         }
         else if (Waiting >= _limits.MaxQueueLength)
         {
@@ -125,11 +123,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         waiter.WeighingBytes = 0;
         Leases--;
         key.Leases--;
-        if (key.HasWarned && Utilization(key) is var (active, limit) && active * 10L < limit * 7)
-        {
-            key.HasWarned = false;
-        }
-
         if (outcome is LeaseOutcome.NotSent && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
         {
             waiter.Redispatches++;
@@ -154,9 +147,19 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         RefreshAvailability(connection);
-        ServeCapped(key);
+        if (_capped.Count > 0 && key.Queue.Count > 0)
+        {
+            _capped.Set(key);
+        }
+
+        ServeCapped();
         Settle(key);
         NoteIdle(connection);
+        if (key.HasWarned && Utilization(key) is var (active, limit) && active * 10L < limit * 7)
+        {
+            key.HasWarned = false;   // looked at after the next waiters had their turn: that is no crossing
+        }
+
         End();
     }
 
@@ -169,106 +172,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             waiter.WeighingBytes = 0;
             RefreshAvailability(connection);
         }
-    }
-
-    /// <summary>Opens connections until as many are ready as the warm-up asks for.</summary>
-    public void WarmUp(WarmUp warmUp, ConnectionKey connectionKey, TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        var key = KeyFor(connectionKey);
-        key.WarmUps.Add(warmUp);
-        Settle(key);
-        End();
-    }
-
-    /// <summary>Holds that many connections ready from now on.</summary>
-    public void HoldWarm(ConnectionKey connectionKey, int connections, TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        var key = KeyFor(connectionKey);
-        key.WarmConnections = connections;
-        Settle(key);
-        End();
-    }
-
-    /// <summary>Stops, or starts again, to place and to dial for one origin; for all when it is null.</summary>
-    public void SetPaused(string? origin, bool paused, TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        if (origin is null)
-        {
-            _paused = paused;
-        }
-        else
-        {
-            OriginFor(origin).IsPaused = paused;
-        }
-
-        SettleAll();
-        End();
-    }
-
-    /// <summary>Lets the connections of an origin (all, when it is null) that are open now end: those with streams when these have ended.</summary>
-    public void Retire(string? origin, TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        foreach (var key in _keys.Values)
-        {
-            if (origin is null || string.Equals(key.Origin.Name, origin, StringComparison.OrdinalIgnoreCase))
-            {
-                DrainAll(key);
-            }
-        }
-
-        SettleAll();
-        End();
-    }
-
-    public void LimitsChanged(SchedulerLimits limits, TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        _limits = limits;
-        foreach (var key in _keys.Values)
-        {
-            foreach (var connection in key.Connections)
-            {
-                SetStreamLimit(connection);
-            }
-
-            while (key.Origin.InUse - key.Origin.Returning > limits.MaxConnectionsPerHost && TakeBack(null, key.Origin))
-            {
-            }
-        }
-
-        while (_permits.InUse - _permits.Returning > limits.MaxConnections && TakeBack(null, null))
-        {
-        }
-
-        TrimIdle();
-        SettleAll();
-        End();
-    }
-
-    /// <summary>Takes nothing new, for good: waiters are refused, idle connections close, busy ones when their streams have ended.</summary>
-    public void Drain(TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        IsDraining = true;
-        foreach (var key in _keys.Values)
-        {
-            key.WarmConnections = 0;
-            foreach (var waiter in key.Queue.All().ToArray())
-            {
-                Leave(waiter);
-                Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);
-            }
-
-            EndWarmUps(key, PoolRejectionReason.Draining);
-            DrainAll(key);
-        }
-
-        SettleAll();
-        End();
     }
 
     public void Tick(TimeSpan now, List<SchedulerAction> actions)
@@ -311,7 +214,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             : Leases >= _limits.MaxConcurrentRequests ? PoolRejectionReason.MaxConcurrentRequests
             : key.WantsFrom == key.Origin.Wanting ? PoolRejectionReason.MaxConnectionsPerHost
             : key.WantsFrom is not null ? PoolRejectionReason.MaxConnections
-            : key.BackOffUntil > _now && key.Dialing == 0 ? PoolRejectionReason.BackOff
+            : key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
             : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
             : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
             : PoolRejectionReason.None;
@@ -345,22 +248,12 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     /// <summary>Serves who can be served, opens what is missing, notes what the rest waits for.</summary>
     void Settle(KeyState key)
     {
-        while (key.Queue.First is { } waiter && MayGrant(key) && key.Available.First is { } connection)
+        while (TryServe(key))
         {
-            Leave(waiter);
-            Grant(waiter, connection);
         }
 
+        _capped.Remove(key);
         Grow(key);
-        if (key.Queue.Count > 0 && key.Available.First is not null && Leases >= _limits.MaxConcurrentRequests && !IsPaused(key))
-        {
-            _capped.Set(key);
-        }
-        else
-        {
-            _capped.Remove(key);
-        }
-
         CheckWarmUps(key);
         if (key.BackOffUntil > _now && (key.Queue.Count > 0 || key.WarmConnections > 0))
         {
@@ -372,24 +265,39 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
     }
 
-    /// <summary>Under MaxConcurrentRequests the freed place goes to the key that waits longest, not to the one that happened to free it.</summary>
-    void ServeCapped(KeyState freed)
+    bool TryServe(KeyState key)
     {
-        if (_capped.Count > 0 && freed.Queue.Count > 0 && freed.Available.First is not null && !IsPaused(freed))
+        if (key.Queue.First is { } waiter && MayGrant(key) && key.Available.First is { } connection)
         {
-            _capped.Set(freed);
+            Leave(waiter);
+            Grant(waiter, connection);
+            return true;
         }
 
-        while (Leases < _limits.MaxConcurrentRequests && _capped.First is { } capped)
+        return false;
+    }
+
+    void NoteCapped(KeyState key)
+    {
+        if (key.Queue.Count > 0 && Leases >= _limits.MaxConcurrentRequests && !IsPaused(key))
         {
-            Settle(capped);
+            _capped.Set(key);
         }
     }
 
-    void SettleAll()
+    /// <summary>Under MaxConcurrentRequests the freed place goes to the key that waits longest, not to the one that happened to free it.</summary>
+    void ServeCapped()
     {
-        foreach (var key in _keys.Values)
+        while (Leases < _limits.MaxConcurrentRequests && _capped.First is { } key)
         {
+            if (TryServe(key) && key.Queue.Count > 0)
+            {
+                _capped.Set(key);
+                continue;
+            }
+
+            // It has no connection that could use the place: it gets one dialled, and the next key in line may be quicker.
+            _capped.Remove(key);
             Settle(key);
         }
     }
@@ -451,11 +359,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
     }
 
-    /// <summary>Leases and the limit that they come closest to: the key's capacity, or MaxConcurrentRequests.</summary>
+    /// <summary>Leases and the limit that they come closest to: the key's capacity, or MaxConcurrentRequests. What still runs on draining connections is in neither.</summary>
     (int Active, long Limit) Utilization(KeyState key)
     {
         var capacity = Capacity(key);
-        return Leases * capacity > key.Leases * (long)_limits.MaxConcurrentRequests ? (Leases, _limits.MaxConcurrentRequests) : (key.Leases, capacity);
+        return Leases * capacity > key.Streams * (long)_limits.MaxConcurrentRequests ? (Leases, _limits.MaxConcurrentRequests) : (key.Streams, capacity);
     }
 
     void StartTimer(Timed timed, TimeSpan due)
@@ -476,9 +384,10 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         if (!_keys.TryGetValue(connectionKey, out var key))
         {
             var origin = OriginFor(connectionKey.Origin);
-            origin.Keys++;
             key = new KeyState(connectionKey, origin);
+            origin.Keys.Add(key);
             _keys.Add(connectionKey, key);
+            StartTimer(key, _now + _limits.KeyMemory);   // also when its first request is refused and nothing else ever comes
         }
 
         return key;
@@ -498,9 +407,15 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         TimeSavedByForgotten += key.Facts.TimeSaved;
         _keys.Remove(key.Key);
-        if (--key.Origin.Keys == 0 && !key.Origin.IsPaused)
+        key.Origin.Keys.Remove(key);
+        ForgetIfUnused(key.Origin);
+    }
+
+    void ForgetIfUnused(OriginState origin)
+    {
+        if (origin.Keys.Count == 0 && !origin.IsPaused)
         {
-            _origins.Remove(key.Origin.Name);
+            _origins.Remove(origin.Name);
         }
     }
 }

@@ -5,13 +5,16 @@ using Warmline.Options;
 
 namespace Warmline.Transport;
 
-/// <summary>Hears what becomes of a slot. Called from any thread, never under a lock of the slot's.</summary>
+/// <summary>
+/// Hears what becomes of a slot. Called from any thread, also from inside a call to the slot, never under a lock of the slot's. The platform may hold
+/// its own connection's lock: note the fact and return. Closing the slot from here is safe.
+/// </summary>
 internal interface ISlotOwner
 {
     /// <summary>The server's HTTP/2 SETTINGS: the first, and each later one that sets the number of concurrent streams.</summary>
     void SettingsSeen(Slot slot, int maxConcurrentStreams);
 
-    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, an error. Not raised for <see cref="Slot.Close"/>; at most once.</summary>
+    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
     void Closing(Slot slot);
 
     /// <summary>The connection is closed, its socket too; exactly once.</summary>
@@ -107,7 +110,14 @@ internal sealed class Slot
     public Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken ct)
     {
         Interlocked.Increment(ref _sends);
-        return _invoker.SendAsync(request, ct);
+        try
+        {
+            return _invoker.SendAsync(request, ct);
+        }
+        catch (ObjectDisposedException)   // Close came between the grant and this call
+        {
+            return Task.FromException<HttpResponseMessage>(new HttpRequestException(HttpRequestError.ConnectionError, null, new SlotDeadException()));
+        }
     }
 
     /// <summary>

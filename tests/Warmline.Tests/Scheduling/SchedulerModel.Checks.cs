@@ -1,0 +1,288 @@
+using System.Runtime.CompilerServices;
+using Warmline.Scheduling;
+
+namespace Warmline.Tests.Scheduling;
+
+/// <summary>The books: every action is checked against them, and after every event the scheduler's sums and its promises.</summary>
+internal sealed partial class SchedulerModel
+{
+    void Absorb()
+    {
+        foreach (var action in _actions)
+        {
+            _log?.Invoke($"           -> {action.Kind} {(action.Kind is ActionKind.WakeAt ? action.At.TotalMilliseconds : action.Target)} {(action.Kind is ActionKind.Refuse ? $"{action.Refusal} {action.Reason}" : "")}");
+            _coverage.Actions.Add(action.Kind);
+            switch (action.Kind)
+            {
+                case ActionKind.Grant:
+                    Granted((Call)action.Waiter);
+                    break;
+                case ActionKind.Refuse:
+                    Refused((Call)action.Waiter, action);
+                    break;
+                case ActionKind.Dial:
+                    Dialed(action.Connection);
+                    break;
+                case ActionKind.Prime:
+                    var primed = _linkOf[action.Connection];
+                    Require(primed is { IsUsable: true, IsHttp2: true, HasSettings: false, Streams.Count: 0 }, $"{primed} is primed");
+                    break;
+                case ActionKind.SettingsOverdue:
+                    var late = _linkOf[action.Connection];
+                    Require(_isTick && late is { IsUsable: true, IsHttp2: true, HasSettings: false, OverdueAsked: false } && _now >= late.SettingsDueAt, $"{late} is not overdue");
+                    late.OverdueAsked = true;
+                    _duties.Add((Duty.Overdue, late));
+                    break;
+                case ActionKind.Close:
+                    var link = _linkOf[action.Connection];
+                    Require(link is { Answered: true, CloseAsked: false, Closed: false }, $"{link} is closed, which makes no sense");
+                    link.CloseAsked = true;
+                    _duties.Add((Duty.Close, link));
+                    break;
+                case ActionKind.WakeAt:
+                    _wakeAt = action.At;
+                    break;
+                case ActionKind.WarmUpEnded:
+                    Require(_keys.Any(key => key.WarmUps.Remove(action.WarmUp)), "a warm-up ended twice");
+                    _coverage.WarmUpReasons.Add(action.WarmUp.Reason);
+                    break;
+                case ActionKind.UtilizationHigh:
+                    Require(action.Limit > 0 && action.Active * 5L > action.Limit * 4L, $"warned of {action.Active} of {action.Limit}");
+                    break;
+            }
+        }
+
+        _actions.Clear();
+        Check();
+    }
+
+    void Granted(Call call)
+    {
+        Require(call.Phase is CallPhase.Waiting, $"{call} is granted, but {call.Phase}");
+        Require(call.Home.Waiting[0] == call, $"{call} is granted before {call.Home.Waiting[0]}");
+        Require(!_paused && !call.Home.IsPaused && !_draining, $"{call} is granted in a pause");
+        Require(_leased.Count < _limits.MaxConcurrentRequests, $"{call} is granted beyond MaxConcurrentRequests");
+        var link = _linkOf[call.Connection!];
+        Require(link.Home == call.Home && link.Streams.Count < link.Limit(_limits), $"{call} is granted on {link}");
+        foreach (var other in link.Home.Links)
+        {
+            // One that is about to drain may have been left out, or used up, on purpose.
+            Require(!other.IsUsable || !other.State.IsUsable || other.Streams.Count >= other.Limit(_limits) || other.Load >= link.Load, $"{call} is granted on {link}, but {other} is less loaded");
+        }
+
+        if (_limits.MaxConcurrentRequests - _leased.Count == 1 && _newCall != call)
+        {
+            foreach (var other in _waiting)
+            {
+                Require(other.Order >= call.Order || other.Home.IsPaused || !CouldRide(other.Home), $"{call} gets the last place, but {other} waits longer");
+            }
+        }
+
+        LeaveQueue(call);
+        call.Phase = CallPhase.Leased;
+        call.Link = link;
+        call.Weight = call.UploadBytes;
+        call.Home.Leases++;
+        link.Streams.Add(call);
+        _leased.Add(call);
+    }
+
+    bool CouldRide(ModelKey key)
+    {
+        foreach (var link in key.Links)
+        {
+            if (link.IsUsable && link.State.IsUsable && link.Streams.Count < link.Limit(_limits))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    void Refused(Call call, SchedulerAction action)
+    {
+        _coverage.Refusals.Add((action.Refusal, action.Reason));
+        Require(call.Phase is CallPhase.Waiting, $"{call} is refused, but {call.Phase}");
+        Require(action.Refusal switch
+        {
+            RefusalKind.Rejected => _draining ? action.Reason is PoolRejectionReason.Draining : call == _newCall && action.Reason is PoolRejectionReason.QueueFull && _waiting.Count > _limits.MaxQueueLength,
+            RefusalKind.TimedOut => _isTick && call.Deadline <= _now && action.Reason is not PoolRejectionReason.None,
+            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing,
+        }, $"{call} is refused: {action.Refusal}, {action.Reason}");
+        LeaveQueue(call);
+        End(call);
+    }
+
+    void Dialed(ConnectionState state)
+    {
+        var home = Array.Find(_keys, key => key.Key.Equals(state.Key.Key))!;
+        var link = new Link(state, home, _order, _now);
+        var ofOrigin = 0;
+        foreach (var other in _links)
+        {
+            ofOrigin += other.Home.Key.Origin == home.Key.Origin ? 1 : 0;
+        }
+
+        Require(_links.Count < _limits.MaxConnections && ofOrigin < _limits.MaxConnectionsPerHost, $"dials beyond the limit: {_links.Count} connections, {ofOrigin} of the origin");
+        Require(!_draining && !_paused && !home.IsPaused && state.Key.BackOffUntil <= _now, "dials although it must not");
+        _linkOf.Add(state, link);
+        _links.Add(link);
+        home.Links.Add(link);
+        _duties.Add((Duty.Dial, link));
+    }
+
+    void Check()
+    {
+        Require(_scheduler.Leases == _leased.Count, $"{_scheduler.Leases} leases, should be {_leased.Count}");
+        Require(_scheduler.Waiting == _waiting.Count, $"{_scheduler.Waiting} waiting, should be {_waiting.Count}");
+        Require(_scheduler.Permits.InUse == _links.Count, $"{_scheduler.Permits.InUse} permits out, should be {_links.Count}");
+        Require(_scheduler.Facts.Requests == _calls, "requests are miscounted");
+        var idle = 0;
+        var due = TimeSpan.MaxValue;
+        foreach (var key in _keys)
+        {
+            Count(key);
+            idle += key.Idle;
+            Compare(key, StateOf(key));
+            foreach (var call in key.Waiting)
+            {
+                due = call.Deadline < due ? call.Deadline : due;
+            }
+        }
+
+        Require(_scheduler.Permits.Idle == idle, $"{_scheduler.Permits.Idle} idle, should be {idle}");
+        Require(idle <= _limits.MaxIdleConnections, $"{idle} idle");
+        if (!_draining)
+        {
+            CheckPromises(ref due);
+        }
+
+        Require(_wakeAt <= due, $"wakes at {_wakeAt}, but {due} is due");
+    }
+
+    KeyState? StateOf(ModelKey key)
+    {
+        foreach (var state in _scheduler.Keys)
+        {
+            if (ReferenceEquals(state.Key, key.Key))
+            {
+                return state;
+            }
+        }
+
+        return null;
+    }
+
+    void Count(ModelKey key)
+    {
+        key.Dialing = key.Awaiting = key.Usable = key.Idle = 0;
+        foreach (var link in key.Links)
+        {
+            var phase = link.State.Phase;
+            if (phase is ConnectionPhase.Draining && !link.NoMore)
+            {
+                // The scheduler's own decision: too old, or another key or a lower limit needs the permit.
+                Require(link.State.ExpiresAt <= _now || link.State.IsReclaimed, $"{link} drains without reason");
+                _coverage.Situations.Add(link.State.IsReclaimed ? "a busy connection gives way" : "a busy connection is too old");
+                link.NoMore = true;
+            }
+
+            var expected = link.CloseAsked ? ConnectionPhase.Closing
+                : link.IsDialing ? ConnectionPhase.Dialing
+                : link.NoMore ? ConnectionPhase.Draining
+                : link.IsHttp2 && !link.HasSettings ? ConnectionPhase.AwaitingSettings : ConnectionPhase.Open;
+            Require(phase == expected, $"{link} should be {expected}");
+            Require(phase is not ConnectionPhase.Draining || link.Streams.Count > 0, $"{link} has nothing to drain");
+            Require(link.State.Streams == link.Streams.Count && link.State.Limit == link.Limit(_limits), $"{link}: limit should be {link.Limit(_limits)}");
+            Require(link.State.UploadBytes == link.Load - (link.Streams.Count * 16L * 1024), $"{link}: weighs {link.State.UploadBytes}");
+            key.Dialing += link.IsDialing ? 1 : 0;
+            key.Usable += link.IsUsable ? 1 : 0;
+            key.Awaiting += expected is ConnectionPhase.AwaitingSettings ? 1 : 0;
+            var isIdle = expected is ConnectionPhase.Open && link.Streams.Count == 0 && link.Limit(_limits) > 0;
+            // What is held warm beyond its time is looked at again one idle timeout later.
+            link.IdleSince = isIdle && (!link.WasIdle || key.HeldWarm + key.WarmUps.Count > 0) ? _now : link.IdleSince;
+            link.WasIdle = isIdle;
+            key.Idle += isIdle ? 1 : 0;
+        }
+    }
+
+    void Compare(ModelKey key, KeyState? state)
+    {
+        if (state is null)
+        {
+            Require(key.Links.Count + key.Waiting.Count + key.Leases + key.HeldWarm + key.WarmUps.Count == 0, $"{key.Key} was forgotten");
+            key.Forget();
+            return;
+        }
+
+        long capacity = 0;
+        var streams = 0;
+        var available = 0;
+        foreach (var link in key.Links)
+        {
+            capacity += link.Limit(_limits);
+            streams += link.IsUsable ? link.Streams.Count : 0;
+            available += link.Streams.Count < link.Limit(_limits) ? 1 : 0;
+        }
+
+        Require(state.Dialing == key.Dialing && state.AwaitingSettings == key.Awaiting && state.Usable == key.Usable, $"{key.Key}: {state.Dialing} dialing, {state.AwaitingSettings} awaiting, {state.Usable} usable");
+        Require(state.Streams == streams && state.OpenCapacity == capacity && state.Leases == key.Leases, $"{key.Key}: {state.Streams} streams, capacity {state.OpenCapacity}, {state.Leases} leases");
+        Require(state.Available.Count == available, $"{key.Key}: {state.Available.Count} available, should be {available}");
+        Require(state.SpeaksHttp2 == key.SpeaksHttp2 && state.AdvertisedLimit == key.Advertised, $"{key.Key}: {state.SpeaksHttp2}, {state.AdvertisedLimit} should be {key.SpeaksHttp2}, {key.Advertised}");
+        Require(state.Queue.Count == key.Waiting.Count, $"{key.Key}: {state.Queue.Count} queued, should be {key.Waiting.Count}");
+        var at = 0;
+        foreach (var waiter in state.Queue.All())
+        {
+            Require(key.Waiting[at++] == waiter, $"{key.Key}: the queue is out of order");
+        }
+    }
+
+    void CheckDialFailure()
+    {
+        if (_failedKey is { } key && key.Dialing + key.Usable == 0)
+        {
+            foreach (var call in key.Waiting)
+            {
+                Require(call.Order > _failedOrder, $"{call} waits on although its dial failed and nothing is open or coming");
+            }
+        }
+
+        _failedKey = null;
+    }
+
+    void CheckTick()
+    {
+        foreach (var call in _waiting)
+        {
+            Require(call.Deadline > _now, $"{call} waits beyond its deadline");
+        }
+
+        foreach (var link in _links)
+        {
+            var phase = link.State.Phase;
+            Require(phase is not ConnectionPhase.Open || link.State.ExpiresAt > _now, $"{link} outlives its lifetime");
+            Require(phase is not ConnectionPhase.AwaitingSettings || link.OverdueAsked || link.SettingsDueAt > _now, $"{link} is overdue");
+            Require(!IsOverIdle(link, _now), $"{link} is idle for too long");
+        }
+    }
+
+    bool IsOverIdle(Link link, TimeSpan now) =>
+        link.WasIdle && link.IsUsable && _limits.IdleTimeout != Timeout.InfiniteTimeSpan && link.IdleSince + _limits.IdleTimeout <= now && link.Home.HeldWarm == 0 && link.Home.WarmUps.Count == 0;
+
+    static void Require(bool holds, [InterpolatedStringHandlerArgument(nameof(holds))] ref Complaint complaint)
+    {
+        if (!holds)
+        {
+            throw new ModelException(complaint.ToString());
+        }
+    }
+
+    static void Require(bool holds, string complaint)
+    {
+        if (!holds)
+        {
+            throw new ModelException(complaint);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+using Warmline.Scheduling;
+
+namespace Warmline.Tests.Scheduling;
+
+/// <summary>Each event: note in the books what it means, play it, compare.</summary>
+internal sealed partial class SchedulerModel
+{
+    static readonly IOException DialError = new("no route");
+
+    Call? _newCall;
+    long _failedOrder = -1;
+    ModelKey? _failedKey;
+    bool _isTick;
+    TimeSpan _lastTick;
+
+    void Acquire(ModelKey key)
+    {
+        var call = new Call(++_calls, key, ++_order)
+        {
+            UploadBytes = _random.Next(3) == 0 ? _random.Next(100_000) : 0,
+            Deadline = _setup.MaxQueueMilliseconds == 0 || _random.Next(10) == 0 ? TimeSpan.MaxValue : _now + TimeSpan.FromMilliseconds(_random.Next(_setup.MaxQueueMilliseconds)),
+            Phase = CallPhase.Waiting,
+        };
+        key.Waiting.Add(call);
+        _waiting.Add(call);
+        _newCall = call;
+        var isFull = _waiting.Count > _limits.MaxQueueLength;
+        Log("Acquire", call);
+        _scheduler.Acquire(call, key.Key, _now, _actions);
+        Absorb();
+        Require(call.Phase is not CallPhase.Waiting || (!isFull && !_draining), $"{call} waits, but the queue is full or the pool drains");
+        _newCall = null;
+    }
+
+    void Cancel(Call call)
+    {
+        Log("Cancel", call, call.Link?.State.Phase);
+        var mattered = call.Phase is CallPhase.Waiting;
+        if (mattered)
+        {
+            LeaveQueue(call);
+            End(call);
+        }
+
+        _scheduler.Cancel(call, _now, _actions);
+        Require(mattered || _actions.Count == 0, "a cancel that came too late did something");
+        Absorb();
+    }
+
+    void Release(Call call, LeaseOutcome outcome)
+    {
+        Log("Release " + outcome, call, call.Link?.State.Phase);
+        var mattered = call.Phase is CallPhase.Leased;
+        var again = mattered && outcome is LeaseOutcome.NotSent && call.Tries < _limits.MaxRedispatches && !_draining && _now < call.Deadline;
+        if (mattered)
+        {
+            var link = call.Link!;
+            link.Streams.Remove(call);
+            link.NoMore |= outcome is not LeaseOutcome.Reusable;
+            call.Home.Leases--;
+            _leased.Remove(call);
+            call.Weight = 0;
+            call.Link = null;
+            if (again)
+            {
+                _coverage.Situations.Add("placed anew");
+                call.Tries++;
+                call.Phase = CallPhase.Waiting;
+                _waiting.Add(call);
+                var at = call.Home.Waiting.FindIndex(other => other.Order > call.Order);
+                call.Home.Waiting.Insert(at < 0 ? call.Home.Waiting.Count : at, call);
+            }
+            else
+            {
+                End(call);
+            }
+        }
+
+        _scheduler.Release(call, outcome, _now, _actions);
+        Require(mattered || _actions.Count == 0, "a release that came twice did something");
+        Absorb();
+    }
+
+    void UploadEnded(Call call)
+    {
+        Log("UploadEnded", call, call.Link?.State.Phase);
+        call.Weight = 0;
+        _scheduler.UploadEnded(call);
+        Absorb();
+    }
+
+    void DialSucceeded(Link link, bool isHttp2)
+    {
+        Log($"DialSucceeded {(isHttp2 ? "h2" : "h1")}", link, link.State.Phase);
+        var mattered = link.IsDialing;
+        if (mattered)
+        {
+            link.Answered = true;
+            link.IsHttp2 = isHttp2;
+            link.SettingsDueAt = link.DialedAt + _limits.ConnectTimeout;
+            link.Home.SpeaksHttp2 = isHttp2;
+            if (isHttp2)
+            {
+                _duties.Add((Duty.Settings, link));
+            }
+        }
+
+        _scheduler.DialSucceeded(link.State, isHttp2, TimeSpan.FromMilliseconds(50), _now, _actions);
+        Require(mattered || _actions.Count == 0, "a dial's answer that came twice did something");
+        Absorb();
+    }
+
+    void DialFailed(Link link)
+    {
+        Log("DialFailed", link, link.State.Phase);
+        if (link.IsDialing)
+        {
+            Gone(link);
+            Failed(link);
+        }
+        else if (link.IsUsable && link.IsHttp2 && !link.HasSettings)
+        {
+            link.NoMore = true;
+            Failed(link);
+        }
+
+        _scheduler.DialFailed(link.State, DialError, _now, _actions);
+        Absorb();
+        CheckDialFailure();
+    }
+
+    void SettingsSeen(Link link, int limit)
+    {
+        Log($"SettingsSeen {limit}", link, link.State.Phase);
+        if (link.Answered && !link.Closed && !link.CloseAsked && link.IsHttp2)
+        {
+            link.HasSettings = true;
+            link.Advertised = limit;
+            link.Home.Advertised = limit;
+        }
+
+        _scheduler.SettingsSeen(link.State, limit, _now, _actions);
+        Absorb();
+    }
+
+    void ConnectionClosing(Link link)
+    {
+        Log("ConnectionClosing", link, link.State.Phase);
+        if (link.IsUsable)
+        {
+            link.NoMore = true;
+            if (link.IsHttp2 && !link.HasSettings)
+            {
+                Failed(link);
+            }
+        }
+
+        _scheduler.ConnectionClosing(link.State, _now, _actions);
+        Absorb();
+        CheckDialFailure();
+    }
+
+    void ConnectionClosed(Link link)
+    {
+        Log("ConnectionClosed", link, link.State.Phase);
+        if (link.Answered && !link.Closed)
+        {
+            if (link.IsUsable && link.IsHttp2 && !link.HasSettings)
+            {
+                Failed(link);
+            }
+
+            Gone(link);
+        }
+
+        _scheduler.ConnectionClosed(link.State, _now, _actions);
+        Absorb();
+        CheckDialFailure();
+    }
+
+    void WarmUp(ModelKey key, int target)
+    {
+        Log($"WarmUp {target}", key.Key);
+        var warmUp = new WarmUp(target);
+        key.WarmUps.Add(warmUp);
+        _scheduler.WarmUp(warmUp, key.Key, _now, _actions);
+        Absorb();
+    }
+
+    void HoldWarm(ModelKey key, int connections)
+    {
+        Log($"HoldWarm {connections}", key.Key);
+        key.HeldWarm = connections;
+        _scheduler.HoldWarm(key.Key, connections, _now, _actions);
+        Absorb();
+    }
+
+    void SetPaused(ModelKey? key, bool paused)
+    {
+        Log($"SetPaused {paused}", key?.Key.Origin ?? "all");
+        if (key is null)
+        {
+            _paused = paused;
+        }
+
+        foreach (var sibling in _keys)
+        {
+            if (key is not null && sibling.Key.Origin == key.Key.Origin)
+            {
+                sibling.IsPaused = paused;
+            }
+        }
+
+        _scheduler.SetPaused(key?.Key.Origin, paused, _now, _actions);
+        Absorb();
+    }
+
+    void Retire(ModelKey? key)
+    {
+        Log("Retire", key?.Key.Origin ?? "all");
+        foreach (var link in _links)
+        {
+            link.NoMore |= link.IsUsable && (key is null || link.Home.Key.Origin == key.Key.Origin);
+        }
+
+        _scheduler.Retire(key?.Key.Origin, _now, _actions);
+        Absorb();
+    }
+
+    void LimitsChanged(SchedulerLimits limits)
+    {
+        Log("LimitsChanged", limits);
+        _limits = limits;
+        _scheduler.LimitsChanged(limits, _now, _actions);
+        Absorb();
+    }
+
+    void Drain()
+    {
+        Log("Drain", _links.Count);
+        _draining = true;
+        Array.ForEach(_keys, key => key.HeldWarm = 0);
+        foreach (var link in _links)
+        {
+            link.NoMore |= link.IsUsable;
+        }
+
+        _scheduler.Drain(_now, _actions);
+        Absorb();
+        Require(_waiting.Count == 0 && WarmUpsUnderWay() == 0, "somebody waits although the pool drains");
+    }
+
+    void Tick()
+    {
+        Log("Tick", _wakeAt);
+        _wakeAt = TimeSpan.MaxValue;
+        _lastTick = _now;
+        _isTick = true;
+        _scheduler.Tick(_now, _actions);
+        Absorb();
+        _isTick = false;
+        CheckTick();
+    }
+
+    void Failed(Link link)
+    {
+        _failedOrder = link.Order;
+        _failedKey = link.Home;
+    }
+
+    void Gone(Link link)
+    {
+        link.Closed = true;
+        _links.Remove(link);
+        link.Home.Links.Remove(link);
+        if (_gone.Count < 50)
+        {
+            _gone.Add(link);
+        }
+        else
+        {
+            _gone[_random.Next(50)] = link;
+        }
+
+        _duties.RemoveAll(duty => duty.Link == link && _random.Next(4) > 0);   // some answers come late all the same
+    }
+
+    void LeaveQueue(Call call)
+    {
+        call.Home.Waiting.Remove(call);
+        _waiting.Remove(call);
+    }
+
+    void End(Call call)
+    {
+        call.Phase = CallPhase.Ended;
+        if (_finished.Count < 50)
+        {
+            _finished.Add(call);
+        }
+        else
+        {
+            _finished[_random.Next(50)] = call;
+        }
+    }
+
+    void Log(string name, object subject, ConnectionPhase? phase = null)
+    {
+        _coverage.Events++;
+        if (phase is { } known)
+        {
+            var space = name.IndexOf(' ');
+            _coverage.EventsInPhase.Add((space > 0 && name[0] != 'R' ? name[..space] : name, known));
+        }
+
+        _log?.Invoke($"{_now.TotalMilliseconds,8:0} {name} {subject}");
+    }
+}

@@ -1,0 +1,73 @@
+using System.Globalization;
+using Warmline.Scheduling;
+using Xunit;
+
+namespace Warmline.Tests.Scheduling;
+
+public sealed class SchedulerModelTests
+{
+    const int Runs = 2000;
+
+    [Fact]
+    public void The_scheduler_keeps_its_promises_in_a_million_random_events()
+    {
+        if (int.TryParse(Environment.GetEnvironmentVariable("WARMLINE_SCHEDULER_SEED"), CultureInfo.InvariantCulture, out var seed))
+        {
+            Play(seed, new ModelCoverage());
+            return;
+        }
+
+        var coverage = new ModelCoverage();
+        for (seed = 1; seed <= Runs; seed++)
+        {
+            Play(seed, coverage);
+        }
+
+        TestContext.Current.SendDiagnosticMessage($"{coverage.Events} events");
+        Assert.True(coverage.Events >= 1_000_000, $"only {coverage.Events} events");
+        Assert.Empty(Missing(coverage));
+    }
+
+    /// <summary>Plays one run; when it fails, once more with a log.</summary>
+    internal static void Play(int seed, ModelCoverage coverage)
+    {
+        try
+        {
+            new SchedulerModel(seed, coverage).Run();
+        }
+        catch (Exception error)
+        {
+            var log = new List<string>();
+            try
+            {
+                new SchedulerModel(seed, new ModelCoverage(), log.Add).Run();
+            }
+            catch (Exception again) when (again.Message == error.Message)
+            {
+            }
+
+            throw new ModelException($"seed {seed}: {error.Message}\n{log.FirstOrDefault()}\n{string.Join('\n', log.Skip(1).TakeLast(60))}\nReplay with WARMLINE_SCHEDULER_SEED={seed}\n{error.StackTrace}");
+        }
+    }
+
+    /// <summary>What never happened although it can.</summary>
+    internal static List<string> Missing(ModelCoverage coverage)
+    {
+        var missing = new List<string>();
+        missing.AddRange(Enum.GetValues<ActionKind>().Where(kind => !coverage.Actions.Contains(kind)).Select(kind => kind.ToString()));
+        missing.AddRange(Enum.GetValues<RefusalKind>().Where(kind => !coverage.Refusals.Any(refusal => refusal.Kind == kind)).Select(kind => kind.ToString()));
+        missing.AddRange(Enum.GetValues<PoolRejectionReason>()
+            .Where(reason => reason is not (PoolRejectionReason.None or PoolRejectionReason.Disposed) && !coverage.Refusals.Any(refusal => refusal.Reason == reason))
+            .Select(reason => reason.ToString()));
+        foreach (var phase in Enum.GetValues<ConnectionPhase>())
+        {
+            string[] events = ["DialSucceeded", "DialFailed", "SettingsSeen", "ConnectionClosing", "ConnectionClosed"];
+            string[] releases = phase is ConnectionPhase.Dialing ? [] : ["Release Reusable", "Release ConnectionBroken", "Release NotSent", "UploadEnded", "Cancel"];
+            missing.AddRange(events.Concat(releases).Where(name => !coverage.EventsInPhase.Contains((name, phase))).Select(name => $"{name} in {phase}"));
+        }
+
+        string[] situations = ["placed anew", "a key starves", "several keys starve", "a key wants more", "a busy connection gives way", "a busy connection is too old", "warm again after all"];
+        missing.AddRange(situations.Where(situation => !coverage.Situations.Contains(situation)));
+        return missing;
+    }
+}

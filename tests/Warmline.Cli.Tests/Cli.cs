@@ -11,6 +11,9 @@ sealed record CliResult(int ExitCode, string Output, string Errors)
 /// <summary>Runs the built command as a process, as a user does: its output redirected.</summary>
 static class Cli
 {
+    /// <summary>A run that waits for what never comes must fail, not hang. In milliseconds; generous, as build machines are slow.</summary>
+    public const int TestLimit = 120_000;
+
     static readonly string Assembly = Locate();
 
     public static Task<CliResult> RunAsync(params string[] arguments) => RunAsync([], arguments);

@@ -14,7 +14,7 @@ public sealed class DemoTests
         "reuseRate", "savedMs", "cpuMs", "failures",
     ];
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task JsonHoldsEveryFigureAndNothingElseIsOnStandardOutput()
     {
         const int Calls = 30;
@@ -48,7 +48,7 @@ public sealed class DemoTests
         Assert.StartsWith("Pool: 30 requests | reuse=100.0%", ways[3].GetProperty("poolStats").GetString());
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task RedirectedOutputIsPlainTextWithTableAndPicture()
     {
         var result = await Cli.RunAsync("demo", "--calls", "20", "--rtt", "5", "--service", "5");
@@ -61,7 +61,7 @@ public sealed class DemoTests
         Assert.All(result.Output.Split('\n'), line => Assert.True(line.Length <= 80, $"wider than 80 columns: {line}"));
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task RoundsAreCounted()
     {
         var result = await Cli.RunAsync("demo", "--calls", "4", "--rounds", "3", "--rtt", "1", "--service", "1");
@@ -71,7 +71,7 @@ public sealed class DemoTests
         Assert.Contains("median of 3 rounds", result.Output);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AgentKeepsOneConnection()
     {
         var result = await Cli.RunAsync("demo", "--json", "--scenario", "agent", "--rtt", "4", "--service", "2");
@@ -87,7 +87,7 @@ public sealed class DemoTests
         Assert.True(ways[3].GetProperty("savedMs").GetDouble() > 0);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AgentPrintsItsOwnTable()
     {
         var result = await Cli.RunAsync("demo", "--scenario", "agent", "--calls", "5", "--rtt", "2", "--service", "1");
@@ -96,7 +96,7 @@ public sealed class DemoTests
         Assert.All(["one after another", "latency, mean", "time saved by reuse", "handshakes, summed"], part => Assert.Contains(part, result.Output));
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task StreamedAnswersTellTheTimeToTheFirstByte()
     {
         var result = await Cli.RunAsync("demo", "--json", "--stream", "--calls", "10", "--rtt", "20", "--service", "10");
@@ -114,7 +114,7 @@ public sealed class DemoTests
         }
     }
 
-    [Theory]
+    [Theory(Timeout = Cli.TestLimit)]
     [InlineData("--calls", "0", "--calls is '0', must be a whole number from 1 to 10000: ")]
     [InlineData("--calls", "10001", "--calls is '10001'")]
     [InlineData("--calls", "many", "--calls is 'many'")]
@@ -136,7 +136,7 @@ public sealed class DemoTests
         Assert.DoesNotContain("   at ", result.Errors);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task HelpNamesTheCommandAsItIsInstalled()
     {
         var (root, demo) = (await Cli.RunAsync(), await Cli.RunAsync("demo", "--help"));
@@ -146,21 +146,31 @@ public sealed class DemoTests
         Assert.All(["--calls", "--scenario", "--url", "--key-env", "--json"], part => Assert.Contains(part, demo.Output));
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task InterruptEndsItWithoutAStackTrace()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux() || OperatingSystem.IsMacOS(), "signals are sent by kill");
         using var process = Cli.Start([], "demo", "--scenario", "agent", "--rtt", "1000");
-        Assert.NotNull(await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken));   // it runs
-
-        using (var kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+        try
         {
-            await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
-        }
+            Assert.NotNull(await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken));   // it runs
 
-        var errors = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
-        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
-        Assert.Equal(130, process.ExitCode);
-        Assert.Equal("stopped", errors.Trim());
+            using (var kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+            {
+                await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+            }
+
+            var errors = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+            Assert.Equal(130, process.ExitCode);
+            Assert.Equal("stopped", errors.Trim());
+        }
+        finally
+        {
+            if (!process.HasExited)
+            {
+                process.Kill();
+            }
+        }
     }
 }

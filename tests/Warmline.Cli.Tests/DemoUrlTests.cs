@@ -26,7 +26,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         File.Delete(_authority);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task MeasuresARealEndpoint()
     {
         var result = await RunAsync(Key, "--json", "--calls", "6");
@@ -43,7 +43,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.DoesNotContain(Key, result.All);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task TriesAClientPerCallOnlyWhenAsked()
     {
         var result = await RunAsync(Key, "--calls", "3", "--all-ways", "--stream");
@@ -55,7 +55,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.DoesNotContain(Key, result.All);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task SpeaksAnthropicsShape()
     {
         var result = await RunAsync(Key, "--calls", "2", "--api", "anthropic", "--json");
@@ -64,7 +64,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Equal(7, _server.GetCounters().RequestsByPath["/v1/messages"]);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AWrongKeyIsOneLineWithoutTheKey()
     {
         var result = await RunAsync(WrongKey, "--calls", "2");
@@ -76,7 +76,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Equal(1, _server.GetCounters().Requests);   // nothing was measured, nothing more was spent
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task NoKeyIsOneLineToo()
     {
         var result = await Cli.RunAsync("demo", "--url", _server.BaseAddress.ToString(), "--ca-file", _authority);
@@ -85,7 +85,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Contains("--key-env", result.Errors);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AMissingVariableIsNamed()
     {
         var result = await Cli.RunAsync("demo", "--url", _server.BaseAddress.ToString(), "--key-env", "WARMLINE_NO_SUCH_KEY");
@@ -94,7 +94,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Contains("WARMLINE_NO_SUCH_KEY is not set", result.Errors);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AKeyGivenAsANameIsNotRepeated()
     {
         var result = await Cli.RunAsync("demo", "--url", _server.BaseAddress.ToString(), "--key-env", Key);
@@ -103,7 +103,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.DoesNotContain(Key, result.All);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AnUntrustedCertificateSaysHowToTrustIt()
     {
         var result = await Cli.RunAsync([("WARMLINE_TEST_KEY", Key)], "demo", "--url", _server.BaseAddress.ToString(), "--key-env", "WARMLINE_TEST_KEY");
@@ -112,7 +112,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Contains("--ca-file", result.Errors);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AnUnreachableHostIsOneLine()
     {
         using var taken = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
@@ -123,7 +123,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Contains("cannot reach https://127.0.0.1:", result.Errors);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task WhatOnlyTheSimulationObeysIsRefused()
     {
         var result = await RunAsync(Key, "--rtt", "50");
@@ -133,7 +133,7 @@ public sealed class DemoUrlTests : IAsyncLifetime
         Assert.Equal(0, _server.GetCounters().Requests);
     }
 
-    [Fact]
+    [Fact(Timeout = Cli.TestLimit)]
     public async Task AFileThatIsNoCertificateIsRefused()
     {
         await File.WriteAllTextAsync(_authority, "no certificate", TestContext.Current.CancellationToken);

@@ -5,8 +5,8 @@ namespace Warmline.Cli.Demo;
 /// <summary>The sentences of the report, each true for whatever was measured: also when the pool was slower.</summary>
 internal static class DemoText
 {
-    /// <summary>DNS, TCP, TLS and the request itself.</summary>
-    const int RoundTripsWithDial = 4;
+    /// <summary>DNS, TCP and TLS: what a call with a dial of its own pays before its request.</summary>
+    const int RoundTripsOfADial = 3;
 
     /// <summary>Waits below it are the scheduling of threads, not a queue.</summary>
     static readonly TimeSpan ShortWait = TimeSpan.FromMilliseconds(10);
@@ -49,24 +49,23 @@ internal static class DemoText
 
         if (settings.Target is null && results[0].Failures == 0)
         {
-            yield return Remainder(settings, results[0], RoundTripsWithDial, "Of a client per call's") + " " + Remainder(settings, warm, 1, "Of Warmline's, warmed,");
+            yield return Remainder(settings, results[0], "Of a client per call's") + " " + Remainder(settings, warm, "Of Warmline's, warmed,");
         }
     }
 
     /// <summary>What the network and the provider ask of every call, and the rest, which is waiting for a processor: mostly for handshakes.</summary>
-    static string Remainder(DemoSettings settings, WayResult result, int roundTrips, string whose)
+    static string Remainder(DemoSettings settings, WayResult result, string whose)
     {
-        var ideal = Ideal(settings, result, roundTrips);
+        var ideal = Ideal(settings, result);
         var service = (settings.CallLimit - settings.RoundTrip) * result.Calls;
-        var parts = $"{Time(ideal - service)} are round trips ({roundTrips} per call)" + (service > TimeSpan.Zero ? $", {Time(service)} the provider's service" : "");
+        var parts = $"{Time(ideal - service)} are round trips ({Line($"{RoundTrips(result):0.#}")} per call)" + (service > TimeSpan.Zero ? $", {Time(service)} the provider's service" : "");
         return $"{whose} {Time(result.LatencySum)}, {parts} and {Time(Max(result.LatencySum - ideal, TimeSpan.Zero))} {(result.QueueWaitMax > ShortWait ? "waiting for a place and for the CPU" : "CPU and waiting for it")}.";
     }
 
-    /// <summary>Summed latency on a machine of infinite speed.</summary>
-    public static TimeSpan Ideal(DemoSettings settings, WayResult result, int roundTrips) => (settings.CallLimit + (settings.RoundTrip * (roundTrips - 1))) * result.Calls;
+    /// <summary>Summed latency on a machine of infinite speed, with the dials that this way made its calls pay.</summary>
+    public static TimeSpan Ideal(DemoSettings settings, WayResult result) => (settings.CallLimit + (settings.RoundTrip * (RoundTrips(result) - 1))) * result.Calls;
 
-    /// <summary>Round trips that a call of this way cannot avoid when none shares another's connection.</summary>
-    public static int RoundTrips(WayKind way) => way is WayKind.ClientPerCall ? RoundTripsWithDial : 1;
+    static double RoundTrips(WayResult result) => 1 + (RoundTripsOfADial * (1 - result.ReuseRate));
 
     public static IEnumerable<string> Method(DemoSettings settings)
     {

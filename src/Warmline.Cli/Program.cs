@@ -20,12 +20,9 @@ var root = new Command("warmline", "A connection pool made for calls to AI APIs.
 var parsed = root.Parse(args.Length == 0 ? ["--help"] : args);
 if (parsed.Errors.Count > 0)
 {
-    foreach (var error in parsed.Errors)
-    {
-        Console.Error.WriteLine("error: " + error.Message);
-    }
-
-    Console.Error.WriteLine($"See: {(parsed.CommandResult.Command == root ? "warmline" : "warmline " + parsed.CommandResult.Command.Name)} --help");
+    // One mistake often counts as several there: an unknown word is an error, its value is another, and a command is missing too.
+    var mistake = parsed.UnmatchedTokens.Count > 0 ? $"'{parsed.UnmatchedTokens[0]}' is not known here." : parsed.Errors[0].Message;
+    Console.Error.WriteLine($"error: {mistake} See: {(parsed.CommandResult.Command == root ? "warmline" : "warmline " + parsed.CommandResult.Command.Name)} --help");
     return BadUsage;
 }
 

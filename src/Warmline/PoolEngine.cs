@@ -207,7 +207,10 @@ internal sealed class PoolEngine : IAsyncDisposable
         }
 
         // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too.
-        foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Select(connection => connection.Slot).OfType<Slot>().ToArray()))
+        // A dial that ends at this moment has its slot already and has not told the scheduler yet, which would take the close for that of an unknown connection and
+        // wait for another: it is closed when it tells.
+        foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Phase is not ConnectionPhase.Dialing)
+            .Select(connection => connection.Slot).OfType<Slot>().ToArray()))
         {
             slot.Close();
         }

@@ -35,7 +35,7 @@ internal static class DemoJson
 
     static object Way(DemoSettings settings, WayResult result)
     {
-        var ideal = settings.Target is null ? DemoText.Ideal(settings, result, DemoText.RoundTrips(result.Kind)) : (TimeSpan?)null;
+        var ideal = settings.Target is null ? DemoText.Ideal(settings, result) : (TimeSpan?)null;
         return new
         {
             Way = Name(result.Kind),

@@ -92,8 +92,9 @@ internal sealed class LiveProgress(IAnsiConsole console, TimeProvider time) : De
 
     Grid Draw(IReadOnlyList<Tracker> trackers)
     {
-        var grid = new Grid().AddColumn(new GridColumn().NoWrap().PadLeft(2)).AddColumn(new GridColumn().NoWrap()).AddColumn(new GridColumn().NoWrap().RightAligned()).AddColumn(new GridColumn().NoWrap().RightAligned());
-        var width = Math.Clamp(console.Profile.Width - 50, 8, 40);
+        var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap()).AddColumn(new GridColumn().NoWrap().RightAligned()).AddColumn(new GridColumn().NoWrap().RightAligned());
+        // Two columns stay free: an echoed ^C must not break the last line.
+        var width = Math.Clamp(console.Profile.Width - 54, 8, 40);
         foreach (var tracker in trackers)
         {
             var share = (double)tracker.Done / tracker.Total;

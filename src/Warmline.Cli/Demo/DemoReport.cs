@@ -15,7 +15,7 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
 
     public void WriteHead()
     {
-        var how = IsAgent ? "calls, one after another," : "calls at once";
+        var how = (settings.Calls == 1 ? "call" : "calls") + (IsAgent ? ", one after another," : " at once");
         var answers = settings.Stream ? ", streamed answers" : "";
         if (settings.Target is { } target)
         {
@@ -25,7 +25,7 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
         }
         else
         {
-            Write(Line($"{settings.Calls} {how} to a simulated provider: round trip {Ms(settings.RoundTrip)}, service {Ms(settings.Service)}{answers}. Real sockets, real TLS, no key needed."));
+            Write(Line($"{settings.Calls} {how} to a simulated provider: round trip {DemoText.Time(settings.RoundTrip)}, service {DemoText.Time(settings.Service)}{answers}. Real sockets, real TLS, no key needed."));
         }
 
         console.WriteLine();
@@ -72,7 +72,7 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
         Times(IsAgent ? "wall time, all calls" : "wall time", result => result.Wall);
         if (settings.Limit is { } limit)
         {
-            Row(Line($"  times the limit ({Ms(limit)})"), results.Select(result => Line($"{result.Wall / limit:0.00} x")));
+            Row(Line($"  times the limit ({DemoText.Time(limit)})"), results.Select(result => Line($"{result.Wall / limit:0.00} x")));
         }
 
         if (IsAgent)
@@ -94,8 +94,8 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
 
         Row("sockets opened", results.Select(result => Line($"{result.Sockets}")));
         Times("handshakes, summed", result => result.Handshake);
-        Times("  of a warm-up before", result => result.WarmUp);
-        Row("calls without a dial", results.Select(result => Line($"{result.ReuseRate * 100:0.#} %")));
+        Times("warm-up before the clock", result => result.WarmUp);
+        Row("reused a connection", results.Select(result => Line($"{result.ReuseRate * 100:0.#} %")));
         if (IsAgent)
         {
             Times("time saved by reuse", result => result.Saved);
@@ -116,7 +116,7 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
         Write(title);
         var width = Math.Clamp(console.Profile.Width - 36, 10, 72);
         var longest = Math.Max(results.Max(figure), limit ?? 0);
-        var grid = new Grid().AddColumn(new GridColumn().NoWrap().PadLeft(2)).AddColumn(new GridColumn().NoWrap());
+        var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 0, 0));
         for (var i = 0; i < results.Count; i++)
         {
             var color = results[i].Kind is WayKind.WarmlineCold or WayKind.WarmlineWarmed ? Color.Green : Color.Grey;
@@ -154,8 +154,6 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
 
         console.WriteLine(line);
     }
-
-    static string Ms(TimeSpan time) => Line($"{time.TotalMilliseconds:0.#} ms");
 
     static string Line(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

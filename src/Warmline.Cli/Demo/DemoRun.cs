@@ -144,7 +144,11 @@ internal sealed class DemoRun
         }
         finally
         {
-            tracker.Advance();
+            if (!stop.IsCancellationRequested)
+            {
+                tracker.Advance();
+            }
+
             way.Return(client);
         }
     }

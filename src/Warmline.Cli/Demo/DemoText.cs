@@ -5,8 +5,11 @@ namespace Warmline.Cli.Demo;
 /// <summary>The sentences of the report, each true for whatever was measured: also when the pool was slower.</summary>
 internal static class DemoText
 {
-    /// <summary>DNS, TCP, TLS and the request itself.</summary>
-    const int RoundTripsWithDial = 4;
+    /// <summary>DNS, TCP and TLS: what a call with a dial of its own pays before its request.</summary>
+    const int RoundTripsOfADial = 3;
+
+    /// <summary>Waits below it are the scheduling of threads, not a queue.</summary>
+    static readonly TimeSpan ShortWait = TimeSpan.FromMilliseconds(10);
 
     /// <summary>Figures of one row in one unit, so that they can be compared at a glance; a dash where there is none.</summary>
     public static IReadOnlyList<string> Times(IReadOnlyList<TimeSpan?> times)
@@ -20,16 +23,23 @@ internal static class DemoText
     public static IEnumerable<string> Summary(DemoSettings settings, IReadOnlyList<WayResult> results)
     {
         var warm = results[^1];
-        if (results.Any(result => result.LatencySum == TimeSpan.Zero))
+        if (warm.Failures > 0)
         {
-            yield return "Nothing can be compared: in at least one way every call failed.";
+            yield return Line($"{warm.Failures} calls of Warmline, warmed, failed: its times cannot be compared.");
             yield break;
         }
 
         foreach (var other in results.Where(result => result.Kind is WayKind.ClientPerCall or WayKind.DotNetDefault))
         {
             var who = other.Kind is WayKind.ClientPerCall ? "a client per call" : ".NET's default handler";
-            yield return Line($"Warmline, warmed, {Sooner(other.Wall / warm.Wall)} {who} ({Time(warm.Wall)} against {Time(other.Wall)}) for the same {warm.Calls} calls, on {Sockets(warm.Sockets)} against {other.Sockets}; summed latency {Less(other.LatencySum / warm.LatencySum)} ({Time(warm.LatencySum)} against {Time(other.LatencySum)}).");
+            if (other.Failures > 0)
+            {
+                // A call that fails is soon over: to compare times would praise the failures.
+                yield return Line($"With {who}, {other.Failures} of {Calls(other.Calls * settings.Rounds)} failed in {Time(other.Wall)}; with Warmline, warmed, none in {Time(warm.Wall)}, on {Sockets(warm.Sockets)} against {other.Sockets}.");
+                continue;
+            }
+
+            yield return Line($"Warmline, warmed, {Sooner(other.Wall / warm.Wall)} {who} ({Time(warm.Wall)} against {Time(other.Wall)}) for the same {Calls(warm.Calls)}, on {Sockets(warm.Sockets)} against {other.Sockets}; summed latency {Less(other.LatencySum / warm.LatencySum)} ({Time(warm.LatencySum)} against {Time(other.LatencySum)}).");
         }
 
         if (settings.Scenario is Scenario.Agent)
@@ -37,33 +47,32 @@ internal static class DemoText
             yield return "One call at a time, .NET's default handler keeps its one connection as well: what a pool adds here is the first call, after every pause too. The burst (without --scenario) shows the rest.";
         }
 
-        if (settings.Target is null)
+        if (settings.Target is null && results[0].Failures == 0)
         {
-            yield return Remainder(settings, results[0], RoundTripsWithDial, "Of a client per call's") + " " + Remainder(settings, warm, 1, "Of Warmline's, warmed,");
+            yield return Remainder(settings, results[0], "Of a client per call's") + " " + Remainder(settings, warm, "Of Warmline's, warmed,");
         }
     }
 
     /// <summary>What the network and the provider ask of every call, and the rest, which is waiting for a processor: mostly for handshakes.</summary>
-    static string Remainder(DemoSettings settings, WayResult result, int roundTrips, string whose)
+    static string Remainder(DemoSettings settings, WayResult result, string whose)
     {
-        var ideal = Ideal(settings, result, roundTrips);
+        var ideal = Ideal(settings, result);
         var service = (settings.CallLimit - settings.RoundTrip) * result.Calls;
-        var parts = $"{Time(ideal - service)} are round trips ({roundTrips} per call)" + (service > TimeSpan.Zero ? $", {Time(service)} the provider's service" : "");
-        return $"{whose} {Time(result.LatencySum)}, {parts} and {Time(Max(result.LatencySum - ideal, TimeSpan.Zero))} CPU and waiting for it.";
+        var parts = $"{Time(ideal - service)} are round trips ({Line($"{RoundTrips(result):0.#}")} per call)" + (service > TimeSpan.Zero ? $", {Time(service)} the provider's service" : "");
+        return $"{whose} {Time(result.LatencySum)}, {parts} and {Time(Max(result.LatencySum - ideal, TimeSpan.Zero))} {(result.QueueWaitMax > ShortWait ? "waiting for a place and for the CPU" : "CPU and waiting for it")}.";
     }
 
-    /// <summary>Summed latency on a machine of infinite speed.</summary>
-    public static TimeSpan Ideal(DemoSettings settings, WayResult result, int roundTrips) => (settings.CallLimit + (settings.RoundTrip * (roundTrips - 1))) * result.Calls;
+    /// <summary>Summed latency on a machine of infinite speed, with the dials that this way made its calls pay.</summary>
+    public static TimeSpan Ideal(DemoSettings settings, WayResult result) => (settings.CallLimit + (settings.RoundTrip * (RoundTrips(result) - 1))) * result.Calls;
 
-    /// <summary>Round trips that a call of this way cannot avoid when none shares another's connection.</summary>
-    public static int RoundTrips(WayKind way) => way is WayKind.ClientPerCall ? RoundTripsWithDial : 1;
+    static double RoundTrips(WayResult result) => 1 + (RoundTripsOfADial * (1 - result.ReuseRate));
 
     public static IEnumerable<string> Method(DemoSettings settings)
     {
         yield return "the code of every way ran first against another server, so that no figure holds compile time.";
         if (settings.Target is null)
         {
-            yield return $"Client and provider share this process and its {Environment.ProcessorCount} processors; CPU is both sides'. Sockets are counted at the provider, handshakes (DNS, TCP, TLS) at the client.";
+            yield return $"Client and provider share this process and its {Environment.ProcessorCount} processors; CPU is both sides', so a handshake weighs twice. Sockets are counted at the provider, handshakes (DNS, TCP, TLS) at the client.";
             yield return "A DNS lookup costs one round trip: .NET looks up for each connection, the pool keeps the answer.";
         }
         else
@@ -108,9 +117,17 @@ internal static class DemoText
         _ => "the same",
     };
 
+    static string Calls(long count) => count == 1 ? "1 call" : Line($"{count} calls");
+
     static string Sockets(long count) => count == 1 ? "1 socket" : Line($"{count} sockets");
 
-    static string Time(TimeSpan time) => Format(time, time);
+    public static string Time(TimeSpan time) => time.TotalMilliseconds switch
+    {
+        >= 10_000 => Line($"{time.TotalSeconds:0.0} s"),
+        >= 1_000 => Line($"{time.TotalSeconds:0.00} s"),
+        > 0 and < 10 => Line($"{time.TotalMilliseconds:0.0} ms"),
+        _ => Line($"{time.TotalMilliseconds:0} ms"),
+    };
 
     static string Format(TimeSpan time, TimeSpan most) => most.TotalMilliseconds switch
     {

@@ -148,7 +148,7 @@ internal sealed class PoolEngine : IAsyncDisposable
         Play((warmUp, key), static (scheduler, warm, now, actions) => scheduler.WarmUp(warm.warmUp, warm.key, now, actions));
         await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
         return warmUp.Ready > 0 ? warmUp.Ready
-            : warmUp.Error is not null || warmUp.Reason is PoolRejectionReason.None ? throw PoolErrors.ConnectFailed(key, warmUp.Error)
+            : warmUp.Reason is PoolRejectionReason.BackOff ? throw PoolErrors.ConnectFailed(key, warmUp.Error)
             : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats());
     }
 

@@ -194,7 +194,6 @@ internal sealed partial class Scheduler
             warmUp.Reason = IsDraining ? PoolRejectionReason.Draining
                 : IsPaused(key) ? PoolRejectionReason.Paused
                 : key.BackOffUntil > _now ? PoolRejectionReason.BackOff
-                : key.BackOffUntil > _now ? PoolRejectionReason.None   // no limit: a dial failed, maybe without an error of its own
                 : key.Origin.InUse >= _limits.MaxConnectionsPerHost ? PoolRejectionReason.MaxConnectionsPerHost
                 : PoolRejectionReason.MaxConnections;
         }

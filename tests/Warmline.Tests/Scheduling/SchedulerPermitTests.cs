@@ -210,6 +210,22 @@ public sealed class SchedulerPermitTests
     }
 
     [Fact]
+    public void A_spare_connection_that_expired_comes_back_with_the_next_call_and_not_before()
+    {
+        var play = new SchedulerPlay(new SchedulerLimits { IdleTimeout = TimeSpan.FromSeconds(20) });
+        play.OpenHttp2(A, 1);
+        play.Ask(9, A);
+        var spare = play.Succeeds(play.Dialing(A).Single(), isHttp2: true);
+        play.Settings(spare, 100);
+        play.Pass(20);
+        Assert.Equal([spare], play.Closed);
+        play.IsClosed(spare);
+        Assert.Empty(play.Dialing(A));
+        play.Ask(A);
+        Assert.Single(play.Dialing(A));
+    }
+
+    [Fact]
     public void A_shorter_idle_timeout_holds_for_connections_that_are_idle_already()
     {
         var play = new SchedulerPlay(new SchedulerLimits { IdleTimeout = Timeout.InfiniteTimeSpan });

@@ -146,7 +146,7 @@ public sealed class SchedulerPermitTests
     {
         var play = new SchedulerPlay(new SchedulerLimits { MaxConnections = 4 });
         play.WarmUp(A, 4);
-        play.Change(play.Limits with { MaxConnections = 2, MaxIdleConnections = 2 });
+        play.Change(play.Limits with { MaxConnections = 2 });
         foreach (var connection in play.Dialing(A))
         {
             play.Succeeds(connection);

@@ -28,13 +28,18 @@ public sealed class MockLlmOptions
     /// <summary>The TCP port to listen on, 0-65535. Default: 0, a free one.</summary>
     public int Port { get; set; }
 
-    /// <summary>TLS with a certificate of an authority made at start. Default: true. Without it, HTTP/2 needs <see cref="Protocols"/> to be HTTP/2 only (prior knowledge).</summary>
+    /// <summary>
+    /// TLS with a certificate of an authority made at start. Default: true. Without it, HTTP/2 needs <see cref="Protocols"/> to be HTTP/2 only (prior knowledge).
+    /// </summary>
     public bool UseTls { get; set; } = true;
 
     /// <summary>The HTTP versions offered, over ALPN with TLS. Default: HTTP/1.1 and HTTP/2.</summary>
     public HttpProtocols Protocols { get; set; } = HttpProtocols.Http1AndHttp2;
 
-    /// <summary>SETTINGS_MAX_CONCURRENT_STREAMS, at least 1; streams above it are refused. Default: 100, as public providers announce. See <see cref="MockLlmServer.SetStreamLimit"/>.</summary>
+    /// <summary>
+    /// SETTINGS_MAX_CONCURRENT_STREAMS, at least 1; streams above it are refused. Default: 100, as public providers announce.
+    /// <see cref="MockLlmServer.SetStreamLimit"/> announces less while it runs.
+    /// </summary>
     public int MaxStreamsPerConnection { get; set; } = 100;
 
     /// <summary>Simulated round-trip time, 0 to 60 s: half of it passes each way, below TLS. Bandwidth is not limited. Default: 0.</summary>
@@ -67,7 +72,7 @@ public sealed class MockLlmOptions
     /// <summary>The certificate presented. Default: <see cref="MockCertificate.Valid"/>.</summary>
     public MockCertificate Certificate { get; set; }
 
-    /// <summary>Called for each request before its body is read; a reply changes what is answered, null leaves it. Called from many threads. Default: null.</summary>
+    /// <summary>Called for each request before its body is read; null leaves the answer as it is. Called from many threads. Default: null.</summary>
     public Func<MockRequest, MockReply?>? OnRequest { get; set; }
 
     /// <summary>Called for each accepted connection before a byte is read; null serves it normally. Called from many threads. Default: null.</summary>
@@ -80,13 +85,14 @@ public sealed class MockLlmOptions
     {
         var problems = new List<string>();
         Check(Port is >= 0 and <= 65535, nameof(Port), Port, "0 (a free port) to 65535");
-        Check(MaxStreamsPerConnection >= 1, nameof(MaxStreamsPerConnection), MaxStreamsPerConnection, "1 or more (SetStreamLimit can go down to 0 later)");
-        Check(RoundTripTime >= TimeSpan.Zero && RoundTripTime <= TimeSpan.FromSeconds(60), nameof(RoundTripTime), RoundTripTime, "0 to 60 s");
+        Check(MaxStreamsPerConnection >= 1, nameof(MaxStreamsPerConnection), MaxStreamsPerConnection, "1 or more (SetStreamLimit goes down to 0 later)");
+        Check(RoundTripTime >= TimeSpan.Zero && RoundTripTime.TotalSeconds <= 60, nameof(RoundTripTime), RoundTripTime, "0 to 60 s");
         Check(ServiceTime >= TimeSpan.Zero, nameof(ServiceTime), ServiceTime, "0 or more");
         Check(TokenGap >= TimeSpan.Zero, nameof(TokenGap), TokenGap, "0 or more");
         Check(IdleTimeout > TimeSpan.Zero, nameof(IdleTimeout), IdleTimeout, "more than 0");
         Check(Tokens >= 0, nameof(Tokens), Tokens, "0 or more");
-        Check(Protocols is HttpProtocols.Http1 or HttpProtocols.Http2 or HttpProtocols.Http1AndHttp2, nameof(Protocols), Protocols, "Http1, Http2 or Http1AndHttp2");
+        Check(Enum.IsDefined(Protocols) && Protocols is not HttpProtocols.None and <= HttpProtocols.Http1AndHttp2, nameof(Protocols), Protocols,
+            "Http1, Http2 or Http1AndHttp2");
         Check(Enum.IsDefined(Certificate), nameof(Certificate), Certificate, "one of " + string.Join(", ", Enum.GetNames<MockCertificate>()));
         if (problems.Count > 0)
         {

@@ -82,7 +82,7 @@ public sealed class MockLlmServer : IAsyncDisposable
         return server;
     }
 
-    /// <summary>TLS options for a client that trusts <see cref="CertificateAuthority"/> and nothing else, without revocation checks. A new object at each call.</summary>
+    /// <summary>TLS options for a client that trusts <see cref="CertificateAuthority"/> and nothing else, without revocation checks. New at each call.</summary>
     public SslClientAuthenticationOptions CreateClientSslOptions()
     {
         var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
@@ -93,7 +93,9 @@ public sealed class MockLlmServer : IAsyncDisposable
     /// <summary>A consistent snapshot of all counters.</summary>
     public MockCounters GetCounters() => _board.Snapshot();
 
-    /// <summary>Sets every count to zero and forgets closed connections, recorded requests and attempts; what is open now stays counted as open and as the peak.</summary>
+    /// <summary>
+    /// Sets every count to zero and forgets closed connections, recorded requests and attempts; what is open now stays counted as open and as the peak.
+    /// </summary>
     public void ResetCounters()
     {
         _board.Reset();
@@ -116,13 +118,16 @@ public sealed class MockLlmServer : IAsyncDisposable
     /// see <see cref="MockCounters.SettingsInjected"/> and <see cref="MockCounters.SettingsAcknowledged"/>. Streams above it are counted
     /// (<see cref="MockCounters.StreamsBeyondLimit"/>) and served.
     /// </summary>
-    /// <exception cref="ArgumentOutOfRangeException">Negative, or more than <see cref="MockLlmOptions.MaxStreamsPerConnection"/>, above which streams are refused.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">
+    /// Negative, or more than <see cref="MockLlmOptions.MaxStreamsPerConnection"/>, above which streams are refused.
+    /// </exception>
     public void SetStreamLimit(int limit)
     {
         if (limit < 0 || limit > _options.MaxStreamsPerConnection)
         {
             throw new ArgumentOutOfRangeException(nameof(limit), limit,
-                $"Must be 0 to {_options.MaxStreamsPerConnection}: the server refuses more than {nameof(MockLlmOptions.MaxStreamsPerConnection)} streams whatever it announces. Start it with a higher one.");
+                $"Must be 0 to {_options.MaxStreamsPerConnection}: the server refuses more than {nameof(MockLlmOptions.MaxStreamsPerConnection)} streams "
+                + "whatever it announces. Start it with a higher one.");
         }
 
         _limit.Value = limit;
@@ -133,13 +138,18 @@ public sealed class MockLlmServer : IAsyncDisposable
     }
 
     /// <summary>The network as seen by clients in this process: DNS and TCP take their time at the client.</summary>
-    /// <exception cref="InvalidOperationException">With a round-trip time, <see cref="MockLlmOptions.TcpHandshakeAtServer"/> must be false, or TCP would be paid twice.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// With a round-trip time, <see cref="MockLlmOptions.TcpHandshakeAtServer"/> must be false, or TCP would be paid twice.
+    /// </exception>
     public MockNetwork CreateNetwork() =>
         _options.TcpHandshakeAtServer && _options.RoundTripTime > TimeSpan.Zero
-            ? throw new InvalidOperationException($"The TCP handshake would be paid twice: start the server with {nameof(MockLlmOptions.TcpHandshakeAtServer)} = false.")
+            ? throw new InvalidOperationException(
+                $"The TCP handshake would be paid twice: start the server with {nameof(MockLlmOptions.TcpHandshakeAtServer)} = false.")
             : new MockNetwork(_scheduler, IsAny(_options.Address) ? IPAddress.Loopback : _options.Address, _options.RoundTripTime);
 
-    /// <summary>The requests since the start or the last <see cref="ResetCounters"/>, in order of arrival; empty without <see cref="MockLlmOptions.RecordRequests"/>.</summary>
+    /// <summary>
+    /// The requests since the start or the last <see cref="ResetCounters"/>, in order of arrival; empty without <see cref="MockLlmOptions.RecordRequests"/>.
+    /// </summary>
     public IReadOnlyList<MockRequestRecord> GetRequests() => _board.Requests();
 
     /// <summary>Stops: idle connections are closed in good order, running answers are cut.</summary>
@@ -150,7 +160,6 @@ public sealed class MockLlmServer : IAsyncDisposable
             return;
         }
 
-        _requests.Stopping = true;
         var stopped = _app.StopAsync(CancellationToken.None);
         foreach (var connection in _board.OpenConnections())
         {

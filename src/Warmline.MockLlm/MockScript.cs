@@ -59,7 +59,9 @@ public sealed record MockReply
     /// <summary>Response headers to set, over those of the provider. Default: none.</summary>
     public IReadOnlyDictionary<string, string>? Headers { get; init; }
 
-    /// <summary>Time before the response headers, in place of <see cref="MockLlmOptions.ServiceTime"/>. <see cref="Timeout.InfiniteTimeSpan"/>: they never come.</summary>
+    /// <summary>
+    /// Time before the response headers, in place of <see cref="MockLlmOptions.ServiceTime"/>; <see cref="Timeout.InfiniteTimeSpan"/>: they never come.
+    /// </summary>
     public TimeSpan? DelayBeforeHeaders { get; init; }
 
     /// <summary>Tokens of the completion. Default: null.</summary>
@@ -71,7 +73,9 @@ public sealed record MockReply
     /// <summary>Break off at once, before a byte is answered: HTTP/1.1 resets the connection, HTTP/2 the stream. Default: false.</summary>
     public bool Abort { get; init; }
 
-    /// <summary>Break off a stream after so many tokens, as <see cref="Abort"/> does. Default: null, never.</summary>
+    /// <summary>
+    /// Break off a stream after so many tokens, which do arrive: HTTP/1.1 by FIN without the end of the body, HTTP/2 by RST_STREAM. Default: null, never.
+    /// </summary>
     public int? AbortAfterTokens { get; init; }
 
     /// <summary>Answer without reading the request's body. Default: false.</summary>
@@ -114,6 +118,8 @@ public sealed record MockConnectionPlan
     /// <summary>What it does. Default: <see cref="MockConnectionAct.Serve"/>.</summary>
     public MockConnectionAct Act { get; init; }
 
-    /// <summary>Close after the answer to this many requests, without a <c>Connection: close</c> before: HTTP/1.1 by FIN, HTTP/2 by GOAWAY. Default: null, never.</summary>
+    /// <summary>
+    /// Close after the answer to this many requests, without a <c>Connection: close</c> before: HTTP/1.1 by FIN, HTTP/2 by GOAWAY. Default: null, never.
+    /// </summary>
     public int? CloseAfterRequests { get; init; }
 }

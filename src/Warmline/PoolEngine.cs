@@ -10,28 +10,24 @@ namespace Warmline;
 /// The shell around the scheduler: the pool's one lock, its one timer, and the hands that carry out what was decided. Every event is played under the lock and
 /// returns actions; they run after it: what they do (dial, close, wake a caller) can take the lock again, on this thread or another.
 /// </summary>
-internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
+internal sealed class PoolEngine : IAsyncDisposable
 {
-    static readonly TimeSpan IdleWatchDelay = TimeSpan.FromSeconds(1);
-
     [ThreadStatic]
     static List<SchedulerAction>? _spareActions;
 
     readonly Lock _gate = new();
     readonly Lock _timerGate = new();
     readonly Scheduler _scheduler;
-    readonly Dialer _dialer;
+    readonly Connector _connector;
     readonly TimeProvider _time;
     readonly ILogger _logger;
     readonly ITimer _timer;
-    readonly ITimer _idleWatch;
+    readonly IdleWatch _idleWatch;
     readonly ITimer? _statsLog;
     readonly long _start;
-    readonly CancellationTokenSource _stopDials = new();
     readonly TaskCompletionSource _leasesEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly TaskCompletionSource _connectionsClosed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     TimeSpan _wakeAt = TimeSpan.MaxValue;
-    int _idleWatchArmed;
     bool _disposed;
 
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
@@ -40,15 +36,15 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         _logger = logger;
         _time = time;
         _start = time.GetTimestamp();
-        _scheduler = new Scheduler(LimitsOf(settings), Random.Shared.Next());
-        _dialer = new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time);
-        Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
+        _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
+        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time), settings.Http2, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
+            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            _idleWatch = time.CreateTimer(static state => ((PoolEngine)state!).WatchIdle(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _idleWatch = new IdleWatch(time, FindQuiet);
             _statsLog = settings.StatsLogInterval is { } interval
                 ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
                 : null;
@@ -60,7 +56,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         }
     }
 
-    delegate void Event<in T>(Scheduler scheduler, T argument, TimeSpan now, List<SchedulerAction> actions);
+    public delegate void Event<in T>(Scheduler scheduler, T argument, TimeSpan now, List<SchedulerAction> actions);
 
     public PoolSettings Settings { get; private set; }
 
@@ -140,9 +136,9 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         }
 
         Run(actions);
-        if (idle && Interlocked.Exchange(ref _idleWatchArmed, 1) == 0)
+        if (idle)
         {
-            _idleWatch.Change(IdleWatchDelay, Timeout.InfiniteTimeSpan);
+            _idleWatch.Arm();
         }
     }
 
@@ -152,8 +148,8 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         Play((warmUp, key), static (scheduler, warm, now, actions) => scheduler.WarmUp(warm.warmUp, warm.key, now, actions));
         await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
         return warmUp.Ready > 0 ? warmUp.Ready
-            : warmUp.Error is not null || warmUp.Reason is PoolRejectionReason.None ? throw ConnectError(key, warmUp.Error)
-            : throw Rejected(warmUp.Reason);
+            : warmUp.Reason is PoolRejectionReason.BackOff ? throw PoolErrors.ConnectFailed(key, warmUp.Error)
+            : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats());
     }
 
     public void SetPaused(string? origin, bool paused) => Play((origin, paused), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions));
@@ -169,7 +165,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
 
         var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
         Settings = settings;
-        Play(LimitsOf(settings), static (scheduler, limits, now, actions) => scheduler.LimitsChanged(limits, now, actions));
+        Play(SchedulerLimits.From(settings), static (scheduler, limits, now, actions) => scheduler.LimitsChanged(limits, now, actions));
         foreach (var (key, connections) in settings.WarmConnections.Concat(released.Select(key => KeyValuePair.Create(key, 0))))
         {
             Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
@@ -178,29 +174,11 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         return true;
     }
 
-    public PoolStats GetStats()
-    {
-        lock (_gate)
-        {
-            return _scheduler.Stats();
-        }
-    }
+    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats());
 
-    public IReadOnlyList<WaiterInfo> GetWaiters(int max)
-    {
-        lock (_gate)
-        {
-            return _scheduler.Waiters(Now, max);
-        }
-    }
+    public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
-    public IReadOnlyList<StreamInfo> GetStreams(int max)
-    {
-        lock (_gate)
-        {
-            return _scheduler.Streams(Now, max);
-        }
-    }
+    public IReadOnlyList<StreamInfo> GetStreams(int max) => Read((scheduler, now) => scheduler.Streams(now, max));
 
     /// <summary>Takes nothing new, waits for what runs, cuts what is left at the deadline.</summary>
     public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason, CancellationToken cancellationToken)
@@ -208,7 +186,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         var stats = GetStats();
         LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
-        await _stopDials.CancelAsync().ConfigureAwait(false);
+        await _connector.StopAsync().ConfigureAwait(false);
         try
         {
             await _leasesEnded.Task.WaitAsync(deadline, _time, cancellationToken).ConfigureAwait(false);
@@ -217,14 +195,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         {
         }
 
-        IReadOnlyList<StreamInfo> cut;
-        PooledRequest[] running;
-        lock (_gate)
-        {
-            cut = _scheduler.Streams(Now, int.MaxValue);
-            running = [.. _scheduler.Leased().Cast<PooledRequest>()];
-        }
-
+        var (cut, running) = Read(static (scheduler, now) => (scheduler.Streams(now, int.MaxValue), scheduler.Leased().Cast<PooledRequest>().ToArray()));
         foreach (var call in running)
         {
             call.Abort(reason);
@@ -236,7 +207,10 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         }
 
         // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too.
-        foreach (var slot in OpenSlots())
+        // A dial that ends at this moment has its slot already and has not told the scheduler yet, which would take the close for that of an unknown connection and
+        // wait for another: it is closed when it tells.
+        foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Phase is not ConnectionPhase.Dialing)
+            .Select(connection => connection.Slot).OfType<Slot>().ToArray()))
         {
             slot.Close();
         }
@@ -259,27 +233,14 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
 
         await DrainAsync(TimeSpan.Zero, PoolRejectionReason.Disposed, CancellationToken.None).ConfigureAwait(false);
         await _timer.DisposeAsync().ConfigureAwait(false);
-        await _idleWatch.DisposeAsync().ConfigureAwait(false);
+        _idleWatch.Dispose();
         if (_statsLog is not null)
         {
             await _statsLog.DisposeAsync().ConfigureAwait(false);
         }
 
         Clock.Dispose();
-        _stopDials.Dispose();
-    }
-
-    void ISlotOwner.SettingsSeen(Slot slot, int maxConcurrentStreams) =>
-        Play((Connection: (ConnectionState)slot.Tag!, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.Connection, seen.maxConcurrentStreams, now, actions));
-
-    void ISlotOwner.Closing(Slot slot) =>
-        Play((ConnectionState)slot.Tag!, static (scheduler, connection, now, actions) => scheduler.ConnectionClosing(connection, now, actions));
-
-    void ISlotOwner.Closed(Slot slot)
-    {
-        var connection = (ConnectionState)slot.Tag!;
-        LogMessages.Closed(_logger, connection.Id, connection.Key.Key.Origin);
-        Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
+        _connector.Dispose();
     }
 
     async ValueTask PlacedAsync(PooledRequest call, CancellationToken caller)
@@ -300,7 +261,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
 
         if (action.Kind is ActionKind.Refuse)
         {
-            throw Refused(call, action);
+            throw PoolErrors.Refused(call, action, Settings, GetStats(), Now - call.AskedAt, _disposed);
         }
     }
 
@@ -333,7 +294,8 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         Play(0, static (scheduler, _, now, actions) => scheduler.Tick(now, actions));
     }
 
-    void Play<T>(T argument, Event<T> play)
+    /// <summary>Plays an event that needs no answer of its own, and runs what follows from it.</summary>
+    public void Play<T>(T argument, Event<T> play)
     {
         var actions = RentActions();
         lock (_gate)
@@ -343,6 +305,14 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         }
 
         Run(actions);
+    }
+
+    T Read<T>(Func<Scheduler, TimeSpan, T> read)
+    {
+        lock (_gate)
+        {
+            return read(_scheduler, Now);
+        }
     }
 
     void NoteEnds()
@@ -387,16 +357,15 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
             case ActionKind.Dial:
                 using (SuppressFlow())
                 {
-                    _ = DialAsync(action.Connection);
+                    _ = _connector.DialAsync(action.Connection, Settings.ConnectTimeout);
                 }
 
                 break;
             case ActionKind.Prime:
-                _ = PrimeAsync(action.Connection);
+                _ = _connector.PrimeAsync(action.Connection);
                 break;
             case ActionKind.SettingsOverdue:
-                var origin = action.Connection.Key.Key.Origin;
-                DialFailed(action.Connection, new DialException(DialPhase.Http2Settings, $"{origin} agreed on HTTP/2 and sent no SETTINGS within {Settings.ConnectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true));
+                _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
                 break;
             case ActionKind.Close:
                 ((Slot)action.Connection.Slot!).Close();
@@ -422,58 +391,19 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
             {
                 _wakeAt = at;
                 var wait = at - Now;
+
+                // A timer counts whole milliseconds: rounded down it would fire just before the time, several times over.
                 _timer.Change(wait > TimeSpan.Zero ? wait + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
             }
         }
     }
 
-    async Task DialAsync(ConnectionState connection)
-    {
-        var key = connection.Key.Key;
-        try
-        {
-            var dialed = await _dialer.DialAsync(key, Settings.ConnectTimeout, _stopDials.Token).ConfigureAwait(false);
-            connection.Slot = new Slot(dialed, Settings.Http2, this, connection);
-            LogMessages.Opened(_logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
-            Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
-            if (!dialed.IsHttp2 && Interlocked.Exchange(ref _idleWatchArmed, 1) == 0)
-            {
-                _idleWatch.Change(IdleWatchDelay, Timeout.InfiniteTimeSpan);
-            }
-        }
-        catch (Exception error)
-        {
-            DialFailed(connection, error);
-        }
-    }
+    /// <summary>A fresh HTTP/1.1 connection may stay unused: its end should be noticed too.</summary>
+    public void WatchIdleSoon() => _idleWatch.Arm();
 
-    void DialFailed(ConnectionState connection, Exception error)
+    /// <summary>HTTP/1.1 connections that have been idle for at least a moment; whether there are others that are idle more briefly.</summary>
+    bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends)> quiet)
     {
-        if (!_stopDials.IsCancellationRequested)
-        {
-            LogMessages.DialFailed(_logger, connection.Key.Key.Origin, (error as DialException)?.Phase ?? DialPhase.Tcp, error.Message);
-        }
-
-        Play((connection, error), static (scheduler, failed, now, actions) => scheduler.DialFailed(failed.connection, failed.error, now, actions));
-    }
-
-    async Task PrimeAsync(ConnectionState connection)
-    {
-        try
-        {
-            await ((Slot)connection.Slot!).PrimeAsync(connection.Key.Key, _stopDials.Token).ConfigureAwait(false);
-        }
-        catch (Exception error) when (error is HttpRequestException or OperationCanceledException or IOException)
-        {
-            // The connection ended while it was started: its slot reports that itself.
-        }
-    }
-
-    /// <summary>HTTP/1.1 connections that have been idle for a moment are watched for their end; on the hot path that would cost a read a request.</summary>
-    void WatchIdle()
-    {
-        Volatile.Write(ref _idleWatchArmed, 0);
-        var quiet = new List<(Slot Slot, long Sends)>();
         var others = false;
         lock (_gate)
         {
@@ -482,7 +412,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
             {
                 if (connection is { IsIdle: true, IsHttp2: false, Slot: Slot slot })
                 {
-                    if (now - connection.IdleSince >= IdleWatchDelay / 2)
+                    if (now - connection.IdleSince >= moment)
                     {
                         quiet.Add((slot, slot.Sends));
                     }
@@ -494,63 +424,10 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
             }
         }
 
-        foreach (var (slot, sends) in quiet)
-        {
-            slot.WatchIdle(sends);
-        }
-
-        if (others && Interlocked.Exchange(ref _idleWatchArmed, 1) == 0)
-        {
-            _idleWatch.Change(IdleWatchDelay, Timeout.InfiniteTimeSpan);
-        }
-    }
-
-    Slot[] OpenSlots()
-    {
-        lock (_gate)
-        {
-            return [.. _scheduler.Keys.SelectMany(key => key.Connections).Select(connection => connection.Slot).OfType<Slot>()];
-        }
+        return others;
     }
 
     void LogStats() => LogMessages.StatsLine(_logger, GetStats());
-
-    Exception Refused(PooledRequest call, SchedulerAction action)
-    {
-        if (action.Refusal is RefusalKind.DialFailed)
-        {
-            return ConnectError(call.Key!.Key, action.Error);
-        }
-
-        var reason = _disposed && action.Reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : action.Reason;
-        if (action.Refusal is RefusalKind.Rejected)
-        {
-            return Rejected(reason);
-        }
-
-        var (stats, limit, waited) = (GetStats(), LimitOf(reason), Now - call.AskedAt);
-        return new PoolTimeoutException(reason, limit, waited, stats,
-            $"No place for a request to {call.Key!.Key.Origin} within {call.Timeouts.Pool.TotalSeconds:0.###} s (Timeouts.Pool): {PoolRejectedException.Explain(reason, limit, stats)}");
-    }
-
-    PoolRejectedException Rejected(PoolRejectionReason reason)
-    {
-        var (stats, limit) = (GetStats(), LimitOf(reason));
-        return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {PoolRejectedException.Explain(reason, limit, stats)}");
-    }
-
-    int? LimitOf(PoolRejectionReason reason) => reason switch
-    {
-        PoolRejectionReason.MaxConnections => Settings.MaxConnections,
-        PoolRejectionReason.MaxConnectionsPerHost => Settings.MaxConnectionsPerHost,
-        PoolRejectionReason.MaxConcurrentRequests => Settings.MaxConcurrentRequests,
-        PoolRejectionReason.QueueFull => Settings.MaxQueueLength,
-        _ => null,
-    };
-
-    static PoolConnectException ConnectError(ConnectionKey key, Exception? error) => error is DialException dial
-        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException ?? dial)
-        : new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", error);
 
     /// <summary>Neither a call nor a dial outlives <see cref="PoolTimeouts.Total"/>, waiting included.</summary>
     static TimeSpan DeadlineOf(CallTimeouts timeouts, TimeSpan now)
@@ -558,21 +435,6 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         var longest = timeouts.Pool < TimeSpan.Zero || (timeouts.Total > TimeSpan.Zero && timeouts.Total < timeouts.Pool) ? timeouts.Total : timeouts.Pool;
         return longest > TimeSpan.Zero ? now + longest : TimeSpan.MaxValue;
     }
-
-    static SchedulerLimits LimitsOf(PoolSettings settings) => new()
-    {
-        MaxConnections = settings.MaxConnections,
-        MaxConnectionsPerHost = settings.MaxConnectionsPerHost,
-        MaxConcurrentRequests = settings.MaxConcurrentRequests,
-        MaxIdleConnections = settings.MaxIdleConnections,
-        MaxQueueLength = settings.MaxQueueLength,
-        IdleTimeout = settings.IdleTimeout,
-        ConnectionLifetime = settings.ConnectionLifetime,
-        ConnectTimeout = settings.ConnectTimeout > TimeSpan.Zero ? settings.ConnectTimeout : TimeSpan.FromDays(24),
-        TargetStreams = settings.TargetStreams,
-        SpreadConnections = settings.SpreadConnections,
-        MaxStreamsPerConnection = settings.MaxStreamsPerConnection,
-    };
 
     static List<SchedulerAction> RentActions()
     {

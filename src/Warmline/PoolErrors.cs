@@ -1,5 +1,8 @@
 using System.Globalization;
 using System.Net;
+using Warmline.Options;
+using Warmline.Scheduling;
+using Warmline.Transport;
 
 namespace Warmline;
 
@@ -28,22 +31,6 @@ public class PoolRejectedException : Exception
 
     /// <summary>What the pool was doing at that moment.</summary>
     public PoolStats Stats { get; }
-
-    /// <summary>One sentence for each reason: what is used up, and what to change.</summary>
-    internal static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats) => reason switch
-    {
-        PoolRejectionReason.MaxConnections => $"all {limit} connections (MaxConnections) are busy. Raise MaxConnections, or send fewer calls at once",
-        PoolRejectionReason.MaxConnectionsPerHost => $"all {limit} connections to this origin (MaxConnectionsPerHost) are busy. Raise MaxConnectionsPerHost, or send fewer calls at once",
-        PoolRejectionReason.MaxConcurrentRequests => $"{limit} requests (MaxConcurrentRequests) are in flight. Raise MaxConcurrentRequests, or send fewer calls at once",
-        PoolRejectionReason.StreamLimit => "the server allows no further stream at present. Send fewer calls at once, or ask the provider for more",
-        PoolRejectionReason.Dialing => "a connection was being opened and was not ready in time. Raise Timeouts.Pool, or check the network to the origin",
-        PoolRejectionReason.BackOff => "the last connection attempt failed and the next was not due yet. Check that the origin is reachable",
-        PoolRejectionReason.Paused => "the origin is paused. Call Resume",
-        PoolRejectionReason.QueueFull => $"{limit} requests (MaxQueueLength) are waiting already. Slow down the callers, or raise MaxQueueLength",
-        PoolRejectionReason.Draining => "the pool drains and takes no new requests",
-        PoolRejectionReason.Disposed => "the pool was disposed",
-        _ => "no place became free",
-    } + $" ({stats.Active} in flight, {stats.Connections} connections of which {stats.Idle} idle, {stats.Queued} waiting).";
 }
 
 /// <summary>The time to wait for a place, <see cref="PoolTimeouts.Pool"/> or <see cref="PoolRequestOptions.MaxQueueTime"/>, was over. The request was not sent.</summary>
@@ -120,4 +107,60 @@ public sealed class PoolAbortedException : IOException
 
     /// <summary><see cref="PoolRejectionReason.Draining"/> or <see cref="PoolRejectionReason.Disposed"/>.</summary>
     public PoolRejectionReason Reason { get; }
+}
+
+/// <summary>Makes the pool's own errors of what the scheduler decided.</summary>
+internal static class PoolErrors
+{
+    public static Exception Refused(PooledRequest call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed)
+    {
+        if (action.Refusal is RefusalKind.DialFailed)
+        {
+            return ConnectFailed(call.Key!.Key, action.Error);
+        }
+
+        if (action.Refusal is RefusalKind.Rejected)
+        {
+            return Rejected(disposed && action.Reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : action.Reason, settings, stats);
+        }
+
+        var limit = LimitOf(action.Reason, settings);
+        return new PoolTimeoutException(action.Reason, limit, waited, stats,
+            $"No place for a request to {call.Key!.Key.Origin} within {call.Timeouts.Pool.TotalSeconds:0.###} s (Timeouts.Pool): {Explain(action.Reason, limit, stats)}");
+    }
+
+    public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats)
+    {
+        var limit = LimitOf(reason, settings);
+        return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {Explain(reason, limit, stats)}");
+    }
+
+    public static PoolConnectException ConnectFailed(ConnectionKey key, Exception? error) => error is DialException dial
+        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException ?? dial)
+        : new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", error);
+
+    static int? LimitOf(PoolRejectionReason reason, PoolSettings settings) => reason switch
+    {
+        PoolRejectionReason.MaxConnections => settings.MaxConnections,
+        PoolRejectionReason.MaxConnectionsPerHost => settings.MaxConnectionsPerHost,
+        PoolRejectionReason.MaxConcurrentRequests => settings.MaxConcurrentRequests,
+        PoolRejectionReason.QueueFull => settings.MaxQueueLength,
+        _ => null,
+    };
+
+    /// <summary>One sentence for each reason: what is used up, and what to change.</summary>
+    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats) => reason switch
+    {
+        PoolRejectionReason.MaxConnections => $"all {limit} connections (MaxConnections) are busy. Raise MaxConnections, or send fewer calls at once",
+        PoolRejectionReason.MaxConnectionsPerHost => $"all {limit} connections to this origin (MaxConnectionsPerHost) are busy. Raise MaxConnectionsPerHost, or send fewer calls at once",
+        PoolRejectionReason.MaxConcurrentRequests => $"{limit} requests (MaxConcurrentRequests) are in flight. Raise MaxConcurrentRequests, or send fewer calls at once",
+        PoolRejectionReason.StreamLimit => "the server allows no further stream at present. Send fewer calls at once, or ask the provider for more",
+        PoolRejectionReason.Dialing => "a connection was being opened and was not ready in time. Raise Timeouts.Pool, or check the network to the origin",
+        PoolRejectionReason.BackOff => "the last connection attempt failed and the next was not due yet. Check that the origin is reachable",
+        PoolRejectionReason.Paused => "the origin is paused. Call Resume",
+        PoolRejectionReason.QueueFull => $"{limit} requests (MaxQueueLength) are waiting already. Slow down the callers, or raise MaxQueueLength",
+        PoolRejectionReason.Draining => "the pool drains and takes no new requests",
+        PoolRejectionReason.Disposed => "the pool was disposed",
+        _ => "no place became free",
+    } + $" ({stats.Active} in flight, {stats.Connections} connections of which {stats.Idle} idle, {stats.Queued} waiting).";
 }

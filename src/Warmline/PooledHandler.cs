@@ -16,6 +16,9 @@ namespace Warmline;
 /// </summary>
 internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
 {
+    /// <summary>Smaller uploads are through before placement could take them into account.</summary>
+    const int WeightyUpload = 4096;
+
     ConnectionKey? _lastKey;
 
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
@@ -24,7 +27,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         var key = Describe(request);
         var call = engine.CreateRequest(request.GetPool() ?? PoolRequestOptions.Current ?? defaults, cancellationToken);
         var content = request.Content;
-        call.UploadBytes = content?.Headers.ContentLength ?? 0;
+        call.UploadBytes = content?.Headers.ContentLength is >= WeightyUpload and var bytes ? bytes : 0;
 
         // The caller's request is changed for the send and gets its own back, whatever happens.
         var (version, policy) = (request.Version, request.VersionPolicy);
@@ -34,6 +37,12 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
             await engine.AcquireAsync(call, key, cancellationToken).ConfigureAwait(false);
             while (true)
             {
+                if (cancellationToken.IsCancellationRequested)
+                {
+                    call.ReturnUnused();   // on HTTP/1.1 a cancelled send would cost the connection
+                    cancellationToken.ThrowIfCancellationRequested();
+                }
+
                 try
                 {
                     // :: Step 3: send

@@ -47,6 +47,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
 
     TimeSpan ConnectionAge { get; set; }
 
+    bool NothingWritten => Slot.BytesWritten == _writtenBefore;
+
     public RequestTimings Timings
     {
         get
@@ -96,11 +98,18 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
         _writtenBefore = Slot.BytesWritten;
         Clocks.Start(GrantedAt - AskedAt);
-        if (!hasContent)
+        if (hasContent)
+        {
+            Clocks.BeginWrite();   // also while the platform has not begun to pull the body: the connection may be stuck
+        }
+        else
         {
             Clocks.BeginFirstByte();
         }
     }
+
+    /// <summary>Gives the lease back without having used it.</summary>
+    public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Reusable);
 
     public void UploadBegan()
     {
@@ -122,7 +131,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
             Clocks.BeginFirstByte();
         }
 
-        _engine.UploadEnded(this);
+        Unweigh();
         PartEnded(whole);
     }
 
@@ -171,7 +180,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
 
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), Judge(error), Key!.Key.Origin);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
@@ -204,8 +213,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
         // streams alone. On HTTP/1.1 it also does so for a request without content that was written and never answered, so the bytes have to tell.
         if (error is HttpRequestException { InnerException: SlotDeadException })
         {
-            var nothingWritten = Slot.BytesWritten == _writtenBefore;
-            return nothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
+            return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
         }
 
         return RequestVerdict.Unknown;
@@ -215,8 +223,17 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
     {
         if (Volatile.Read(ref _openParts) == 2 && Interlocked.CompareExchange(ref _upload, UploadOver, NoUpload) == NoUpload)
         {
-            _engine.UploadEnded(this);
+            Clocks.EndWrite();
+            Unweigh();
             PartEnded(whole: true);
+        }
+    }
+
+    void Unweigh()
+    {
+        if (UploadBytes > 0)
+        {
+            _engine.UploadEnded(this);
         }
     }
 

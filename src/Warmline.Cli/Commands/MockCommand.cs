@@ -22,8 +22,14 @@ internal static class MockCommand
     static readonly Option<string> Protocols = Text("--protocols", "h1, h2 or both.", "both");
     static readonly Option<bool> Plaintext = new("--plaintext") { Description = "Without TLS (HTTP/2 then needs --protocols h2)." };
     static readonly Option<string?> Key = new("--key") { Description = "The only API key accepted. Without it, any or none." };
-    static readonly Option<string[]> HostName = new("--host-name") { Description = "One more name or IP address for the certificate. Repeatable.", DefaultValueFactory = _ => [] };
-    static readonly Option<string?> CaFile = new("--ca-file") { Description = "Write the certificate authority here (PEM). Default: warmline-mock-ca-PORT.pem in the temporary directory." };
+    static readonly Option<string[]> HostName = new("--host-name")
+    {
+        Description = "One more name or IP address for the certificate. Repeatable.", DefaultValueFactory = _ => [],
+    };
+    static readonly Option<string?> CaFile = new("--ca-file")
+    {
+        Description = "Write the certificate authority here (PEM). Default: warmline-mock-ca-PORT.pem in the temporary directory.",
+    };
     static readonly Option<bool> Quiet = new("--quiet") { Description = "Print the address only." };
 
     public static Command Create()
@@ -57,7 +63,8 @@ internal static class MockCommand
         }
         catch (Exception failure) when (failure is IOException or System.Net.Sockets.SocketException)
         {
-            errors.WriteLine($"error: cannot listen on {new IPEndPoint(options.Address, options.Port)}: {failure.GetBaseException().Message}. Choose another --port (0 takes a free one), or an --address of this machine.");
+            errors.WriteLine($"error: cannot listen on {new IPEndPoint(options.Address, options.Port)}: {failure.GetBaseException().Message}. "
+                + "Choose another --port (0 takes a free one), or an --address of this machine.");
             return BadInput;
         }
 
@@ -160,7 +167,12 @@ internal static class MockCommand
     }
 
     static string Summary(MockCounters counters) => string.Create(CultureInfo.InvariantCulture,
-        $"Connections: {counters.ConnectionsAccepted} (peak {counters.PeakConnections}) | TLS handshakes: {counters.TlsHandshakes} (resumed {counters.TlsHandshakesResumed}, failed {counters.TlsHandshakesFailed}) | Requests: {counters.Requests} (completed {counters.RequestsCompleted}, aborted {counters.AbortedRequests}) | Streams: peak {counters.PeakStreams}, peak per connection {counters.PeakStreamsPerConnection}");
+        $"""
+        Connections: {counters.ConnectionsAccepted} (peak {counters.PeakConnections})
+        TLS handshakes: {counters.TlsHandshakes} (resumed {counters.TlsHandshakesResumed}, failed {counters.TlsHandshakesFailed})
+        Requests: {counters.Requests} (completed {counters.RequestsCompleted}, aborted {counters.AbortedRequests})
+        Streams: peak {counters.PeakStreams}, on one connection {counters.PeakStreamsPerConnection}
+        """);
 
     static Option<string> Text(string name, string description, string value) => new(name) { Description = description, DefaultValueFactory = _ => value };
 

@@ -5,8 +5,12 @@ using Microsoft.AspNetCore.Http;
 
 namespace Warmline.MockLlm;
 
+/// <summary>Thrown out of the handler on purpose: Kestrel then ends the stream without its end, after everything written has left.</summary>
+internal sealed class BrokenOffException() : Exception("scripted: broken off");
+
 /// <summary>One request and its answer: the parsed body, the pacing, and the exact moment at which it ends.</summary>
-internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now) : IDisposable
+internal sealed class Exchange(
+    HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now) : IDisposable
 {
     static readonly string[] Words = ["Warm", " connections", " answer", " at", " once", ";", " cold", " ones", " shake", " hands", " first", "."];
     static readonly TimeSpan PingInterval = TimeSpan.FromSeconds(15);
@@ -24,7 +28,7 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
     /// <summary>The model asked for, escaped for JSON.</summary>
     public string Model => _model ??= JsonEncodedText.Encode(Text("model") ?? "mock-model").ToString();
 
-    public bool Streams => Body is { } body && body.TryGetProperty("stream", out var stream) && stream.ValueKind == JsonValueKind.True;
+    public bool Streams => Property("stream") is { ValueKind: JsonValueKind.True };
 
     /// <summary>About four bytes to a token, as real tokenizers have it for English.</summary>
     public long PromptTokens => Math.Max(1, entry.BodyLength / 4);
@@ -38,9 +42,12 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
         return !plan.TokensFixed && limit < plan.Tokens ? ((int)limit, true) : (plan.Tokens, false);
     }
 
-    public string? Text(string name) => Body is { ValueKind: JsonValueKind.Object } body && body.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+    public string? Text(string name) => Property(name) is { ValueKind: JsonValueKind.String } value ? value.GetString() : null;
 
-    public long? Number(string name) => Body is { ValueKind: JsonValueKind.Object } body && body.TryGetProperty(name, out var value) && value.TryGetInt64(out var number) ? number : null;
+    public long? Number(string name) => Property(name) is { ValueKind: JsonValueKind.Number } value && value.TryGetInt64(out var number) ? number : null;
+    
+    public JsonElement? Property(string name) =>
+        Body is { ValueKind: JsonValueKind.Object } body && body.TryGetProperty(name, out var value) ? value : null;
 
     public static string Token(int index) => index % Words.Length == 0 && index > 0 ? " Warm" : Words[index % Words.Length];
 
@@ -116,7 +123,9 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
     }
 
     public ValueTask ServeAsync() =>
-        plan.Delay == Timeout.InfiniteTimeSpan ? new ValueTask(Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, Aborted)) : scheduler.DelayAsync(plan.Delay, Aborted);
+        plan.Delay == Timeout.InfiniteTimeSpan
+            ? new ValueTask(Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, Aborted))
+            : scheduler.DelayAsync(plan.Delay, Aborted);
 
     /// <summary>The whole answer at once.</summary>
     public Task JsonAsync(string json)
@@ -148,8 +157,8 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
             if (i == plan.AbortAfterTokens)
             {
                 await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
-                Break();
-                return;
+                board.RequestEnded(entry, http.Response.StatusCode, completed: false, abortedByClient: false);
+                throw new BrokenOffException();
             }
 
             Write(token(i));
@@ -158,7 +167,7 @@ internal sealed class Exchange(HttpContext http, RequestEntry entry, ReplyPlan p
         await FinishAsync(tail).ConfigureAwait(false);
     }
 
-    /// <summary>Break off from the server's side.</summary>
+    /// <summary>Break off at once from the server's side.</summary>
     public void Break()
     {
         board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: false);

@@ -39,7 +39,7 @@ internal static class OpenAiApi
         var (type, code, text) = status switch
         {
             400 => ("invalid_request_error", null, "We could not parse the JSON body of your request."),
-            401 => ("invalid_request_error", "invalid_api_key", "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys."),
+            401 => ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
             403 => ("invalid_request_error", "unsupported_country_region_territory", "Country, region, or territory not supported"),
             404 => ("invalid_request_error", "unknown_url", $"Unknown request URL: {x.Entry.Method} {x.Entry.Path}."),
             429 => ("requests", "rate_limit_exceeded", "Rate limit reached for requests. Please try again later."),
@@ -64,7 +64,7 @@ internal static class OpenAiApi
                 """);
         }
 
-        var withUsage = x.Body is { } body && body.TryGetProperty("stream_options", out var options) && options.ValueKind == JsonValueKind.Object
+        var withUsage = x.Property("stream_options") is { ValueKind: JsonValueKind.Object } options
             && options.TryGetProperty("include_usage", out var include) && include.ValueKind == JsonValueKind.True;
         var usageNull = withUsage ? ",\"usage\":null" : "";
         var start = $$"""data: {"id":"{{id}}","object":"chat.completion.chunk","created":{{x.UnixTime}},"model":"{{x.Model}}","service_tier":"default","system_fingerprint":"fp_mock","choices":[""";
@@ -120,8 +120,8 @@ internal static class OpenAiApi
 
     public static Task EmbeddingsAsync(Exchange x)
     {
-        var inputs = x.Body is { } body && body.TryGetProperty("input", out var input) && input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0
-            && input[0].ValueKind != JsonValueKind.Number ? input.GetArrayLength() : 1;
+        var inputs = x.Property("input") is { ValueKind: JsonValueKind.Array } input && input.GetArrayLength() > 0 && input[0].ValueKind != JsonValueKind.Number
+            ? input.GetArrayLength() : 1; // a single input may be an array of token numbers
         var dimensions = (int)Math.Clamp(x.Number("dimensions") ?? 256, 1, 4096);
         var asBase64 = x.Text("encoding_format") == "base64";
         var json = new StringBuilder("""{"object":"list","data":[""");

@@ -27,7 +27,8 @@ internal sealed class RateWindow
 
             _requests++;
             _tokens += tokens;
-            return new Reading(Math.Max(0, RequestLimit - _requests), Math.Max(0, TokenLimit - _tokens), TimeSpan.FromTicks((minute + 1) * TimeSpan.TicksPerMinute - now.UtcTicks));
+            var reset = TimeSpan.FromTicks(((minute + 1) * TimeSpan.TicksPerMinute) - now.UtcTicks);
+            return new Reading(Math.Max(0, RequestLimit - _requests), Math.Max(0, TokenLimit - _tokens), reset);
         }
     }
 }
@@ -37,9 +38,6 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
 {
     readonly ConcurrentDictionary<string, int> _attempts = new(StringComparer.Ordinal);
     readonly RateWindow _rate = new();
-
-    /// <summary>Set before the server cuts what still runs, so that those are not counted as the clients' doing.</summary>
-    public bool Stopping { get; set; }
 
     public void Reset() => _attempts.Clear();
 
@@ -77,7 +75,8 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
         }
         catch (Exception error) when (error is OperationCanceledException or IOException or BadHttpRequestException)
         {
-            board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: !Stopping && connection.End != MockConnectionEnd.Server);
+            var byClient = connection.End != MockConnectionEnd.Server;
+            board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, byClient);
             http.Abort();
         }
         finally

@@ -12,6 +12,12 @@ namespace Warmline.MockLlm;
 /// </summary>
 internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard board, DelayScheduler scheduler, StreamLimit limit, int certificateLength)
 {
+    // Inline: whoever delivers runs on into the reader, so a chunk costs one hop between threads and not two.
+    static readonly PipeOptions OutboundPipe = new(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, useSynchronizationContext: false);
+    static readonly PipeOptions InboundPipe = new(
+        readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, useSynchronizationContext: false,
+        pauseWriterThreshold: 1 << 20, resumeWriterThreshold: 1 << 19); // as Kestrel has it under a socket
+
     readonly TimeSpan _oneWay = options.RoundTripTime / 2;
 
     public async Task BelowTlsAsync(ConnectionContext context, ConnectionDelegate next)
@@ -42,7 +48,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
         }
         finally
         {
-            connection.SettleEnd();
+            await connection.SettleEndAsync().ConfigureAwait(false);
             board.ConnectionClosed(connection, handshakeFailed: served && options.UseTls && !connection.HandshakeDone);
         }
     }
@@ -53,8 +59,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
     async Task OverLinkAsync(MockConnection connection, ConnectionContext context, long accepted, ConnectionDelegate next)
     {
         var wire = connection.Transport;
-        var inbound = new Pipe(new PipeOptions(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, pauseWriterThreshold: 1 << 20, resumeWriterThreshold: 1 << 19, useSynchronizationContext: false));
-        var outbound = new Pipe(new PipeOptions(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, useSynchronizationContext: false));
+        var (inbound, outbound) = (new Pipe(InboundPipe), new Pipe(OutboundPipe));
         var notBefore = options.TcpHandshakeAtServer ? scheduler.Add(accepted, options.RoundTripTime) : accepted;
         using var cut = new CancellationTokenSource();
         using var closed = new CancellationTokenSource();
@@ -71,7 +76,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
             }
             finally
             {
-                connection.EndedBy(MockConnectionEnd.Server); // unless the client's end has arrived before
+                connection.EndedHere();
                 // Our end first travels to the client; what the client still sends is of no interest any more.
                 await outbound.Writer.CompleteAsync().ConfigureAwait(false);
                 await down.ConfigureAwait(false);

@@ -5,13 +5,13 @@ using System.Threading.Channels;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// One direction of a simulated link: whatever enters leaves a fixed time later, in order, end included. Pipelined: many chunks travel at the same time,
-/// each with its own due time, so the delay costs latency and no bandwidth. Checked against a real link of 25 ms each way.
+/// One direction of a simulated link: whatever enters leaves a fixed time later, in order, end included. Pipelined: many chunks travel at the same
+/// time, each with its own due time, so the delay costs latency and no bandwidth. Checked against a real link of 25 ms each way.
 /// </summary>
 internal sealed class DelayLine
 {
     /// <summary>Bytes under way before the sender has to wait: far more than a flow-control window, so it binds only where the receiver has stopped reading.</summary>
-    const int Window = 4 * 1024 * 1024;
+    internal const int Window = 4 * 1024 * 1024;
 
     readonly DelayScheduler _scheduler;
     readonly TimeSpan _delay;
@@ -35,6 +35,18 @@ internal sealed class DelayLine
         _to = to;
         _delay = delay;
         _notBefore = notBefore;
+    }
+
+    /// <summary>The sender has to wait.</summary>
+    public bool IsFull
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _room is not null;
+            }
+        }
     }
 
     /// <summary>Runs until the end has been delivered, or until <paramref name="cut"/>: what is still under way then is lost.</summary>

@@ -56,7 +56,7 @@ internal sealed partial class DelayScheduler(TimeProvider time, bool isSystemClo
         {
             if (_disposed)
             {
-                waiter.TrySetCanceled();
+                waiter.TrySetResult(); // nothing is simulated any more
                 return;
             }
 
@@ -143,7 +143,8 @@ internal sealed partial class DelayScheduler(TimeProvider time, bool isSystemClo
             }
 
             var poll = new PollFd { Fd = _eventFd, Events = PollIn };
-            var limit = duration is { } wait ? new TimeSpec { Seconds = (nint)(wait.Ticks / TimeSpan.TicksPerSecond), Nanoseconds = (nint)(wait.Ticks % TimeSpan.TicksPerSecond * 100) } : default;
+            var ticks = (duration ?? TimeSpan.Zero).Ticks;
+            var limit = new TimeSpec { Seconds = (nint)(ticks / TimeSpan.TicksPerSecond), Nanoseconds = (nint)(ticks % TimeSpan.TicksPerSecond * 100) };
             if (ppoll(&poll, 1, duration is null ? null : &limit, null) > 0)
             {
                 ulong drained;

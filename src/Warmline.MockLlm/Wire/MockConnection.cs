@@ -14,7 +14,7 @@ internal sealed class MockConnection : ConnectionContext
     readonly ConnectionContext _inner;
     readonly DelayScheduler _scheduler;
     readonly TimeSpan _oneWay;
-    readonly Observer _observer;
+    readonly TaskCompletionSource _inputEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly CountingPipeWriter _counter;
     long _sentAtLastRead;
     int _end, _served;
@@ -25,9 +25,11 @@ internal sealed class MockConnection : ConnectionContext
         _inner = inner;
         _scheduler = scheduler;
         _oneWay = oneWay;
-        _observer = new Observer(inner.Transport.Input, this);
         _counter = new CountingPipeWriter(inner.Transport.Output);
-        Transport = new DuplexPipe(_observer, _counter);
+        Transport = new DuplexPipe(new Observer(inner.Transport.Input, this), _counter);
+#pragma warning disable CS0618 // Obsolete because not every reader calls back; the pipe under Kestrel's sockets does.
+        inner.Transport.Input.OnWriterCompleted(static (error, state) => ((MockConnection)state!).OnInputEnded(error), this);
+#pragma warning restore CS0618
         Items = inner.Items;
         ConnectionClosed = inner.ConnectionClosed;
     }
@@ -67,7 +69,8 @@ internal sealed class MockConnection : ConnectionContext
     public MockConnectionRecord ToRecord() => new(Id, Protocol, Requests, StreamsOpen, PeakStreams, TlsResumed, End);
 
     /// <summary>It would not end by itself when the server stops: a request runs, or a script keeps it silent.</summary>
-    public bool IsBusy => Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || (!HandshakeDone && End == MockConnectionEnd.Open);
+    public bool IsBusy =>
+        Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || (!HandshakeDone && End == MockConnectionEnd.Open);
 
     /// <summary>Counts an answered request; the count with it.</summary>
     public int ServedOne() => Interlocked.Increment(ref _served);
@@ -77,7 +80,7 @@ internal sealed class MockConnection : ConnectionContext
 
     public override void Abort(ConnectionAbortedException abortReason)
     {
-        EndedBy(MockConnectionEnd.Server);
+        EndedHere(); // Kestrel aborts also because the client has gone
         if (_oneWay > TimeSpan.Zero)
         {
             _ = AbortLaterAsync(abortReason);
@@ -90,15 +93,7 @@ internal sealed class MockConnection : ConnectionContext
 
     async Task AbortLaterAsync(ConnectionAbortedException reason)
     {
-        try
-        {
-            await _scheduler.DelayAsync(_oneWay, CancellationToken.None).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException)
-        {
-            // The server is being disposed: abort now.
-        }
-
+        await _scheduler.DelayAsync(_oneWay, CancellationToken.None).ConfigureAwait(false);
         _inner.Abort(reason);
     }
 
@@ -119,54 +114,39 @@ internal sealed class MockConnection : ConnectionContext
         }
     }
 
-    /// <summary>
-    /// After everything above has finished: says who closed. Kestrel completes the reader when the peer's FIN or RST arrives, so a last look at it tells them
-    /// apart from our own decision to close.
-    /// </summary>
-    public void SettleEnd()
+    /// <summary>Our side ends the connection now, unless the client has done so before: then <see cref="OnInputEnded"/> knows how.</summary>
+    public void EndedHere()
     {
-        try
+        if (!_inner.ConnectionClosed.IsCancellationRequested)
         {
-            if (End == MockConnectionEnd.Open && _observer.TryRead(out var result))
-            {
-                _observer.AdvanceTo(result.Buffer.Start, result.Buffer.End);
-            }
+            EndedBy(MockConnectionEnd.Server);
         }
-        catch (Exception error)
-        {
-            _observer.Observe(error);
-        }
-
-        EndedBy(MockConnectionEnd.Server);
     }
 
+    /// <summary>After everything above has finished: makes sure that <see cref="End"/> says who closed.</summary>
+    public Task SettleEndAsync()
+    {
+        EndedHere();
+        return End == MockConnectionEnd.Open ? _inputEnded.Task : Task.CompletedTask;
+    }
+
+    /// <summary>Kestrel ends the input in good order for the client's FIN, with a reset for its RST, and with an abort when the end is ours.</summary>
+    void OnInputEnded(Exception? error)
+    {
+        EndedBy(error switch
+        {
+            null => MockConnectionEnd.ClientFin,
+            ConnectionResetException => MockConnectionEnd.ClientReset,
+            _ => MockConnectionEnd.Server,
+        });
+        _inputEnded.TrySetResult();
+    }
+
+    /// <summary>Sees the end as early as whoever reads does; the end of an input that nobody reads comes by the pipe's own callback.</summary>
     sealed class Observer(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
     {
-        public void Observe(Exception error)
-        {
-            if (error is ConnectionResetException)
-            {
-                connection.EndedBy(MockConnectionEnd.ClientReset);
-            }
-        }
-
         protected override void OnBytes(ReadOnlySpan<byte> bytes) => Volatile.Write(ref connection._sentAtLastRead, connection._counter.Written);
 
-        protected override void OnEnd(Exception? error)
-        {
-            if (error is null)
-            {
-                connection.EndedBy(MockConnectionEnd.ClientFin);
-            }
-            else
-            {
-                Observe(error);
-            }
-        }
-
-        // The layers above are done before the connection is: the last look needs the reader, and Kestrel completes it anyway.
-        public override void Complete(Exception? exception = null)
-        {
-        }
+        protected override void OnEnd(Exception? error) => connection.OnInputEnded(error);
     }
 }

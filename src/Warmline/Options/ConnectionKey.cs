@@ -29,7 +29,7 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
         TlsName = tlsName ?? host;
         Protocols = protocols;
         Partition = partition;
-        _hash = HashCode.Combine(isHttps, StringComparer.OrdinalIgnoreCase.GetHashCode(host), port, StringComparer.OrdinalIgnoreCase.GetHashCode(TlsName), protocols, partition);
+        _hash = HashCode.Combine(isHttps, StringComparer.OrdinalIgnoreCase.GetHashCode(host), port, TlsName, protocols, partition);
     }
 
     public bool IsHttps { get; }
@@ -53,7 +53,7 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
     public bool Equals(ConnectionKey? other) => ReferenceEquals(this, other) || (other is not null
         && _hash == other._hash && IsHttps == other.IsHttps && Port == other.Port && Protocols == other.Protocols
         && string.Equals(Host, other.Host, StringComparison.OrdinalIgnoreCase)
-        && string.Equals(TlsName, other.TlsName, StringComparison.OrdinalIgnoreCase)
+        && string.Equals(TlsName, other.TlsName, StringComparison.Ordinal)   // the platform tells connections apart by its exact spelling
         && string.Equals(Partition, other.Partition, StringComparison.Ordinal));
 
     public override bool Equals(object? obj) => Equals(obj as ConnectionKey);

@@ -1,3 +1,5 @@
+using Warmline.Options;
+
 namespace Warmline.Scheduling;
 
 /// <summary>What the shell has to do after an event, outside the lock.</summary>
@@ -116,6 +118,21 @@ internal sealed record SchedulerLimits
 
     /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>
     public TimeSpan KeyMemory { get; init; } = TimeSpan.FromHours(1);
+
+    public static SchedulerLimits From(PoolSettings settings) => new()
+    {
+        MaxConnections = settings.MaxConnections,
+        MaxConnectionsPerHost = settings.MaxConnectionsPerHost,
+        MaxConcurrentRequests = settings.MaxConcurrentRequests,
+        MaxIdleConnections = settings.MaxIdleConnections,
+        MaxQueueLength = settings.MaxQueueLength,
+        IdleTimeout = settings.IdleTimeout,
+        ConnectionLifetime = settings.ConnectionLifetime,
+        ConnectTimeout = settings.ConnectTimeout > TimeSpan.Zero ? settings.ConnectTimeout : TimeSpan.FromDays(24),
+        TargetStreams = settings.TargetStreams,
+        SpreadConnections = settings.SpreadConnections,
+        MaxStreamsPerConnection = settings.MaxStreamsPerConnection,
+    };
 }
 
 /// <summary>A call of WarmUpAsync under way.</summary>

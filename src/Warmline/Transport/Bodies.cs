@@ -43,7 +43,9 @@ internal sealed class UploadContent : HttpContent
         var whole = false;
         try
         {
-            await _inner.CopyToAsync(new UploadStream(stream, _exchange.Clocks), context, cancellationToken).ConfigureAwait(false);
+            // Contents that keep their bytes write them at once and do nothing else: the time from begin to end is the write, and nobody needs to watch its parts.
+            var watched = _inner is ByteArrayContent or ReadOnlyMemoryContent ? stream : new UploadStream(stream, _exchange.Clocks);
+            await _inner.CopyToAsync(watched, context, cancellationToken).ConfigureAwait(false);
             whole = true;
         }
         finally

@@ -101,7 +101,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
         catch
         {
-            SeeFailedRead();
+            ReportClosing();   // the gate stays shut: nothing is watched any more
             throw;
         }
 
@@ -132,7 +132,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
         catch
         {
-            SeeFailedRead();
+            ReportClosing();
             throw;
         }
 
@@ -197,7 +197,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
         catch
         {
-            SeeFailedRead();
+            ReportClosing();
             throw;
         }
 
@@ -272,12 +272,6 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
                 ReportClosing();
             }
         }
-    }
-
-    void SeeFailedRead()
-    {
-        Volatile.Write(ref _gate, Free);
-        ReportClosing();
     }
 
     void ReportClosing()

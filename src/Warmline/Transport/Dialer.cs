@@ -42,11 +42,16 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
 /// <summary>Opens connections: DNS, TCP, TLS with ALPN; each phase timed, one timeout over all.</summary>
 internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthenticationOptions? ssl, Http2Mode mode, TimeProvider time)
 {
+    readonly INetwork _network = network;
+    readonly DnsCache _dns = dns;
+    readonly SslClientAuthenticationOptions? _ssl = ssl;
+    readonly TimeProvider _time = time;
+
     /// <summary>Dials. Throws <see cref="DialException"/>, or <see cref="OperationCanceledException"/> when <paramref name="ct"/> is cancelled; in both cases
     /// nothing stays open.</summary>
     public async Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, CancellationToken ct)
     {
-        using var timeout = new CancellationTokenSource(connectTimeout, time);
+        using var timeout = new CancellationTokenSource(connectTimeout, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, timeout.Token);
         var dial = new Dial(this, key);
         try
@@ -93,15 +98,15 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         public async Task<DialedConnection> RunAsync(CancellationToken cancellationToken)
         {
             // 1 DNS
-            TimeProvider time = dialer.Time;
+            TimeProvider time = dialer._time;
             long started = time.GetTimestamp();
-            IPAddress[] addresses = await dialer.Dns.ResolveAsync(key.Host, cancellationToken).ConfigureAwait(false);
+            IPAddress[] addresses = await dialer._dns.ResolveAsync(key.Host, cancellationToken).ConfigureAwait(false);
             TimeSpan dnsTime = time.GetElapsedTime(started);
 
             // 2 TCP
             Phase = DialPhase.Tcp;
             started = time.GetTimestamp();
-            _race = new HappyEyeballs(dialer.Network.ConnectAsync, time);
+            _race = new HappyEyeballs(dialer._network.ConnectAsync, time);
             Transport = await _race.ConnectAsync(addresses, key.Port, cancellationToken).ConfigureAwait(false);
             TimeSpan tcpTime = time.GetElapsedTime(started);
             if (!key.IsHttps)
@@ -114,8 +119,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             started = time.GetTimestamp();
             var secured = new SslStream(Transport);
             Transport = secured;
-            _certificate = new CertificateCheck(dialer.Ssl?.RemoteCertificateValidationCallback, key.TlsName, time);
-            await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer.Ssl, key.TlsName, _protocols, _certificate), cancellationToken).ConfigureAwait(false);
+            _certificate = new CertificateCheck(dialer._ssl?.RemoteCertificateValidationCallback, key.TlsName, time);
+            await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, key.TlsName, _protocols, _certificate), cancellationToken).ConfigureAwait(false);
             bool isHttp2 = secured.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
             if (_protocols == HttpProtocols.Http2 && !isHttp2)
             {
@@ -156,12 +161,4 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             return e is SocketException socket ? $"{text} ({socket.SocketErrorCode})" : text;
         }
     }
-
-    INetwork Network => network;
-
-    DnsCache Dns => dns;
-
-    SslClientAuthenticationOptions? Ssl => ssl;
-
-    TimeProvider Time => time;
 }

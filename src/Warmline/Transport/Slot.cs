@@ -5,13 +5,16 @@ using Warmline.Options;
 
 namespace Warmline.Transport;
 
-/// <summary>Hears what becomes of a slot. Called from any thread, never under a lock of the slot's.</summary>
+/// <summary>
+/// Hears what becomes of a slot. Called from any thread, also from inside a call to the slot, never under a lock of the slot's. The platform may hold
+/// its own connection's lock: note the fact and return. Closing the slot from here is safe.
+/// </summary>
 internal interface ISlotOwner
 {
     /// <summary>The server's HTTP/2 SETTINGS: the first, and each later one that sets the number of concurrent streams.</summary>
     void SettingsSeen(Slot slot, int maxConcurrentStreams);
 
-    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, an error. Not raised for <see cref="Slot.Close"/>; at most once.</summary>
+    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
     void Closing(Slot slot);
 
     /// <summary>The connection is closed, its socket too; exactly once.</summary>
@@ -28,12 +31,11 @@ internal sealed class Slot
     /// <summary>A long answer must not wait for the window to grow, round trip by round trip, from the platform's 64 KB.</summary>
     const int StreamWindow = 1024 * 1024;
 
-    static readonly HttpRequestOptionsKey<CancellationTokenSource> PrimeKey = new("Warmline.Prime");
-
     readonly ConnectionStream _stream;
     readonly Stream _transport;
     readonly SocketsHttpHandler _handler;
     readonly HttpMessageInvoker _invoker;
+    CancellationTokenSource? _prime;
     long _sends;
     int _handedOver;
 
@@ -107,7 +109,14 @@ internal sealed class Slot
     public Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken ct)
     {
         Interlocked.Increment(ref _sends);
-        return _invoker.SendAsync(request, ct);
+        try
+        {
+            return _invoker.SendAsync(request, ct);
+        }
+        catch (ObjectDisposedException)   // Close came between the grant and this call
+        {
+            return Task.FromException<HttpResponseMessage>(new HttpRequestException(HttpRequestError.ConnectionError, null, new SlotDeadException()));
+        }
     }
 
     /// <summary>
@@ -117,15 +126,17 @@ internal sealed class Slot
     /// </summary>
     public async Task PrimeAsync(ConnectionKey key, CancellationToken ct)
     {
-        if (!IsHttp2 || Volatile.Read(ref _handedOver) != 0)
+        // Set before the look at whether the connection was handed over, and read after it is: whoever comes second sees the other, so the request is never
+        // sent. Not disposed: the hand-over may cancel it at any time.
+        var cancel = new CancellationTokenSource();
+        if (!IsHttp2 || Interlocked.CompareExchange(ref _prime, cancel, null) is not null || Volatile.Read(ref _handedOver) != 0)
         {
             return;
         }
 
-        using var cancel = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        using var stop = ct.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), cancel);
         using var request = new HttpRequestMessage(HttpMethod.Head, key.Origin) { Version = Version, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
-        request.Options.Set(PrimeKey, cancel);
-        if (!string.Equals(key.TlsName, key.Host, StringComparison.OrdinalIgnoreCase))
+        if (!string.Equals(key.TlsName, key.Host, StringComparison.Ordinal))
         {
             request.Headers.Host = key.TlsName;   // the handler tells connections apart by it
         }
@@ -182,10 +193,8 @@ internal sealed class Slot
             throw new SlotDeadException();
         }
 
-        if (context.InitialRequestMessage.Options.TryGetValue(PrimeKey, out CancellationTokenSource? prime))
-        {
-            prime.Cancel();
-        }
+        // Also when another request asked for the connection: a throw-away request that waits beside it would be sent.
+        Volatile.Read(ref _prime)?.Cancel();
 
         return new(_transport);
     }

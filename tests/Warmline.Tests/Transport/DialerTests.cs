@@ -26,7 +26,7 @@ public sealed class DialerTests : IDisposable
 
     public void Dispose() => _authority.Dispose();
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(HttpProtocols.Any, true)]
     [InlineData(HttpProtocols.Http1, false)]
     [InlineData(HttpProtocols.Http2, true)]
@@ -44,7 +44,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal("localhost", accepted.TargetHostName);
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(Http2Mode.Preferred, HttpProtocols.Any, false)]
     [InlineData(Http2Mode.Preferred, HttpProtocols.Http2, true)]
     [InlineData(Http2Mode.Required, HttpProtocols.Any, true)]
@@ -58,7 +58,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal(TimeSpan.Zero, dialed.Timings.Tls);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_disabled_http2_is_not_offered()
     {
         using var server = new RawServer();
@@ -69,7 +69,7 @@ public sealed class DialerTests : IDisposable
         Assert.False(dialed.IsHttp2);
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(true)]    // the server knows ALPN and shares no protocol
     [InlineData(false)]   // the server does not know ALPN
     public async Task A_server_without_http2_fails_a_dial_that_requires_it(bool serverKnowsAlpn)
@@ -84,7 +84,7 @@ public sealed class DialerTests : IDisposable
         await Record.ExceptionAsync(() => accepting);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Each_phase_is_timed()
     {
         _network.Resolve = (_, _) =>
@@ -113,7 +113,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal(TimeSpan.FromMilliseconds(66), dialed.Timings.Total);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_stall_in_dns_names_the_phase_and_the_limit()
     {
         _network.Resolve = (_, token) => FakeNetwork.StallAsync<IPAddress[]>(token);
@@ -123,7 +123,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal("Connecting to api.test:443 timed out after 5 s: the host name was not resolved by then.", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_stall_in_tcp_names_the_addresses_tried()
     {
         _network.Resolve = (_, _) => new([IPAddress.Parse("2001:db8::1"), IPAddress.Parse("192.0.2.1")]);
@@ -148,7 +148,7 @@ public sealed class DialerTests : IDisposable
         Assert.Contains("after 5 s", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_stall_in_tls_names_the_phase_and_closes_the_socket()
     {
         using var server = new RawServer();
@@ -161,7 +161,7 @@ public sealed class DialerTests : IDisposable
         await AssertClosed(accepted);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Cancelling_in_tls_is_a_cancellation_and_closes_the_socket()
     {
         using var server = new RawServer();
@@ -176,7 +176,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal(0, _time.ArmedTimers);
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(true)]
     [InlineData(false)]
     public async Task Cancelling_in_dns_or_tcp_is_a_cancellation_and_leaves_nothing(bool inDns)
@@ -198,7 +198,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal(0, _time.ArmedTimers);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_refused_port_is_named_with_its_address()
     {
         int port;
@@ -214,7 +214,7 @@ public sealed class DialerTests : IDisposable
         Assert.Equal(SocketError.ConnectionRefused, Assert.IsType<SocketException>(error.InnerException).SocketErrorCode);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_name_that_does_not_resolve_is_named()
     {
         _network.Resolve = (_, _) => ValueTask.FromException<IPAddress[]>(new SocketException((int)SocketError.HostNotFound));
@@ -224,7 +224,7 @@ public sealed class DialerTests : IDisposable
         Assert.EndsWith("(HostNotFound).", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_server_that_hangs_up_in_the_handshake_is_named()
     {
         using var server = new RawServer();
@@ -235,7 +235,7 @@ public sealed class DialerTests : IDisposable
         Assert.StartsWith($"The TLS handshake with localhost:{server.Port} (127.0.0.1:{server.Port}) failed: ", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_untrusted_certificate_is_named_as_such()
     {
         using X509Certificate2 certificate = _authority.Issue();
@@ -246,7 +246,7 @@ public sealed class DialerTests : IDisposable
         Assert.IsType<AuthenticationException>(error.InnerException);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_self_signed_certificate_is_named_as_untrusted()
     {
         using var self = new TestAuthority();
@@ -254,7 +254,7 @@ public sealed class DialerTests : IDisposable
         Assert.Contains("(UntrustedRoot)", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_expired_certificate_is_named_with_its_date()
     {
         using X509Certificate2 certificate = _authority.Issue(notAfter: new DateTimeOffset(2021, 2, 3, 0, 0, 0, TimeSpan.Zero));
@@ -263,7 +263,7 @@ public sealed class DialerTests : IDisposable
         Assert.DoesNotContain("not trusted", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_certificate_for_another_name_is_named_with_both_names()
     {
         using X509Certificate2 certificate = _authority.Issue("elsewhere.test");
@@ -272,7 +272,7 @@ public sealed class DialerTests : IDisposable
         Assert.DoesNotContain("not trusted", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_users_callback_decides_and_its_refusal_is_named()
     {
         using X509Certificate2 certificate = _authority.Issue("elsewhere.test");
@@ -298,7 +298,7 @@ public sealed class DialerTests : IDisposable
         Assert.Contains("RemoteCertificateValidationCallback refused", error.Message);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_tls_name_is_asked_for_rather_than_the_host()
     {
         using var server = new RawServer();
@@ -344,7 +344,7 @@ public sealed class DialerTests : IDisposable
         }
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_second_handshake_resumes_the_first_ones_session()
     {
         using X509Certificate2 certificate = _authority.Issue("resume.test");

@@ -15,7 +15,7 @@ public sealed class DnsCacheTests
     readonly FakeNetwork _network = new() { Resolve = (_, _) => new([First]) };
     readonly CancellationToken _ct = TestContext.Current.CancellationToken;
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_answer_is_kept_for_its_time_and_no_longer()
     {
         DnsCache cache = NewCache(ttl: TimeSpan.FromSeconds(300));
@@ -31,7 +31,7 @@ public sealed class DnsCacheTests
         Assert.Equal(2, _network.Resolved.Count);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Without_a_cache_every_call_asks()
     {
         var cache = new DnsCache(_network, new DnsOptions { CacheEnabled = false }, _time);
@@ -40,7 +40,7 @@ public sealed class DnsCacheTests
         Assert.Equal(2, _network.Resolved.Count);
     }
 
-    [Theory]
+    [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData("192.0.2.7")]
     [InlineData("2001:db8::7")]
     public async Task An_address_is_not_looked_up(string address)
@@ -49,7 +49,7 @@ public sealed class DnsCacheTests
         Assert.Empty(_network.Resolved);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Callers_share_a_lookup_and_one_who_gives_up_does_not_end_it()
     {
         var answer = new TaskCompletionSource<IPAddress[]>();
@@ -74,7 +74,7 @@ public sealed class DnsCacheTests
         Assert.Single(_network.Resolved);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_failure_reaches_all_who_wait_and_is_not_kept()
     {
         var answer = new TaskCompletionSource<IPAddress[]>();
@@ -90,7 +90,7 @@ public sealed class DnsCacheTests
         Assert.Equal([First], await cache.ResolveAsync("a.test", _ct));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_empty_answer_is_a_failure()
     {
         _network.Resolve = (_, _) => new([]);
@@ -98,7 +98,7 @@ public sealed class DnsCacheTests
         Assert.Equal(SocketError.NoData, error.SocketErrorCode);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Invalidate_makes_the_next_caller_ask_and_keeps_a_running_answer_out_of_the_cache()
     {
         var old = new TaskCompletionSource<IPAddress[]>();
@@ -115,7 +115,7 @@ public sealed class DnsCacheTests
         Assert.Equal([Second], await cache.ResolveAsync("a.test", _ct));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_failed_lookup_that_was_invalidated_leaves_its_successor_alone()
     {
         var old = new TaskCompletionSource<IPAddress[]>();
@@ -132,7 +132,7 @@ public sealed class DnsCacheTests
         Assert.Equal(2, _network.Resolved.Count);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task The_number_of_hosts_is_bounded_and_the_oldest_answer_goes_first()
     {
         DnsCache cache = NewCache(ttl: TimeSpan.FromDays(1));
@@ -148,7 +148,7 @@ public sealed class DnsCacheTests
         Assert.Equal(1026, _network.Resolved.Count);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_lookup_does_not_carry_the_context_of_the_call_that_asked_first()
     {
         var local = new AsyncLocal<string?> { Value = "the first call's" };

@@ -29,7 +29,7 @@ public sealed class HappyEyeballsTests
         Assert.Empty(HappyEyeballs.Interleave([]));
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_silent_first_address_loses_to_the_second_after_the_attempt_delay()
     {
         HappyEyeballs race = NewRace();
@@ -50,7 +50,7 @@ public sealed class HappyEyeballsTests
         Assert.Equal(0, _time.ArmedTimers);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_refused_address_gives_way_at_once_and_the_delay_begins_anew()
     {
         Task<Stream> connecting = NewRace().ConnectAsync([V6a, V4a, V6b], 443, _ct);
@@ -65,7 +65,7 @@ public sealed class HappyEyeballsTests
         await connecting;
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_first_address_that_answers_late_still_wins()
     {
         HappyEyeballs race = NewRace();
@@ -78,7 +78,7 @@ public sealed class HappyEyeballsTests
         Assert.Equal(V6a, race.EndPoint!.Address);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task A_connection_that_succeeds_after_the_winner_is_closed()
     {
         Task<Stream> connecting = NewRace(heedsCancel: false).ConnectAsync([V6a, V4a], 443, _ct);
@@ -92,7 +92,7 @@ public sealed class HappyEyeballsTests
         await late.Disposed.WaitAsync(_ct);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task Cancelling_ends_the_race_even_when_an_attempt_does_not_heed_it_and_closes_what_still_succeeds()
     {
         using var cancel = new CancellationTokenSource();
@@ -108,7 +108,7 @@ public sealed class HappyEyeballsTests
         Assert.Equal(0, _time.ArmedTimers);
     }
 
-    [Fact]
+    [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task When_all_fail_a_machine_that_answered_is_named_rather_than_our_lack_of_a_route()
     {
         HappyEyeballs race = NewRace();

@@ -1,0 +1,110 @@
+using System.Diagnostics;
+using System.Net;
+using System.Runtime;
+
+namespace Warmline.Bench;
+
+/// <summary>What the pool adds to a call: CPU and bytes, against a bare SocketsHttpHandler that does the same.</summary>
+sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
+{
+    readonly byte[] _body = Measure.Prompt(20);
+
+    public async Task<int> RunAsync()
+    {
+        await using var server = await BenchServer.StartAsync();
+        Console.WriteLine($".NET {Environment.Version}, {Environment.ProcessorCount} cores; {calls} calls a round, {atOnce} at once, {rounds} rounds; medians");
+        Console.WriteLine($"{"",-44} {"CPU us/call",12} {"bare",8} {"ratio",7} {"bytes/call",11} {"bare",8} {"wall ratio",11} {"server CPU",11}");
+        foreach (var version in new[] { HttpVersion.Version20, HttpVersion.Version11 })
+        {
+            var name = version.Major == 2 ? "h2" : "http/1.1";
+            await CompareAsync(server, version, $"{name}: bare against itself", () => Bare(server, version), () => Bare(server, version));
+            await using (var pool = new ConnectionPool(Options(server, o =>
+            {
+                o.Http2 = new Http2Options { TargetStreams = 100, SpreadConnections = 1, MaxStreamsPerConnection = 100 };
+            })))
+            {
+                await CompareAsync(server, version, $"{name}: Warmline, connections as bare", () => pool.CreateClient(), () => Bare(server, version));
+            }
+
+            if (version.Major == 2)
+            {
+                await using var pool = new ConnectionPool(Options(server, static _ => { }));
+                await CompareAsync(server, version, $"{name}: Warmline, defaults (8 connections)", () => pool.CreateClient(), () => Bare(server, version));
+            }
+        }
+
+        return 0;
+    }
+
+    ConnectionPoolOptions Options(BenchServer server, Action<ConnectionPoolOptions> change)
+    {
+        var options = new ConnectionPoolOptions { MaxConnections = Math.Max(50, atOnce), MaxIdleConnections = Math.Max(50, atOnce), SslOptions = Measure.Trust(server.CaPem) };
+        change(options);
+        return options;
+    }
+
+    static HttpClient Bare(BenchServer server, Version version) => new(new SocketsHttpHandler
+    {
+        SslOptions = Measure.Trust(server.CaPem),
+        PooledConnectionIdleTimeout = TimeSpan.FromMinutes(10),
+        UseCookies = false,
+        UseProxy = false,
+        AllowAutoRedirect = false,
+        ActivityHeadersPropagator = null,
+        InitialHttp2StreamWindowSize = version.Major == 2 ? 1024 * 1024 : 65_535,
+    }) { Timeout = Timeout.InfiniteTimeSpan };
+
+    async Task CompareAsync(BenchServer server, Version version, string name, Func<HttpClient> ours, Func<HttpClient> bare)
+    {
+        using var a = ours();
+        using var b = bare();
+
+        // Warm means that a whole round of both compiled (nearly) nothing any more; the framework comes precompiled, our code starts in the lowest tier.
+        for (long before = -1, compiled = 0, tries = 0; tries < 20 && compiled - before > 5; tries++)
+        {
+            before = JitInfo.GetCompiledMethodCount();
+            await RoundAsync(a, server.Address, version);
+            await RoundAsync(b, server.Address, version);
+            await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);   // lets the background compiler in
+            compiled = JitInfo.GetCompiledMethodCount();
+        }
+
+        var cpu = new List<(double Ours, double Bare)>();
+        var bytes = new List<(double Ours, double Bare)>();
+        var wall = new List<double>();
+        var serverBefore = server.Cpu;
+        for (var round = 0; round < rounds; round++)
+        {
+            // A B, then B A: neither is always the one that follows a collection.
+            var first = await RoundAsync(round % 2 == 0 ? a : b, server.Address, version);
+            var second = await RoundAsync(round % 2 == 0 ? b : a, server.Address, version);
+            var (one, other) = round % 2 == 0 ? (first, second) : (second, first);
+            cpu.Add((one.Cpu, other.Cpu));
+            bytes.Add((one.Bytes, other.Bytes));
+            wall.Add(one.Wall / other.Wall);
+        }
+
+        Console.WriteLine($"{name,-44} {Measure.Median(cpu.Select(c => c.Ours)),12:0.00} {Measure.Median(cpu.Select(c => c.Bare)),8:0.00} {Measure.Median(cpu.Select(c => c.Ours / c.Bare)),7:0.000}"
+            + $" {Measure.Median(bytes.Select(c => c.Ours)),11:0} {Measure.Median(bytes.Select(c => c.Bare)),8:0} {Measure.Median(wall),11:0.000}"
+            + $" {(server.Cpu - serverBefore).TotalMicroseconds / (2.0 * rounds * calls),11:0.00}");
+    }
+
+    async Task<(double Cpu, double Bytes, double Wall)> RoundAsync(HttpClient client, Uri server, Version version)
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        using var self = Process.GetCurrentProcess();
+        var (cpu, bytes, start) = (self.TotalProcessorTime, GC.GetTotalAllocatedBytes(precise: true), time.GetTimestamp());
+        var left = calls;
+        await Task.WhenAll(Enumerable.Range(0, atOnce).Select(_ => Task.Run(async () =>
+        {
+            while (Interlocked.Decrement(ref left) >= 0)
+            {
+                await Measure.CallAsync(client, server, version, _body);
+            }
+        })));
+        var wall = time.GetElapsedTime(start).TotalMilliseconds;
+        self.Refresh();
+        return ((self.TotalProcessorTime - cpu).TotalMicroseconds / calls, (double)(GC.GetTotalAllocatedBytes(precise: true) - bytes) / calls, wall);
+    }
+}

@@ -1,0 +1,212 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Spectre.Console;
+using Warmline.Cli.Demo;
+
+namespace Warmline.Cli.Commands;
+
+/// <summary><c>warmline demo</c>: what a pool changes, on this machine, within seconds and without a key.</summary>
+internal static class DemoCommand
+{
+    const int Failed = 1;
+    const int BadInput = 2;
+    const int Interrupted = 130;
+    const int RedirectedWidth = 80;
+
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    static readonly Option<string?> CallCount = Text("--calls", "Calls per way, 1 to 10000. Default: 100; 20 for an agent, 10 with --url.");
+    static readonly Option<string?> RoundTrip = Text("--rtt", "Simulated round-trip time in milliseconds, 0 to 10000. Default: 50.");
+    static readonly Option<string?> Service = Text("--service", "Simulated time of the provider to its first byte in milliseconds, 0 to 60000. Default: 100.");
+    static readonly Option<bool> Streamed = new("--stream") { Description = "Answers as server-sent events, token by token; shows the time to the first byte too." };
+    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. Default: burst.");
+    static readonly Option<string?> Rounds = Text("--rounds", "How often everything is repeated, 1 to 100; figures are medians then. Default: 1.");
+    static readonly Option<bool> Json = new("--json") { Description = "One JSON document with every figure on standard output; progress on standard error." };
+    static readonly Option<string?> Url = Text("--url", "A real endpoint instead of the simulated one, such as https://api.openai.com. Real calls cost money.");
+    static readonly Option<string?> KeyEnv = Text("--key-env", "The environment variable that holds the key for --url. The key is never printed.");
+    static readonly Option<string?> Model = Text("--model", "The model to ask with --url. Default: gpt-4o-mini or claude-haiku-4-5.");
+    static readonly Option<string?> Api = Text("--api", "The shape of the calls with --url: openai or anthropic. Default: by the host's name.");
+    static readonly Option<string?> CaFile = Text("--ca-file", "With --url, trust the authority in this PEM file too.");
+    static readonly Option<bool> AllWays = new("--all-ways") { Description = "With --url, also try a client per call." };
+
+    public static Command Create()
+    {
+        var command = new Command("demo", "Make the same calls in four ways, without and with the pool, and show the difference. Needs no key.")
+        {
+            CallCount, RoundTrip, Service, Streamed, Scenarios, Rounds, Json, Url, KeyEnv, Model, Api, CaFile, AllWays,
+        };
+        command.SetAction((parsed, stop) => RunAsync(parsed, TimeProviderOfProcess(), stop));
+        return command;
+    }
+
+    static async Task<int> RunAsync(ParseResult parsed, TimeProvider time, CancellationToken stop)
+    {
+        var (output, errors) = (parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error);
+        try
+        {
+            var settings = Read(parsed);
+            if (settings.Target is { } target)
+            {
+                settings = settings with { Target = await RealEndpoint.CheckAsync(target, time, stop) };
+            }
+
+            var run = new DemoRun(settings, time);
+            IReadOnlyList<WayResult> results = [];
+            if (parsed.GetValue(Json))
+            {
+                results = await run.RunAsync(new LineProgress(errors), stop);
+                await output.WriteLineAsync(DemoJson.Format(settings, results));
+            }
+            else
+            {
+                var console = CreateConsole(output);
+                var report = new DemoReport(console, settings);
+                report.WriteHead();
+                DemoProgress progress = console.Profile.Capabilities.Interactive ? new LiveProgress(console, time) : new LineProgress(output);
+                await progress.RunAsync(run.Trackers, async () => results = await run.RunAsync(progress, stop));
+                report.Write(results);
+            }
+
+            return results.All(result => result.Failures >= result.Calls) ? Failed : 0;
+        }
+        catch (FormatException mistake)
+        {
+            await errors.WriteLineAsync("error: " + mistake.Message);
+            return BadInput;
+        }
+        catch (DemoException failure)
+        {
+            await errors.WriteLineAsync("error: " + failure.Message);
+            return Failed;
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            await errors.WriteLineAsync("stopped");
+            return Interrupted;
+        }
+    }
+
+    static IAnsiConsole CreateConsole(TextWriter output)
+    {
+        if (!Console.IsOutputRedirected)
+        {
+            return AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(output) });
+        }
+
+        var plain = AnsiConsole.Create(new AnsiConsoleSettings
+        {
+            Out = new AnsiConsoleOutput(output), Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors, Interactive = InteractionSupport.No,
+        });
+        plain.Profile.Width = RedirectedWidth;
+        return plain;
+    }
+
+    static TimeProvider TimeProviderOfProcess()
+    {
+#pragma warning disable RS0030 // a command is an outermost entry point
+        return TimeProvider.System;
+#pragma warning restore RS0030
+    }
+
+    static DemoSettings Read(ParseResult parsed)
+    {
+        var scenario = parsed.GetValue(Scenarios) switch
+        {
+            null or "burst" => Scenario.Burst,
+            "agent" => Scenario.Agent,
+            _ => throw Mistake(parsed, Scenarios, "burst or agent", "leave it out for burst"),
+        };
+        var target = ReadTarget(parsed);
+        foreach (var option in new[] { RoundTrip, Service })
+        {
+            Require(target is null || parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but only the simulated provider obeys it: leave out {option.Name} or --url.");
+        }
+
+        return new DemoSettings
+        {
+            Scenario = scenario,
+            Calls = Number(parsed, CallCount, 1, 10_000, target is not null ? 10 : scenario is Scenario.Agent ? 20 : 100, "for example 100"),
+            Rounds = Number(parsed, Rounds, 1, 100, 1, "for example 5"),
+            RoundTrip = TimeSpan.FromMilliseconds(target is null ? Number(parsed, RoundTrip, 0, 10_000, 50, "a distant provider is 50 to 200 away") : 0),
+            Service = TimeSpan.FromMilliseconds(target is null ? Number(parsed, Service, 0, 60_000, 100, "0 shows the connections' part alone") : 0),
+            Stream = parsed.GetValue(Streamed),
+            Target = target,
+            AllWays = parsed.GetValue(AllWays),
+        };
+    }
+
+    static RealTarget? ReadTarget(ParseResult parsed)
+    {
+        if (parsed.GetValue(Url) is not { } url)
+        {
+            foreach (var option in new[] { KeyEnv, Model, Api, CaFile })
+            {
+                Require(parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but means nothing without --url: name the endpoint, such as --url https://api.openai.com.");
+            }
+
+            Require(!parsed.GetValue(AllWays), "--all-ways means nothing without --url: the simulated provider is always tried in all ways.");
+            return null;
+        }
+
+        Require(Uri.TryCreate(url, UriKind.Absolute, out var address) && address.Scheme is "https" or "http" && address.UserInfo.Length == 0,
+            $"--url is '{(address?.UserInfo.Length > 0 ? address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped) + "' with a user name" : url + "'")}, must be an absolute https or http address without user name: for example https://api.openai.com.");
+        var isAnthropic = parsed.GetValue(Api) switch
+        {
+            null => address!.Host.Contains("anthropic", StringComparison.OrdinalIgnoreCase),
+            "openai" => false,
+            "anthropic" => true,
+            _ => throw Mistake(parsed, Api, "openai or anthropic", "leave it out to go by the host's name"),
+        };
+        var keyName = parsed.GetValue(KeyEnv);
+        return new RealTarget(Complete(address!, isAnthropic ? "messages" : "chat/completions"), isAnthropic, parsed.GetValue(Model) ?? (isAnthropic ? "claude-haiku-4-5" : "gpt-4o-mini"),
+            keyName is null ? null : ReadKey(keyName), parsed.GetValue(CaFile) is { } file ? ReadAuthority(file) : null);
+    }
+
+    /// <summary>The whole address of the calls may be given, or the base address with or without its version.</summary>
+    static Uri Complete(Uri address, string endpoint)
+    {
+        var path = address.AbsolutePath.TrimEnd('/');
+        return path.EndsWith("/" + endpoint, StringComparison.Ordinal) ? address
+            : new UriBuilder(address) { Path = path + (path.EndsWith("/v1", StringComparison.Ordinal) ? "/" : "/v1/") + endpoint }.Uri;
+    }
+
+    static string ReadKey(string name)
+    {
+        // Whoever gives the key itself in place of a name must not find it in a log.
+        var shown = name.All(letter => char.IsAsciiLetterUpper(letter) || char.IsAsciiDigit(letter) || letter == '_') ? name : "that --key-env names";
+        var key = Environment.GetEnvironmentVariable(name)?.Trim();
+        return string.IsNullOrEmpty(key) ? throw new DemoException($"the environment variable {shown} is not set: put the key into one, for example by `read -rs MY_KEY && export MY_KEY`, and name it: --key-env MY_KEY.")
+            : key.Any(letter => letter is <= ' ' or > '~') ? throw new DemoException($"the key in the environment variable {shown} holds a space or a character that no key has: set it again.")
+            : key;
+    }
+
+    static X509Certificate2 ReadAuthority(string file)
+    {
+        try
+        {
+            return X509Certificate2.CreateFromPem(File.ReadAllText(file));
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or CryptographicException)
+        {
+            throw new FormatException($"--ca-file is '{file}', must be a readable PEM file with a certificate: {failure.Message}", failure);
+        }
+    }
+
+    static Option<string?> Text(string name, string description) => new(name) { Description = description };
+
+    static int Number(ParseResult parsed, Option<string?> option, int least, int most, int otherwise, string remedy) => parsed.GetValue(option) is not { } text ? otherwise
+        : int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most ? number
+        : throw Mistake(parsed, option, $"a whole number from {least} to {most}", remedy);
+
+    static FormatException Mistake(ParseResult parsed, Option<string?> option, string range, string remedy) =>
+        new($"{option.Name} is '{parsed.GetValue(option)}', must be {range}: {remedy}.");
+
+    static void Require(bool holds, string mistake)
+    {
+        if (!holds)
+        {
+            throw new FormatException(mistake);
+        }
+    }
+}

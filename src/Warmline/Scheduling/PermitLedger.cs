@@ -6,9 +6,6 @@ internal class PermitCount
     /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
     public int InUse { get; private set; }
 
-    /// <summary>Of these, connections that are being opened, up to the server's SETTINGS.</summary>
-    public int Opening { get; private set; }
-
     /// <summary>Of these, connections that take streams.</summary>
     public int Open { get; private set; }
 
@@ -24,7 +21,6 @@ internal class PermitCount
     public virtual void Count(ConnectionState connection, int sign)
     {
         InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
-        Opening += connection.Phase is ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings ? sign : 0;
         Open += connection.Phase is ConnectionPhase.Open ? sign : 0;
         Closing += connection.Phase is ConnectionPhase.Closing ? sign : 0;
         GivingWay += connection.Phase is ConnectionPhase.Draining && connection.IsReclaimed ? sign : 0;

@@ -47,7 +47,6 @@ internal sealed partial class Scheduler
             _actions.Add(new SchedulerAction(ActionKind.Prime, connection));
         }
 
-        TakeBackSurplus(connection);
         NoteIdle(connection);
         End();
     }
@@ -87,7 +86,6 @@ internal sealed partial class Scheduler
         }
 
         Settle(key);
-        TakeBackSurplus(connection);
         NoteIdle(connection);
         End();
     }

@@ -73,11 +73,8 @@ internal sealed partial class Scheduler
             {
                 LimitsChanged(connection);
             }
-
-            TakeBack(key.Origin, limits.MaxConnectionsPerHost, key.Origin);
         }
 
-        TakeBack(_permits, limits.MaxConnections, null);
         AllotWarmth();
         SettleAll();
         TrimIdle();

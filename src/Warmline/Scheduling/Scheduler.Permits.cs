@@ -113,7 +113,8 @@ internal sealed partial class Scheduler
 
     void MakeRoom(OriginState origin) => MakeRoom(origin, _limits.MaxConnectionsPerHost, origin);
 
-    /// <summary>No permit is free: idle connections close for whoever lacks one; for keys that have no connection at all, when there is nothing idle, busy ones drain.</summary>
+    /// <summary>No permit is free: idle connections close for whoever lacks one; for keys that have no connection at all, when there is nothing idle, busy ones drain.
+    /// In the same way those give way that are too many since a limit was lowered.</summary>
     void MakeRoom(PermitCount permits, int limit, OriginState? origin)
     {
         while (limit - permits.InUse + permits.Closing < permits.Wanting.Wanted && _permits.LongestIdle(origin) is { } idle)
@@ -143,26 +144,5 @@ internal sealed partial class Scheduler
         }
 
         NoteNeed(connection.Key);
-    }
-
-    /// <summary>A limit was lowered: what is too many has to go, idle connections first. Those being opened are looked at when they are open.</summary>
-    void TakeBack(PermitCount permits, int limit, OriginState? origin)
-    {
-        while (permits.InUse - permits.Opening - permits.Closing - permits.GivingWay > limit
-            && (_permits.LongestIdle(origin) ?? PermitLedger.LeastMissed(_keys.Values, origin)) is { } connection)
-        {
-            GiveWay(connection);
-        }
-    }
-
-    void TakeBackSurplus(ConnectionState opened)
-    {
-        if (opened.Phase is ConnectionPhase.Open)
-        {
-            var origin = opened.Key.Origin;
-            TakeBack(origin, _limits.MaxConnectionsPerHost, origin);
-            TakeBack(_permits, _limits.MaxConnections, null);
-            PassOn(origin);
-        }
     }
 }

@@ -52,6 +52,7 @@ internal sealed partial class SchedulerModel
     {
         Log("Release " + outcome, call, call.Link?.State.Phase);
         var mattered = call.Phase is CallPhase.Leased;
+        var ridden = mattered ? call.Link!.State : null;
         var again = mattered && outcome is LeaseOutcome.NotSent && call.Tries < _limits.MaxRedispatches && !_draining && _now < call.Deadline;
         if (mattered)
         {
@@ -80,6 +81,7 @@ internal sealed partial class SchedulerModel
         _scheduler.Release(call, outcome, _now, _actions);
         Require(mattered || _actions.Count == 0, "a release that came twice did something");
         Absorb();
+        Require(ridden is not { Phase: ConnectionPhase.Open } || ridden.ExpiresAt > _now, $"{ridden} takes streams beyond its lifetime");
     }
 
     void UploadEnded(Call call)

@@ -292,7 +292,7 @@ internal sealed partial class SchedulerModel
             }
         }
 
-        foreach (var key in _keys)
+        foreach (var key in _keys.Where(key => key.HeldWarm > 0))
         {
             HoldWarm(key, 0);
         }

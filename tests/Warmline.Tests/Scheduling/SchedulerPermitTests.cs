@@ -146,7 +146,7 @@ public sealed class SchedulerPermitTests
     {
         var play = new SchedulerPlay(new SchedulerLimits { MaxConnections = 4 });
         play.WarmUp(A, 4);
-        play.Change(play.Limits with { MaxConnections = 2, MaxIdleConnections = 2 });
+        play.Change(play.Limits with { MaxConnections = 2 });
         foreach (var connection in play.Dialing(A))
         {
             play.Succeeds(connection);
@@ -207,6 +207,22 @@ public sealed class SchedulerPermitTests
         Assert.Empty(play.Closed);
         play.Pass(1);
         Assert.Equal([connection], play.Closed);
+    }
+
+    [Fact]
+    public void A_spare_connection_that_expired_comes_back_with_the_next_call_and_not_before()
+    {
+        var play = new SchedulerPlay(new SchedulerLimits { IdleTimeout = TimeSpan.FromSeconds(20) });
+        play.OpenHttp2(A, 1);
+        play.Ask(9, A);
+        var spare = play.Succeeds(play.Dialing(A).Single(), isHttp2: true);
+        play.Settings(spare, 100);
+        play.Pass(20);
+        Assert.Equal([spare], play.Closed);
+        play.IsClosed(spare);
+        Assert.Empty(play.Dialing(A));
+        play.Ask(A);
+        Assert.Single(play.Dialing(A));
     }
 
     [Fact]

@@ -130,7 +130,7 @@ internal sealed partial class Scheduler
         {
             if (connection.Phase is ConnectionPhase.Open)
             {
-                NoteEarlyDeath(connection);
+                NoteUnriddenDeath(connection);
             }
 
             MoveTo(connection, ConnectionPhase.Closed);
@@ -285,6 +285,16 @@ internal sealed partial class Scheduler
         key.BackOffUntil = _now + (pause < _limits.MaxBackOff ? pause : _limits.MaxBackOff);
     }
 
+    /// <summary>A connection that somebody rides may have answered already: with <c>Connection: close</c> its end is seen before its lease is. The release will tell.</summary>
+    void NoteUnriddenDeath(ConnectionState connection)
+    {
+        if (connection.LastUse == 0)
+        {
+            NoteEarlyDeath(connection);
+        }
+    }
+
+    /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started.</summary>
     void NoteEarlyDeath(ConnectionState connection)
     {
         if (connection.Served || _now - connection.OpenedAt >= EarlyDeath)

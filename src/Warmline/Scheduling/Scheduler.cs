@@ -119,6 +119,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         connection.UploadBytes -= waiter.WeighingBytes;
         connection.Served |= outcome is LeaseOutcome.Reusable;
         _permits.Count(connection, +1);
+        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches > 0)
+        {
+            NoteEarlyDeath(connection);   // once may be a coincidence
+        }
+
         connection.RemoveLease(waiter);
         waiter.WeighingBytes = 0;
         Leases--;

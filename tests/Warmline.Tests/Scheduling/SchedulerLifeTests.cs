@@ -144,6 +144,33 @@ public sealed class SchedulerLifeTests
     }
 
     [Fact]
+    public void A_server_that_closes_with_each_answer_costs_no_pause()
+    {
+        var play = new SchedulerPlay();
+        play.OpenHttp1(A, 1);
+        var call = play.Ask(A);
+        play.IsClosed(call.Connection!);   // Connection: close: the end is seen before the lease ends
+        play.Release(call);
+        play.Ask(A);
+        Assert.Single(play.Dialing(A));
+    }
+
+    [Fact]
+    public void The_second_young_connection_on_which_nothing_could_be_sent_counts_as_a_failed_dial()
+    {
+        var play = new SchedulerPlay();
+        play.OpenHttp1(A, 1);
+        var call = play.Ask(A);
+        play.IsClosed(call.Connection!);
+        play.Release(call, LeaseOutcome.NotSent);
+        play.Succeeds(play.Dialing(A).Single());
+        play.IsClosed(call.Connection!);
+        play.Release(call, LeaseOutcome.NotSent);
+        Assert.Empty(play.Dialing(A));
+        Assert.Equal(PoolRejectionReason.BackOff, play.Scheduler.ReasonFor(call));
+    }
+
+    [Fact]
     public void A_connection_that_served_somebody_or_lived_a_while_does_not_count_as_failed()
     {
         var play = new SchedulerPlay();

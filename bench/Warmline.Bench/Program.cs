@@ -13,14 +13,14 @@ var atOnce = new Option<int>("--at-once") { Description = "Calls at the same tim
 var overhead = new Command("overhead", "CPU and bytes per call beside a bare SocketsHttpHandler, over loopback TLS") { rounds, calls, atOnce };
 overhead.SetAction((result, _) => new Overhead(time, result.GetValue(rounds), result.GetValue(calls), result.GetValue(atOnce)).RunAsync());
 
-var url = new Option<Uri>("--url") { Description = "The server, across the link to measure", Required = true };
+var url = new Option<string>("--url") { Description = "The server, across the link to measure", Required = true };
 var ca = new Option<string>("--ca-file") { Description = "The PEM file of the CA to trust", Required = true };
 var rtt = new Option<double>("--rtt") { Description = "The link's round-trip time in ms", DefaultValueFactory = _ => 50 };
 var service = new Option<double>("--service") { Description = "The server's service time in ms", DefaultValueFactory = _ => 100 };
 var burstCalls = new Option<int>("--calls") { Description = "Calls at once", DefaultValueFactory = _ => 100 };
 var prompt = new Option<int>("--prompt") { Description = "Bytes of the prompt", DefaultValueFactory = _ => 20 };
 var burst = new Command("burst", "Wall time of a burst of calls beside .NET's own handler, over a link") { url, ca, rtt, service, burstCalls, prompt, rounds };
-burst.SetAction((result, _) => new Burst(time, result.GetValue(url)!, result.GetValue(ca)!, result.GetValue(rtt), result.GetValue(service), result.GetValue(burstCalls), result.GetValue(prompt), result.GetValue(rounds)).RunAsync());
+burst.SetAction((result, _) => new Burst(time, new Uri(result.GetValue(url)!), result.GetValue(ca)!, result.GetValue(rtt), result.GetValue(service), result.GetValue(burstCalls), result.GetValue(prompt), result.GetValue(rounds)).RunAsync());
 
 var serve = new Command("serve", "The server that overhead starts for itself") { Hidden = true };
 serve.SetAction((_, stop) => BenchServer.ServeAsync(stop));

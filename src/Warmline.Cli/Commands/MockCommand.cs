@@ -183,10 +183,10 @@ internal static class MockCommand
     static TimeSpan Duration(ParseResult parsed, Option<string> option, int mostSeconds)
     {
         var text = parsed.GetValue(option)!;
-        var (digits, unit) = text.EndsWith("ms", StringComparison.Ordinal) ? (text[..^2], 0.001) : text.EndsWith('s') ? (text[..^1], 1) : (text, 0.0);
-        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && (unit > 0 || number == 0) && number * unit <= mostSeconds
+        var (digits, unit) = text.EndsWith("ms", StringComparison.Ordinal) ? (text[..^2], 0.001) : text.EndsWith('s') ? (text[..^1], 1) : (text, 0.001);
+        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && number * unit <= mostSeconds
             ? TimeSpan.FromSeconds(number * unit)
-            : throw Mistake(parsed, option, $"a time from 0 to {mostSeconds}s", "write it with its unit, such as 50ms or 1.5s");
+            : throw Mistake(parsed, option, $"a time from 0 to {mostSeconds}s", "write it as 50, 50ms or 1.5s");
     }
 
     static FormatException Mistake(ParseResult parsed, Option<string> option, string range, string remedy) =>

@@ -58,7 +58,7 @@ public sealed partial class BannedClockTests
         Put(".editorconfig", Repo.Read(".editorconfig"));
         Put("global.json", Repo.Read("global.json"));
         Put("NuGet.config", "<configuration><packageSources><clear /></packageSources></configuration>");   // what the repository restored must do
-        Put("Clocks.csproj", """<Project Sdk="Microsoft.NET.Sdk" />""");
+        Put("Clocks.csproj", """<Project Sdk="Microsoft.NET.Sdk"><PropertyGroup><GenerateDocumentationFile>true</GenerateDocumentationFile></PropertyGroup></Project>""");
         Put("Clocks.cs", $$"""
             #line 1000
             namespace Clocks;

@@ -83,6 +83,9 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
 
     public TimeSpan BackOffUntil { get; set; } = TimeSpan.MinValue;
 
+    /// <summary>Until then the first connection of a cold burst takes no more than its share.</summary>
+    public TimeSpan SpreadUntil { get; set; } = TimeSpan.MinValue;
+
     /// <summary>Connections to hold ready, from the options.</summary>
     public int WarmConnections { get; set; }
 

@@ -79,6 +79,11 @@ internal sealed partial class Scheduler
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
             Opened(connection);
+            if (key.Ready == 1)
+            {
+                var quarter = (_now - connection.DialStartedAt) / 4;
+                key.SpreadUntil = _now + (quarter < MaxHoldBack ? quarter : MaxHoldBack);
+            }
         }
         else
         {

@@ -16,6 +16,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     /// <summary>A connection that dies this young without having served anything counts as a failed dial, or a server that closes at once would be dialled in a loop.</summary>
     static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
 
+    /// <summary>How long a cold burst may wait for its other dials, or a quarter of what the first one took if that is less.</summary>
+    static readonly TimeSpan MaxHoldBack = TimeSpan.FromMilliseconds(50);
+
     /// <summary>How long before the end of its lifetime a connection in use gets its successor, or a tenth of the lifetime if that is less.</summary>
     static readonly TimeSpan MaxReplaceAhead = TimeSpan.FromSeconds(5);
 
@@ -260,7 +263,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         _capped.Remove(key);
         Grow(key);
         CheckWarmUps(key);
-        if (key.BackOffUntil > _now && (key.Queue.Count > 0 || key.WarmConnections > 0))
+        if (key.Queue.Count > 0 && key.Available.First is { } held && HoldsBack(key, held))
+        {
+            StartTimer(key, key.SpreadUntil);
+        }
+        else if (key.BackOffUntil > _now && (key.Queue.Count > 0 || key.WarmConnections > 0))
         {
             StartTimer(key, key.BackOffUntil);
         }
@@ -272,7 +279,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     bool TryServe(KeyState key)
     {
-        if (key.Queue.First is { } waiter && MayGrant(key) && key.Available.First is { } connection)
+        if (key.Queue.First is { } waiter && MayGrant(key) && key.Available.First is { } connection && !HoldsBack(key, connection))
         {
             Leave(waiter);
             Grant(waiter, connection);
@@ -280,6 +287,22 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         return false;
+    }
+
+    /// <summary>
+    /// Of a cold burst's dials one is through first. Given all that it may carry, it would be crowded and the others, milliseconds later, empty: it gets its share,
+    /// and the rest of the burst waits for the others a little, never for one that stalls.
+    /// </summary>
+    bool HoldsBack(KeyState key, ConnectionState leastLoaded)
+    {
+        if (_now >= key.SpreadUntil || key.Dialing + key.AwaitingSettings == 0)
+        {
+            return false;
+        }
+
+        var connections = key.Usable + key.Dialing;
+        var share = (key.Streams + key.Queue.Count + connections - 1) / connections;
+        return leastLoaded.Streams >= Math.Max(share, _limits.TargetStreams);
     }
 
     void NoteCapped(KeyState key)

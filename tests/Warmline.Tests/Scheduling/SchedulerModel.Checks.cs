@@ -89,15 +89,30 @@ internal sealed partial class SchedulerModel
 
     bool CouldRide(ModelKey key)
     {
+        var free = false;
+        var crowded = false;
         foreach (var link in key.Links)
         {
             if (link.IsUsable && link.State.IsUsable && link.Streams.Count < link.Limit(_limits))
             {
-                return true;
+                free = true;
+                crowded |= link.Streams.Count >= _limits.TargetStreams;
             }
         }
 
-        return false;
+        return free && !(crowded && IsHeldBack(key));
+    }
+
+    /// <summary>A cold burst may wait for its other dials, briefly, rather than crowd the least loaded connection; over only when the Tick that was asked for has come.</summary>
+    bool IsHeldBack(ModelKey key)
+    {
+        if (key.Dialing + key.Awaiting == 0 || StateOf(key) is not { } state)
+        {
+            return false;
+        }
+
+        Require(state.SpreadUntil <= _now + TimeSpan.FromMilliseconds(50), $"{key.Key} holds its burst back for too long");
+        return state.SpreadUntil > _now || (state.SpreadUntil > _lastTick && _wakeAt <= state.SpreadUntil);
     }
 
     void Refused(Call call, SchedulerAction action)

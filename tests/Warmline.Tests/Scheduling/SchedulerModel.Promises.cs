@@ -82,6 +82,13 @@ internal sealed partial class SchedulerModel
         }
 
         Require(!CouldRide(key), $"{key.Waiting[0]} waits although a connection is free");
+        if (StateOf(key) is { } holding && key.Links.Any(link => link.IsUsable && link.State.IsUsable && link.Streams.Count < link.Limit(_limits)))
+        {
+            _coverage.Situations.Add("a cold burst is held back");
+            due = holding.SpreadUntil < due ? holding.SpreadUntil : due;
+            return 0;
+        }
+
         if (StateOf(key) is { } state && (state.BackOffUntil > _now || (state.BackOffUntil > _lastTick && _wakeAt <= state.BackOffUntil)))
         {
             // Over only when the Tick that was asked for has come.

@@ -305,4 +305,41 @@ public sealed class SchedulerTests
         Assert.Equal(RefusalKind.TimedOut, refusal.Refusal);
         return refusal.Reason;
     }
+
+    [Fact]
+    public void A_cold_burst_spreads_over_its_dials_instead_of_crowding_the_first()
+    {
+        var play = new SchedulerPlay();
+        play.Ask(100, A);
+        var dials = play.Dialing(A);
+        play.Pass(0.1);
+        foreach (var dial in dials)
+        {
+            play.Succeeds(dial, isHttp2: true);
+        }
+
+        foreach (var dial in dials)
+        {
+            play.Settings(dial, 100);
+        }
+
+        Assert.Equal(0, play.Scheduler.Waiting);
+        Assert.All(dials, dial => Assert.InRange(dial.Streams, 9, 13));
+    }
+
+    [Fact]
+    public void A_burst_waits_for_a_dial_that_stalls_no_longer_than_a_quarter_of_what_the_first_one_took()
+    {
+        var play = new SchedulerPlay();
+        play.Ask(32, A);
+        var first = play.Dialing(A)[0];
+        play.Pass(0.1);
+        play.Succeeds(first, isHttp2: true);
+        play.Settings(first, 100);
+        Assert.Equal(8, first.Streams);
+        Assert.Equal(24, play.Scheduler.Waiting);
+        Assert.Equal(play.Now + TimeSpan.FromMilliseconds(25), play.WakeAt);
+        play.Pass(0.025);
+        Assert.Equal(32, first.Streams);
+    }
 }

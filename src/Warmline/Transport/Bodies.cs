@@ -318,7 +318,11 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
     {
-        caller.ThrowIfCancellationRequested();
+        if (caller.IsCancellationRequested)
+        {
+            throw Failed(new OperationCanceledException(caller), caller)!;
+        }
+
         var clocks = exchange.Clocks;
         clocks.BeginRead();
         var pending = _ended == 0 ? inner.ReadAsync(buffer, clocks.Token) : inner.ReadAsync(buffer, CancellationToken.None);
@@ -354,6 +358,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     Exception? Failed(Exception error, CancellationToken caller)
     {
         exchange.Clocks.EndWait();
+        inner.Dispose();   // as below: a cancelled read leaves an HTTP/2 stream open, and the provider generating
         End(whole: false);
         return exchange.Translate(error, caller);
     }

@@ -96,16 +96,16 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
         _writtenBefore = Slot.BytesWritten;
         Clocks.Start(GrantedAt - AskedAt);
-        if (!hasContent)
-        {
-            Clocks.BeginFirstByte();
-        }
+        Clocks.BeginFirstByte();   // also before the body: the connection may not take the headers, or the server hold the stream back
     }
 
     public void UploadBegan()
     {
-        Volatile.Write(ref _upload, Uploading);
-        Clocks.BeginWrite();
+        // The platform may pull the body a second time, for a stream that the server refused; the upload has ended for us then.
+        if (Interlocked.CompareExchange(ref _upload, Uploading, NoUpload) == NoUpload)
+        {
+            Clocks.EndWait();   // from here to its end the write clock counts, while a write is under way: a body may take its time to be made
+        }
     }
 
     public void UploadEnded(bool whole)

@@ -529,8 +529,9 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         }
 
         var (stats, limit, waited) = (GetStats(), LimitOf(reason), Now - call.AskedAt);
+        var (clock, longest) = TotalEndsWait(call.Timeouts) ? ("Total", call.Timeouts.Total) : ("Pool", call.Timeouts.Pool);
         return new PoolTimeoutException(reason, limit, waited, stats,
-            $"No place for a request to {call.Key!.Key.Origin} within {call.Timeouts.Pool.TotalSeconds:0.###} s (Timeouts.Pool): {PoolRejectedException.Explain(reason, limit, stats)}");
+            $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s (Timeouts.{clock}): {PoolRejectedException.Explain(reason, limit, stats)}");
     }
 
     PoolRejectedException Rejected(PoolRejectionReason reason)
@@ -555,9 +556,11 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
     /// <summary>Neither a call nor a dial outlives <see cref="PoolTimeouts.Total"/>, waiting included.</summary>
     static TimeSpan DeadlineOf(CallTimeouts timeouts, TimeSpan now)
     {
-        var longest = timeouts.Pool < TimeSpan.Zero || (timeouts.Total > TimeSpan.Zero && timeouts.Total < timeouts.Pool) ? timeouts.Total : timeouts.Pool;
+        var longest = TotalEndsWait(timeouts) ? timeouts.Total : timeouts.Pool;
         return longest > TimeSpan.Zero ? now + longest : TimeSpan.MaxValue;
     }
+
+    static bool TotalEndsWait(CallTimeouts timeouts) => timeouts.Total > TimeSpan.Zero && (timeouts.Pool < TimeSpan.Zero || timeouts.Total < timeouts.Pool);
 
     static SchedulerLimits LimitsOf(PoolSettings settings) => new()
     {

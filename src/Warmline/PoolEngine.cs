@@ -152,8 +152,8 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         Play((warmUp, key), static (scheduler, warm, now, actions) => scheduler.WarmUp(warm.warmUp, warm.key, now, actions));
         await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
         return warmUp.Ready > 0 ? warmUp.Ready
-            : warmUp.Error is not null || warmUp.Reason is PoolRejectionReason.None ? throw ConnectError(key, warmUp.Error)
-            : throw Rejected(warmUp.Reason);
+            : warmUp.Reason is PoolRejectionReason.None ? throw ConnectError(key, warmUp.Error)
+            : throw Rejected(EndOr(warmUp.Reason));
     }
 
     public void SetPaused(string? origin, bool paused) => Play((origin, paused), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions));
@@ -208,7 +208,11 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         var stats = GetStats();
         LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
-        await _stopDials.CancelAsync().ConfigureAwait(false);
+        if (!_stopDials.IsCancellationRequested)   // a drain after the end has nothing to stop
+        {
+            await _stopDials.CancelAsync().ConfigureAwait(false);
+        }
+
         try
         {
             await _leasesEnded.Task.WaitAsync(deadline, _time, cancellationToken).ConfigureAwait(false);
@@ -522,7 +526,7 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
             return ConnectError(call.Key!.Key, action.Error);
         }
 
-        var reason = _disposed && action.Reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : action.Reason;
+        var reason = EndOr(action.Reason);
         if (action.Refusal is RefusalKind.Rejected)
         {
             return Rejected(reason);
@@ -539,6 +543,8 @@ internal sealed class PoolEngine : ISlotOwner, IAsyncDisposable
         var (stats, limit) = (GetStats(), LimitOf(reason));
         return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {PoolRejectedException.Explain(reason, limit, stats)}");
     }
+
+    PoolRejectionReason EndOr(PoolRejectionReason reason) => _disposed && reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : reason;
 
     int? LimitOf(PoolRejectionReason reason) => reason switch
     {

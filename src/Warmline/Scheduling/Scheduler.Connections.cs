@@ -503,7 +503,7 @@ internal sealed partial class Scheduler
     void EndWarmUp(KeyState key, WarmUp warmUp, PoolRejectionReason reason)
     {
         warmUp.Ready = key.Ready;
-        warmUp.Error = key.BackOffUntil > _now ? key.LastDialError : null;
+        warmUp.Error = reason is PoolRejectionReason.None ? key.LastDialError : null;
         warmUp.Reason = reason;
         _actions.Add(new SchedulerAction(ActionKind.WarmUpEnded, warmUp));
     }

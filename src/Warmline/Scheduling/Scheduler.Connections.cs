@@ -119,11 +119,8 @@ internal sealed partial class Scheduler
         {
             FailDial(connection, null);
         }
-        else if (connection.Phase is ConnectionPhase.Open)
-        {
-            NoteEarlyDeath(connection);
-        }
 
+        // Closed while it was open: not by the peer, whose end is seen as closing first, but for a call that was left. That says nothing about the server.
         MoveTo(connection, ConnectionPhase.Closed);
         PassOnPermits(connection.Key.Origin);   // first: its own key, always short of one, would take back the permit that it gave way with
         Settle(connection.Key);

@@ -49,6 +49,19 @@ public sealed class LeaseTests
         Assert.Equal(0, rig.Stats.Active);
     }
 
+    [Fact(Timeout = Rig.Patience)]
+    public async Task Connections_that_end_with_the_calls_that_were_left_are_no_reason_to_back_off()
+    {
+        await using var rig = await Rig.StartHttp1Async(time: new ManualTime());   // a back-off would never end on this clock
+        for (var i = 0; i < 5; i++)
+        {
+            using var left = await rig.SendAsync(Calls.Stream());
+        }
+
+        await rig.DoneAsync(rig.CallAsync());
+        Assert.Equal((6L, 0L), (rig.Counters.ConnectionsAccepted, rig.Stats.FailedDials));
+    }
+
     [Theory(Timeout = Rig.Patience)]
     [InlineData(true)]
     [InlineData(false)]

@@ -317,9 +317,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             : PoolRejectionReason.None;
     }
 
-    /// <summary>Streams that a key can have: on its open connections and on those that it could still open.</summary>
+    /// <summary>Streams that a key can have: on its open connections, on those being opened, and on those that it could still open.</summary>
     public long Capacity(KeyState key) =>
-        key.OpenCapacity + ((long)_permits.Obtainable(key, _limits) * (key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.AdvertisedLimit is null) ? 1 : key.StreamsPerConnection(_limits)));
+        key.OpenCapacity + ((key.Dialing + (long)_permits.Obtainable(key, _limits)) * (key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.AdvertisedLimit is null) ? 1 : key.StreamsPerConnection(_limits)));
 
     void Begin(TimeSpan now, List<SchedulerAction> actions)
     {

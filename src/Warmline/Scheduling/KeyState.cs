@@ -58,6 +58,9 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>Streams that the usable connections can carry together.</summary>
     public long OpenCapacity { get; private set; }
 
+    /// <summary>Connections in the ledger's list of idle ones.</summary>
+    public int Idle { get; set; }
+
     /// <summary>All leases, those on draining connections included.</summary>
     public int Leases { get; set; }
 

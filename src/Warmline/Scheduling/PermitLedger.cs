@@ -32,8 +32,7 @@ internal sealed class PermitLedger
     /// <summary>Permits that a key could have: the free ones and those of other keys' idle connections.</summary>
     public int Obtainable(KeyState key, SchedulerLimits limits)
     {
-        // A count too high by the key's own idle connections would only make a warning late; none of them is idle when it is nearly full.
-        var ofPool = limits.MaxConnections - InUse + Idle;
+        var ofPool = limits.MaxConnections - InUse + Idle - key.Idle;
         return Math.Max(0, Math.Min(ofPool, limits.MaxConnectionsPerHost - key.Origin.InUse));
     }
 
@@ -68,6 +67,7 @@ internal sealed class PermitLedger
         }
 
         _latestIdle = connection;
+        connection.Key.Idle++;
         Idle++;
     }
 
@@ -98,6 +98,7 @@ internal sealed class PermitLedger
         }
 
         connection.PreviousIdle = connection.NextIdle = null;
+        connection.Key.Idle--;
         Idle--;
     }
 

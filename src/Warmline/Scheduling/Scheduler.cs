@@ -437,14 +437,14 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     void WarnWhenFull(KeyState key)
     {
-        // Before SETTINGS a connection counts for one stream: what looks full then is only young.
-        if (key.HasWarned || key.AwaitingSettings > 0)
+        if (key.HasWarned)
         {
             return;
         }
 
+        // Before SETTINGS a connection counts for one stream: what looks full then is only young.
         var (active, limit) = Utilization(key);
-        if (active * 5L > limit * 4)
+        if (active * 5L > limit * 4 && (key.AwaitingSettings == 0 || limit == _limits.MaxConcurrentRequests))
         {
             key.HasWarned = true;
             _actions.Add(new SchedulerAction(ActionKind.UtilizationHigh, key, Active: active, Limit: (int)Math.Min(int.MaxValue, limit)));

@@ -208,7 +208,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
             return nothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
         }
 
-        return RequestVerdict.Unknown;
+        // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.
+        return error is HttpRequestException { InnerException: null } && Connection is { IsHttp2: true, AdvertisedLimit: 0 } && !Slot.SentRequest
+            ? RequestVerdict.NotSent
+            : RequestVerdict.Unknown;
     }
 
     void UploadNeverBegan()

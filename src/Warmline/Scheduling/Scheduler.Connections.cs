@@ -150,7 +150,7 @@ internal sealed partial class Scheduler
 
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
-        ConnectionPhase.AwaitingSettings => 1,
+        ConnectionPhase.AwaitingSettings => connection.Key.AdvertisedLimit == 0 ? 0 : 1,   // a server that said 0 last is not asked to start with a request
         ConnectionPhase.Open => connection.IsHttp2 ? Math.Min(_limits.MaxStreamsPerConnection, connection.AdvertisedLimit) : 1,
         _ => 0,
     };

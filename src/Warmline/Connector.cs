@@ -46,7 +46,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true));
 
     /// <summary>Ends the dials under way.</summary>
-    public Task StopAsync() => _stop.CancelAsync();
+    public Task StopAsync() => _stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync();   // a drain after the end has nothing to stop
 
     public void Dispose() => _stop.Dispose();
 

@@ -149,7 +149,7 @@ internal sealed class PoolEngine : IAsyncDisposable
         await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
         return warmUp.Ready > 0 ? warmUp.Ready
             : warmUp.Reason is PoolRejectionReason.BackOff ? throw PoolErrors.ConnectFailed(key, warmUp.Error)
-            : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats());
+            : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
     }
 
     public void SetPaused(string? origin, bool paused) => Play((origin, paused), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions));
@@ -432,7 +432,7 @@ internal sealed class PoolEngine : IAsyncDisposable
     /// <summary>Neither a call nor a dial outlives <see cref="PoolTimeouts.Total"/>, waiting included.</summary>
     static TimeSpan DeadlineOf(CallTimeouts timeouts, TimeSpan now)
     {
-        var longest = timeouts.Pool < TimeSpan.Zero || (timeouts.Total > TimeSpan.Zero && timeouts.Total < timeouts.Pool) ? timeouts.Total : timeouts.Pool;
+        var longest = timeouts.TotalEndsWait ? timeouts.Total : timeouts.Pool;
         return longest > TimeSpan.Zero ? now + longest : TimeSpan.MaxValue;
     }
 

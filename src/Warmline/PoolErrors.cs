@@ -121,16 +121,18 @@ internal static class PoolErrors
 
         if (action.Refusal is RefusalKind.Rejected)
         {
-            return Rejected(disposed && action.Reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : action.Reason, settings, stats);
+            return Rejected(action.Reason, settings, stats, disposed);
         }
 
         var limit = LimitOf(action.Reason, settings);
+        var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Total", call.Timeouts.Total) : ("Pool", call.Timeouts.Pool);
         return new PoolTimeoutException(action.Reason, limit, waited, stats,
-            $"No place for a request to {call.Key!.Key.Origin} within {call.Timeouts.Pool.TotalSeconds:0.###} s (Timeouts.Pool): {Explain(action.Reason, limit, stats)}");
+            $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s (Timeouts.{clock}): {Explain(action.Reason, limit, stats)}");
     }
 
-    public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats)
+    public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed)
     {
+        reason = disposed && reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : reason;
         var limit = LimitOf(reason, settings);
         return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {Explain(reason, limit, stats)}");
     }

@@ -97,12 +97,22 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         PoolRejectedException or PoolConnectException => null,
         _ when call.Connection is { NeverSentSettings: true } =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
-        HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed)}", failed, failed.StatusCode),
+        HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
         IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };
 
-    static string Cause(HttpRequestException error) => error.InnerException is { } inner and not SlotDeadException ? $"{error.Message} {inner.Message}" : error.Message;
+    static string Cause(HttpRequestException error, RequestVerdict verdict) => error.InnerException switch
+    {
+        null => error.Message,
+        SlotDeadException => verdict switch
+        {
+            RequestVerdict.NotSent => "each connection ended before the request was sent.",
+            RequestVerdict.Unprocessed => "the server closed the connection and declared that it had not processed the request.",
+            _ => "the server closed the connection without an answer.",
+        },
+        var inner => $"{error.Message} {inner.Message}",
+    };
 
     ConnectionKey Describe(HttpRequestMessage request)
     {

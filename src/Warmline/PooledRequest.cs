@@ -98,14 +98,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
         _writtenBefore = Slot.BytesWritten;
         Clocks.Start(GrantedAt - AskedAt);
-        if (hasContent)
-        {
-            Clocks.BeginWrite();   // also while the platform has not begun to pull the body: the connection may be stuck
-        }
-        else
-        {
-            Clocks.BeginFirstByte();
-        }
+        Clocks.BeginFirstByte();   // also before the body: the connection may not take the headers, or the server hold the stream back
     }
 
     /// <summary>Gives the lease back without having used it.</summary>
@@ -113,8 +106,11 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
 
     public void UploadBegan()
     {
-        Volatile.Write(ref _upload, Uploading);
-        Clocks.BeginWrite();
+        // The platform may pull the body a second time, for a stream that the server refused; the upload has ended for us then.
+        if (Interlocked.CompareExchange(ref _upload, Uploading, NoUpload) == NoUpload)
+        {
+            Clocks.EndWait();   // from here to its end the write clock counts, while a write is under way: a body may take its time to be made
+        }
     }
 
     public void UploadEnded(bool whole)
@@ -216,14 +212,16 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
             return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
         }
 
-        return RequestVerdict.Unknown;
+        // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.
+        return error is HttpRequestException { InnerException: null } && Connection is { IsHttp2: true, AdvertisedLimit: 0 } && !Slot.SentRequest
+            ? RequestVerdict.NotSent
+            : RequestVerdict.Unknown;
     }
 
     void UploadNeverBegan()
     {
         if (Volatile.Read(ref _openParts) == 2 && Interlocked.CompareExchange(ref _upload, UploadOver, NoUpload) == NoUpload)
         {
-            Clocks.EndWrite();
             Unweigh();
             PartEnded(whole: true);
         }

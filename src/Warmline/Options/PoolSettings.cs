@@ -231,6 +231,9 @@ internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan Firs
 {
     public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), Timeout.InfiniteTimeSpan);
 
+    /// <summary>Whether the wait for a place ends with the whole call's time, before its own.</summary>
+    public bool TotalEndsWait => Total > TimeSpan.Zero && (Pool < TimeSpan.Zero || Total < Pool);
+
     public CallTimeouts With(PoolTimeouts? nearer) => nearer is null ? this : new(
         nearer.Pool ?? Pool, nearer.Write ?? Write, nearer.FirstByte ?? FirstByte, nearer.Read ?? Read, nearer.Total ?? Total);
 }

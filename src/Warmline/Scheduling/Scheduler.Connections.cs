@@ -75,7 +75,15 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         var key = connection.Key;
         connection.AdvertisedLimit = maxConcurrentStreams;
-        key.AdvertisedLimit = maxConcurrentStreams;
+        if (key.AdvertisedLimit != maxConcurrentStreams)
+        {
+            key.AdvertisedLimit = maxConcurrentStreams;
+            foreach (var young in key.Connections)
+            {
+                SetStreamLimit(young);   // whether one that awaits its SETTINGS may be started with a request depends on it
+            }
+        }
+
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
             Opened(connection);
@@ -177,7 +185,7 @@ internal sealed partial class Scheduler
 
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
-        ConnectionPhase.AwaitingSettings => 1,
+        ConnectionPhase.AwaitingSettings => connection.Key.AdvertisedLimit == 0 ? 0 : 1,   // a server that said 0 last is not asked to start with a request
         ConnectionPhase.Open => connection.IsHttp2 ? Math.Min(_limits.MaxStreamsPerConnection, connection.AdvertisedLimit) : 1,
         _ => 0,
     };

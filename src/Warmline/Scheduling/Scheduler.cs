@@ -228,9 +228,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             : PoolRejectionReason.None;
     }
 
-    /// <summary>Streams that a key can have: on its open connections and on those that it could still open.</summary>
+    /// <summary>Streams that a key can have: on its open connections, on those being opened, and on those that it could still open.</summary>
     public long Capacity(KeyState key) =>
-        key.OpenCapacity + ((long)_permits.Obtainable(key, _limits) * (key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.AdvertisedLimit is null) ? 1 : key.StreamsPerConnection(_limits)));
+        key.OpenCapacity + ((key.Dialing + (long)_permits.Obtainable(key, _limits)) * (key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.AdvertisedLimit is null) ? 1 : key.StreamsPerConnection(_limits)));
 
     void Begin(TimeSpan now, List<SchedulerAction> actions)
     {
@@ -373,14 +373,14 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     void WarnWhenFull(KeyState key)
     {
-        // Before SETTINGS a connection counts for one stream: what looks full then is only young.
-        if (key.HasWarned || key.AwaitingSettings > 0)
+        if (key.HasWarned)
         {
             return;
         }
 
+        // Before SETTINGS a connection counts for one stream: what looks full then is only young.
         var (active, limit) = Utilization(key);
-        if (active * 5L > limit * 4)
+        if (active * 5L > limit * 4 && (key.AwaitingSettings == 0 || limit == _limits.MaxConcurrentRequests))
         {
             key.HasWarned = true;
             _actions.Add(new SchedulerAction(ActionKind.UtilizationHigh, key, Active: active, Limit: (int)Math.Min(int.MaxValue, limit)));

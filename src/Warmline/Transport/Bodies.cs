@@ -44,8 +44,13 @@ internal sealed class UploadContent : HttpContent
         try
         {
             // Contents that keep their bytes write them at once and do nothing else: the time from begin to end is the write, and nobody needs to watch its parts.
-            var watched = _inner is ByteArrayContent or ReadOnlyMemoryContent ? stream : new UploadStream(stream, _exchange.Clocks);
-            await _inner.CopyToAsync(watched, context, cancellationToken).ConfigureAwait(false);
+            var isOneWrite = _inner is ByteArrayContent or ReadOnlyMemoryContent;
+            if (isOneWrite)
+            {
+                _exchange.Clocks.BeginWrite();
+            }
+
+            await _inner.CopyToAsync(isOneWrite ? stream : new UploadStream(stream, _exchange.Clocks), context, cancellationToken).ConfigureAwait(false);
             whole = true;
         }
         finally
@@ -320,7 +325,11 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
     {
-        caller.ThrowIfCancellationRequested();
+        if (caller.IsCancellationRequested)
+        {
+            throw Failed(new OperationCanceledException(caller), caller)!;
+        }
+
         var clocks = exchange.Clocks;
         clocks.BeginRead();
         var pending = _ended == 0 ? inner.ReadAsync(buffer, clocks.Token) : inner.ReadAsync(buffer, CancellationToken.None);
@@ -356,6 +365,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     Exception? Failed(Exception error, CancellationToken caller)
     {
         exchange.Clocks.EndWait();
+        inner.Dispose();   // as below: a cancelled read leaves an HTTP/2 stream open, and the provider generating
         End(whole: false);
         return exchange.Translate(error, caller);
     }

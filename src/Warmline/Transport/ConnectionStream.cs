@@ -21,6 +21,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     const int Closed = 2;
 
     readonly Http2FrameWatcher? _frames = isHttp2 ? new() : null;
+    Http2RequestWatcher _requests = new();
     TaskCompletionSource? _watch;   // set before the gate becomes Watch, cleared by the same watch after the gate is free again
     long _written;
     long _read;
@@ -33,6 +34,9 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     public long BytesWritten => Volatile.Read(ref _written);
 
     public long BytesRead => Volatile.Read(ref _read);
+
+    /// <summary>Whether a request was handed to the connection: on HTTP/2 its HEADERS, beyond what starts the connection.</summary>
+    public bool SentRequest => _frames is null ? BytesWritten > 0 : _requests.SawRequest;
 
     /// <summary>Whether the connection was ended: by the peer, by an error or by us.</summary>
     public bool IsClosing => Volatile.Read(ref _state) != Open;
@@ -145,7 +149,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     // HTTP/1.1 writes a request in order, HTTP/2 in one loop: there is one writer at a time, so the count needs no interlocked addition.
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        Volatile.Write(ref _written, _written + buffer.Length);
+        Count(buffer.Span);
         return inner.WriteAsync(buffer, cancellationToken);
     }
 
@@ -154,7 +158,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
 
     public override void Write(ReadOnlySpan<byte> buffer)
     {
-        Volatile.Write(ref _written, _written + buffer.Length);
+        Count(buffer);
         inner.Write(buffer);
     }
 
@@ -237,6 +241,16 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         Volatile.Write(ref _gate, Free);
         Volatile.Write(ref _watch, null);
         done.SetResult();
+    }
+
+    void Count(ReadOnlySpan<byte> buffer)
+    {
+        if (_frames is not null && !_requests.SawRequest)
+        {
+            _requests.Feed(buffer);
+        }
+
+        Volatile.Write(ref _written, _written + buffer.Length);
     }
 
     void SeeRead(ReadOnlySpan<byte> buffer, int count)

@@ -144,3 +144,40 @@ internal sealed class Http2FrameWatcher
         byte _first;
     }
 }
+
+/// <summary>Reads along what is written to an HTTP/2 connection, up to the first HEADERS: before them no request was sent, whatever else was.</summary>
+internal struct Http2RequestWatcher()
+{
+    const int PrefaceLength = 24;
+    const int HeaderLength = 9;
+    const byte HeadersFrame = 1;
+
+    int _skip = PrefaceLength;
+    int _collected;
+    int _length;
+
+    public bool SawRequest { get; private set; }
+
+    public void Feed(ReadOnlySpan<byte> piece)
+    {
+        while (!SawRequest && piece.Length > 0)
+        {
+            if (_skip > 0)
+            {
+                var skipped = Math.Min(_skip, piece.Length);
+                _skip -= skipped;
+                piece = piece[skipped..];
+                continue;
+            }
+
+            var next = piece[0];
+            piece = piece[1..];
+            _length = _collected < 3 ? (_length << 8) | next : _length;
+            SawRequest = _collected == 3 && next == HeadersFrame;
+            if (++_collected == HeaderLength)
+            {
+                (_skip, _collected, _length) = (_length, 0, 0);
+            }
+        }
+    }
+}

@@ -93,6 +93,9 @@ internal sealed class Slot
     /// <summary>Bytes handed to the connection above TLS, counted before they are written.</summary>
     public long BytesWritten => _stream.BytesWritten;
 
+    /// <summary>Whether any request was handed to the connection, as far as its headers.</summary>
+    public bool SentRequest => _stream.SentRequest;
+
     /// <summary>Bytes that came from the connection above TLS.</summary>
     public long BytesRead => _stream.BytesRead;
 

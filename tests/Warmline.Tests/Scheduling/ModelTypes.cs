@@ -124,7 +124,7 @@ internal sealed class Link(ConnectionState state, ModelKey home, long order, Tim
         }
     }
 
-    public int Limit(SchedulerLimits limits) => !IsUsable ? 0 : !IsHttp2 || !HasSettings ? 1 : Math.Min(limits.MaxStreamsPerConnection, Advertised);
+    public int Limit(SchedulerLimits limits) => !IsUsable ? 0 : !IsHttp2 ? 1 : !HasSettings ? (Home.Advertised == 0 ? 0 : 1) : Math.Min(limits.MaxStreamsPerConnection, Advertised);
 
     public override string ToString() => $"{State} ({Streams.Count} streams{(CloseAsked ? ", told to close" : "")}{(NoMore ? ", takes no more" : "")})";
 }

@@ -304,7 +304,13 @@ public sealed class SchedulerLifeTests
         Assert.Empty(Warnings(play, 9));
         play.Release(calls[5..8]);
         play.Release(calls[8..41]);
-        Assert.Single(Warnings(play, 41));
+        Array.ForEach(play.In(A, ConnectionPhase.Closing), play.IsClosed);
+        play.Ask(31, A);   // beside the nine from before
+        Array.ForEach(play.Dialing(A), connection => play.Succeeds(connection));
+        Assert.Equal(40, play.Scheduler.Leases);
+        play.Ask(A);
+        Array.ForEach(play.Dialing(A), connection => play.Succeeds(connection));
+        Assert.Single(play.Of(ActionKind.UtilizationHigh));
     }
 
     [Fact]

@@ -246,20 +246,19 @@ internal sealed class PoolEngine : IAsyncDisposable
     async ValueTask PlacedAsync(PooledRequest call, CancellationToken caller)
     {
         var placed = call.PlacedAsync();
-        SchedulerAction action;
         if (placed.IsCompleted)
         {
-            action = await placed.ConfigureAwait(false);
+            await placed.ConfigureAwait(false);
         }
         else
         {
             using (caller.UnsafeRegister(static state => ((PooledRequest)state!).CancelWait(), call))
             {
-                action = await placed.ConfigureAwait(false);
+                await placed.ConfigureAwait(false);
             }
         }
 
-        if (action.Kind is ActionKind.Refuse)
+        if (call.Refusal is { } action)
         {
             throw PoolErrors.Refused(call, action, Settings, GetStats(), Now - call.AskedAt, _disposed);
         }

@@ -16,8 +16,11 @@ namespace Warmline;
 /// </summary>
 internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
 {
-    /// <summary>Smaller uploads are through before placement could take them into account.</summary>
-    const int WeightyUpload = 4096;
+    /// <summary>
+    /// A body in memory up to this size goes into the socket's buffer and any usual HTTP/2 window as a whole, in one write that has nothing to wait for: it is not
+    /// watched, the first-byte clock counts from its start, and it is through before placement could take it into account.
+    /// </summary>
+    const int SmallUpload = 16 * 1024;
 
     ConnectionKey? _lastKey;
 
@@ -27,7 +30,9 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         var key = Describe(request);
         var call = engine.CreateRequest(request.GetPool() ?? PoolRequestOptions.Current ?? defaults, cancellationToken);
         var content = request.Content;
-        call.UploadBytes = content?.Headers.ContentLength is >= WeightyUpload and var bytes ? bytes : 0;
+        var uploadBytes = content?.Headers.ContentLength ?? 0;
+        var isSmall = uploadBytes <= SmallUpload && content is ByteArrayContent or ReadOnlyMemoryContent;
+        call.UploadBytes = isSmall ? 0 : uploadBytes;
 
         // The caller's request is changed for the send and gets its own back, whatever happens.
         var (version, policy) = (request.Version, request.VersionPolicy);
@@ -46,10 +51,10 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                 try
                 {
                     // :: Step 3: send
-                    call.Begin(content is not null);
+                    call.Begin(hasContent: content is not null && !isSmall);
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
-                    request.Content = content is null ? null : new UploadContent(content, call);
+                    request.Content = content is null || isSmall ? content : new UploadContent(content, call);
                     call.ObeyCaller();
                     var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
 

@@ -9,7 +9,7 @@ namespace Warmline;
 /// One call: the waiter that the scheduler places, the lease it becomes, and the exchange whose two bodies keep the lease. One object for all of it, as there is
 /// one for every call. Awaiting <see cref="PlacedAsync"/> allocates nothing; it completes asynchronously, so that no caller runs on the thread that made room.
 /// </summary>
-internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>, IExchange
+internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 {
     const int NoUpload = 0;
     const int Uploading = 1;
@@ -17,7 +17,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
 
     readonly PoolEngine _engine;
     readonly CancellationToken _caller;
-    ManualResetValueTaskSourceCore<SchedulerAction> _placed = new() { RunContinuationsAsynchronously = true };
+    ManualResetValueTaskSourceCore<bool> _placed = new() { RunContinuationsAsynchronously = true };
+    object? _refusal;   // boxed: nearly every call is granted its place, and each would carry the room for it
     CancellationTokenRegistration _callerRegistration;
     long _writtenBefore;
     int _openParts;
@@ -38,6 +39,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
     public RequestClocks Clocks { get; }
 
     public Slot Slot => (Slot)Connection!.Slot!;
+
+    /// <summary>Why it got no place, if it was refused one.</summary>
+    public SchedulerAction? Refusal => (SchedulerAction?)_refusal;
 
     public TimeSpan? HeadersAt { get; private set; }
 
@@ -70,10 +74,14 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
         }
     }
 
-    /// <summary>Completes with Grant or Refuse; faults with <see cref="OperationCanceledException"/> when the caller gave up.</summary>
-    public ValueTask<SchedulerAction> PlacedAsync() => new(this, _placed.Version);
+    /// <summary>Completes when it has its place, or its <see cref="Refusal"/>; faults with <see cref="OperationCanceledException"/> when the caller gave up.</summary>
+    public ValueTask PlacedAsync() => new(this, _placed.Version);
 
-    public void Place(SchedulerAction action) => _placed.SetResult(action);
+    public void Place(in SchedulerAction action)
+    {
+        _refusal = action.Kind is ActionKind.Refuse ? action : null;
+        _placed.SetResult(true);
+    }
 
     /// <summary>The caller left before it was placed.</summary>
     public void GiveUp() => _placed.SetException(new OperationCanceledException(_caller));
@@ -89,11 +97,11 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
 
     public void DisobeyCaller() => _callerRegistration.Dispose();
 
-    /// <summary>Starts an attempt on the connection that was granted.</summary>
+    /// <summary>Starts an attempt on the connection that was granted. <paramref name="hasContent"/>: a body that is watched.</summary>
     public void Begin(bool hasContent)
     {
         _openParts = hasContent ? 2 : 1;
-        _upload = NoUpload;
+        _upload = hasContent ? NoUpload : UploadOver;
         _broken = false;
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
         _writtenBefore = Slot.BytesWritten;
@@ -196,11 +204,11 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource<SchedulerAction>,
         }
     }
 
-    SchedulerAction IValueTaskSource<SchedulerAction>.GetResult(short token) => _placed.GetResult(token);
+    void IValueTaskSource.GetResult(short token) => _placed.GetResult(token);
 
-    ValueTaskSourceStatus IValueTaskSource<SchedulerAction>.GetStatus(short token) => _placed.GetStatus(token);
+    ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _placed.GetStatus(token);
 
-    void IValueTaskSource<SchedulerAction>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+    void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _placed.OnCompleted(continuation, state, token, flags);
 
     RequestVerdict Judge(Exception error)

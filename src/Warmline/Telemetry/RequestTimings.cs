@@ -15,7 +15,7 @@ public readonly record struct RequestTimings
     /// <summary>The TLS handshake; zero when the call <see cref="Reused"/> the connection.</summary>
     public TimeSpan Tls { get; init; }
 
-    /// <summary>From having a place to the end of the request body; zero without one, and as long as it is not through.</summary>
+    /// <summary>From having a place to the end of the request body; zero without one, for one of up to 16 KB in memory, which is handed over at once, and as long as it is not through.</summary>
     public TimeSpan Send { get; init; }
 
     /// <summary>From having a place to the response's headers.</summary>

@@ -13,7 +13,7 @@ namespace Warmline.Tests.Support;
 internal sealed class Rig : IAsyncDisposable
 {
     /// <summary>Milliseconds after which a test counts as hung: a net under the test, no measure of speed.</summary>
-    public const int Patience = 30_000;
+    public const int Patience = 60_000;
 
     Rig(MockLlmServer mock, ConnectionPool pool, LogRecorder logs)
     {

@@ -1,0 +1,98 @@
+using System.Buffers.Binary;
+using System.Net.Security;
+using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
+using Xunit;
+
+namespace Warmline.Tests.Support;
+
+/// <summary>An HTTP/2 server whose every frame the test decides: for what no well-behaved server sends on request.</summary>
+internal sealed class RawHttp2Server : IDisposable
+{
+    public const byte Data = 0, Headers = 1, Reset = 3, Settings = 4, Ping = 6, GoAway = 7;
+
+    readonly TestAuthority _authority = new();
+    readonly X509Certificate2 _certificate;
+    readonly RawServer _server = new();
+
+    public RawHttp2Server() => _certificate = _authority.Issue();
+
+    public Uri Address => new($"https://localhost:{_server.Port}");
+
+    public ConnectionPool NewPool() => new(new ConnectionPoolOptions { SslOptions = _authority.Trust() });
+
+    public async Task<Connection> AcceptAsync()
+    {
+        var stream = await _server.AcceptTlsAsync(_certificate, SslApplicationProtocol.Http2);
+        await stream.ReadExactlyAsync(new byte[24], TestContext.Current.CancellationToken);   // the client's preface
+        var connection = new Connection(stream);
+        await connection.WriteAsync(Settings, 0, 0, []);
+        return connection;
+    }
+
+    public void Dispose()
+    {
+        _server.Dispose();
+        _certificate.Dispose();
+        _authority.Dispose();
+    }
+
+    internal readonly record struct Frame(byte Type, byte Flags, int Stream)
+    {
+        public bool EndsStream => Type is Data or Headers && (Flags & 1) != 0;
+    }
+
+    internal sealed class Connection(SslStream stream) : IDisposable
+    {
+        /// <summary>Reads on until a request has arrived whole, and answers what HTTP/2 wants answered on the way.</summary>
+        public async Task<int> ReadRequestAsync()
+        {
+            while (true)
+            {
+                var frame = await ReadAsync();
+                if (frame.EndsStream)
+                {
+                    return frame.Stream;
+                }
+
+                if (frame is { Type: Settings, Flags: 0 })
+                {
+                    await WriteAsync(Settings, 1, 0, []);
+                }
+            }
+        }
+
+        /// <summary>200 without a body, or with one that goes on.</summary>
+        public Task AnswerAsync(int streamId, bool ended) => WriteAsync(Headers, (byte)(ended ? 5 : 4), streamId, [0x88]);   // :status 200 is entry 8 of the static table
+
+        public Task EndAsync(int streamId) => WriteAsync(Data, 1, streamId, []);
+
+        public Task RefuseAsync(int streamId) => WriteAsync(Reset, 0, streamId, [0, 0, 0, 7]);   // REFUSED_STREAM
+
+        public Task GoAwayAsync(int lastStreamId)
+        {
+            var payload = new byte[8];
+            BinaryPrimitives.WriteInt32BigEndian(payload, lastStreamId);
+            return WriteAsync(GoAway, 0, 0, payload);
+        }
+
+        public async Task WriteAsync(byte type, byte flags, int streamId, byte[] payload)
+        {
+            var frame = new byte[9 + payload.Length];
+            (frame[1], frame[2], frame[3], frame[4]) = ((byte)(payload.Length >> 8), (byte)payload.Length, type, flags);
+            BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(5), streamId);
+            payload.CopyTo(frame, 9);
+            await stream.WriteAsync(frame, TestContext.Current.CancellationToken);
+        }
+
+        public void Dispose() => stream.Dispose();
+
+        async Task<Frame> ReadAsync()
+        {
+            var header = new byte[9];
+            await stream.ReadExactlyAsync(header, TestContext.Current.CancellationToken);
+            await stream.ReadExactlyAsync(new byte[(header[0] << 16) | (header[1] << 8) | header[2]], TestContext.Current.CancellationToken);
+            return new Frame(header[3], header[4], BinaryPrimitives.ReadInt32BigEndian(header.AsSpan(5)));
+        }
+    }
+}

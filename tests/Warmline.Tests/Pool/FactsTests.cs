@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.Logging;
 using Warmline.MockLlm;
@@ -70,7 +71,9 @@ public sealed class FactsTests
     public async Task A_first_call_shows_its_dial_and_a_later_one_its_reuse(bool http2)
     {
         await using var rig = await Rig.StartAsync(http2, mock: new() { RoundTripTime = TimeSpan.FromMilliseconds(10) });
-        using var first = await rig.SendAsync(Calls.Chat());
+        var request = Calls.Chat();
+        request.Content = new StringContent($$"""{"model":"gpt-4o-mini","messages":[{"role":"user","content":"{{new string('x', 20_000)}}"}]}""", Encoding.UTF8, "application/json");
+        using var first = await rig.SendAsync(request);
         Assert.True(first.TryGetPoolTimings(out var before));
         Assert.Null(before.LastByte);
         await first.Content.ReadAsStringAsync(Rig.Ct);
@@ -85,6 +88,7 @@ public sealed class FactsTests
         Assert.True(cold.Send > TimeSpan.Zero && cold.FirstByte >= cold.Send && cold.LastByte >= cold.FirstByte);
         Assert.True(cold.FirstByte >= TimeSpan.FromMilliseconds(10));
         Assert.Equal((true, TimeSpan.Zero, TimeSpan.Zero, TimeSpan.Zero), (warm.Reused, warm.Dns, warm.Tcp, warm.Tls));
+        Assert.Equal(TimeSpan.Zero, warm.Send);   // a small body is handed over at once
         Assert.Equal(cold.ConnectionId, warm.ConnectionId);
         Assert.True(cold.ConnectionAge < warm.ConnectionAge && warm.Queue < cold.Queue);
     }

@@ -33,7 +33,7 @@ public sealed class ConnectionPoolOptions
     public TimeSpan ConnectionLifetime { get; set; } = TimeSpan.FromMinutes(15);
 
     /// <summary>Requests that may wait at the same time, over all origins. Default 10,000: about 10 MB, and more than can be served within the pool timeout;
-    /// beyond it a request is refused at once. Range: 0 and up.</summary>
+    /// beyond it a request is refused at once. Range: 1 and up.</summary>
     public int MaxQueueLength { get; set; } = 10_000;
 
     /// <summary>HTTP/2: whether to speak it and how calls spread over connections.</summary>

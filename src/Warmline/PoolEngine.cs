@@ -73,7 +73,7 @@ internal sealed class PoolEngine : IAsyncDisposable
 
         ConnectionPool.Check(options);
         var timeouts = Settings.Timeouts.With(options.Timeouts);
-        return new PooledRequest(this, options.MaxQueueTime is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool) ? timeouts with { Pool = longest } : timeouts, caller);
+        return new PooledRequest(this, options.MaxQueueTime is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool) ? timeouts with { Pool = longest, PoolClock = nameof(PoolRequestOptions.MaxQueueTime) } : timeouts, caller);
     }
 
     /// <summary>Waits until the call has its place.</summary>

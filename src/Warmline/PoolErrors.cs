@@ -125,7 +125,7 @@ internal static class PoolErrors
         }
 
         var limit = LimitOf(action.Reason, settings);
-        var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Timeouts.Total", call.Timeouts.Total) : ("Timeouts.Pool, or the request's MaxQueueTime", call.Timeouts.Pool);
+        var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Timeouts.Total", call.Timeouts.Total) : (call.Timeouts.PoolClock, call.Timeouts.Pool);
         return new PoolTimeoutException(action.Reason, limit, waited, stats,
             $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats)}");
     }

@@ -231,6 +231,9 @@ internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan Firs
 {
     public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), Timeout.InfiniteTimeSpan);
 
+    /// <summary>What the user calls the limit that <see cref="Pool"/> holds.</summary>
+    public string PoolClock { get; init; } = "Timeouts.Pool";
+
     /// <summary>Whether the wait for a place ends with the whole call's time, before its own.</summary>
     public bool TotalEndsWait => Total > TimeSpan.Zero && (Pool < TimeSpan.Zero || Total < Pool);
 

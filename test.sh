@@ -19,7 +19,7 @@ for name in "${projects[@]}"; do
   echo "== $name"
   log=$(mktemp)
   status=0
-  "tests/$name/bin/Release/net10.0/$name" 2>&1 | tee "$log" || status=$?
+  "tests/$name/bin/Release/net10.0/$name" -noColor 2>&1 | tee "$log" || status=$?
   # xUnit's closing line: Total: N, Errors: N, Failed: N, Skipped: N, Not Run: N, Time: Ns
   line=$(grep -E 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$log" | tail -n 1 || true)
   rm -f "$log"

@@ -24,7 +24,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     int _openParts;
     int _upload;
     int _aborted;
-    bool _broken;
+    volatile bool _broken;
 
     public PooledRequest(PoolEngine engine, CallTimeouts timeouts, CancellationToken caller)
     {
@@ -164,7 +164,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
         if (verdict is RequestVerdict.Unknown || !untouched || Clocks.IsCancellationRequested)
         {
-            _broken |= !Connection!.IsHttp2 || verdict is not RequestVerdict.Unknown;
+            _broken = _broken || !Connection!.IsHttp2 || verdict is not RequestVerdict.Unknown;
             ResponseEnded(whole: false);
             return false;
         }
@@ -245,7 +245,11 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     void PartEnded(bool whole)
     {
-        _broken |= !whole && !Connection!.IsHttp2;
+        if (!whole && !Connection!.IsHttp2)
+        {
+            _broken = true;   // set, never computed from itself: both bodies may end at the same time
+        }
+
         if (Interlocked.Decrement(ref _openParts) == 0)
         {
             Clocks.Stop();

@@ -55,6 +55,7 @@ internal sealed class UploadContent : HttpContent
         }
         finally
         {
+            _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
             _exchange.UploadEnded(whole);
         }
     }

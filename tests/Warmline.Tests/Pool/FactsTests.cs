@@ -20,6 +20,7 @@ public sealed class FactsTests
         var running = await rig.HoldAsync(10, gate);
         Assert.Equal((10, 10, 0), (rig.Stats.Active, rig.Stats.PeakActive, rig.Stats.Queued));
         Assert.Equal(10, rig.Pool.GetStreams().Count);
+        await rig.MockAsync(counters => counters.PeakStreams == 10);   // written is not yet received
         gate.Open();
         await rig.DoneAsync(running);
         for (var i = 0; i < 30; i++)

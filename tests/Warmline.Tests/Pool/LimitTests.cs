@@ -159,6 +159,7 @@ public sealed class LimitTests
         var gate = new Gate();
         var running = await rig.HoldAsync(1, gate);
         await rig.MockAsync(counters => counters.StreamsOpen == 1);
+        await rig.StatsAsync(stats => !http2 || stats.Origins[0].StreamLimit is not null);   // or the seconds would end the wait for SETTINGS
 
         while (rig.Stats.Connections == 1)
         {

@@ -238,7 +238,9 @@ public sealed class WarmUpTests
             response.Dispose();
         }
 
-        await mock.WaitForAsync(counters => counters.ConnectionsOpen == 1, Rig.Ct);
+        // One may stay; it closes too when it became idle while the others were still over the limit.
+        await mock.WaitForAsync(counters => counters.ConnectionsOpen <= 1, Rig.Ct);
+        Assert.InRange(pool.GetStats().Connections, 0, 1);
         Assert.Equal((0L, 6L), (mock.GetCounters().AbortedRequests, mock.GetCounters().RequestsCompleted));
     }
 

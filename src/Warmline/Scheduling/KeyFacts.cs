@@ -31,8 +31,6 @@ internal sealed class KeyFacts
 
     public TimeSpan? AverageHandshake => _dials == 0 ? null : _handshakeTime / _dials;
 
-    public TimeSpan HandshakeTime => _handshakeTime;
-
     public TimeSpan TimeSaved => (AverageHandshake ?? AssumedHandshake) * Reused;
 
     public void CountGrant(Waiter waiter, int leases)

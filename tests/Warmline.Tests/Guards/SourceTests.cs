@@ -39,9 +39,9 @@ public sealed partial class SourceTests
     public void A_place_of_one_machine_is_found(string end, string start) => Assert.Single(Places(start + end));   // in two parts, or this file had one
 
     [Theory]
-    [InlineData("https://api.openai.com/v1/home https://localhost:5001 https://127.0.0.1:{port} https://{host} http://provider.example:80")]
-    [InlineData("src/work/tmp, a/home/b, ~/roots, /workers, https://github.com/a/b")]
-    public void A_public_place_passes(string text) => Assert.Empty(Places(text));
+    [InlineData("https://api.openai.com/v1/home https://localhost:5001 https://127.0.0.1:{port} https://{host} http://provider.example:80", "")]
+    [InlineData("rk/tmp, a/home/b, ~/roots, /workers, https://github.com/a/b", "src/wo")]
+    public void A_public_place_passes(string end, string start) => Assert.Empty(Places(start + end));
 
     static IEnumerable<string> Places(string text) => MachinePaths().Matches(text).Concat(InnerHosts().Matches(text)).Select(match => match.Value)
         .Concat(Urls().Matches(text).Where(match => !IsPublic(match.Groups["host"].Value)).Select(match => match.Value));

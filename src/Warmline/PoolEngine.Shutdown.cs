@@ -1,0 +1,90 @@
+using System.Diagnostics;
+using Warmline.Scheduling;
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>The end of a pool: drain, then dispose.</summary>
+internal sealed partial class PoolEngine : IAsyncDisposable
+{
+    readonly TaskCompletionSource _leasesEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    readonly TaskCompletionSource _connectionsClosed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    bool _disposed;
+
+    /// <summary>Takes nothing new, waits for what runs, cuts what is left at the deadline.</summary>
+    public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason, CancellationToken cancellationToken)
+    {
+        var stats = GetStats();
+        LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
+        Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
+        await _connector.StopAsync().ConfigureAwait(false);
+        try
+        {
+            await _leasesEnded.Task.WaitAsync(deadline, _time, cancellationToken).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+        }
+
+        var (cut, running) = Read(static (scheduler, now) => (scheduler.Streams(now, int.MaxValue), scheduler.Leased().Cast<PooledRequest>().ToArray()));
+        foreach (var call in running)
+        {
+            call.Abort(reason);
+        }
+
+        if (cut.Count > 0)
+        {
+            LogMessages.DrainCut(_logger, cut.Count);
+        }
+
+        // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too.
+        // A dial that ends at this moment has its slot already and has not told the scheduler yet, which would take the close for that of an unknown connection and
+        // wait for another: it is closed when it tells.
+        foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Phase is not ConnectionPhase.Dialing)
+            .Select(connection => connection.Slot).OfType<Slot>().ToArray()))
+        {
+            slot.Close();
+        }
+
+        await _connectionsClosed.Task.ConfigureAwait(false);
+        return cut;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        lock (_gate)
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+        }
+
+        await DrainAsync(TimeSpan.Zero, PoolRejectionReason.Disposed, CancellationToken.None).ConfigureAwait(false);
+        await _timer.DisposeAsync().ConfigureAwait(false);
+        _idleWatch.Dispose();
+        if (_statsLog is not null)
+        {
+            await _statsLog.DisposeAsync().ConfigureAwait(false);
+        }
+
+        Clock.Dispose();
+        _connector.Dispose();
+    }
+
+    void NoteEnds()
+    {
+        Debug.Assert(_gate.IsHeldByCurrentThread);
+        if (_scheduler.IsDraining && _scheduler.Leases == 0)
+        {
+            _leasesEnded.TrySetResult();
+        }
+
+        if (_scheduler.IsDraining && _scheduler.Permits.InUse == 0)
+        {
+            _connectionsClosed.TrySetResult();
+        }
+    }
+}

@@ -116,6 +116,9 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         HttpRequestException { InnerException: SlotDeadException } failed when verdict is RequestVerdict.Unknown =>
             new PoolRequestException(verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed),
         HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
+
+        // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
+        OperationCanceledException => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
         IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };

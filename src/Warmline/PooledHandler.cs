@@ -116,7 +116,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
 
         // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
-        OperationCanceledException => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
+        OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
         IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };

@@ -41,6 +41,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public RequestClocks Clocks { get; }
 
+    public TimeProvider Time => _engine.Time;
+
+    public bool EndsWithItsAnswer => !Connection!.IsHttp2;
+
     public Slot Slot => (Slot)Connection!.Slot!;
 
     /// <summary>Why it got no place, if it was refused one.</summary>

@@ -47,7 +47,7 @@ public sealed record PoolStats
     /// <summary>The longest such time.</summary>
     public TimeSpan MaxQueueWait { get; init; }
 
-    /// <summary>Mean duration of a dial that succeeded: DNS, TCP and TLS; <see langword="null"/> before the first.</summary>
+    /// <summary>Mean duration of a dial that succeeded: DNS, TCP, the proxy's tunnel and TLS; <see langword="null"/> before the first.</summary>
     public TimeSpan? AverageHandshake { get; init; }
 
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>

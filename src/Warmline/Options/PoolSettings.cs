@@ -45,6 +45,10 @@ internal sealed record PoolSettings
     /// <summary>Whom to ask for the proxy of a call; null when none is to be used.</summary>
     public required IWebProxy? Proxy { get; init; }
 
+    public required bool AllowAutoRedirect { get; init; }
+
+    public required DecompressionMethods AutomaticDecompression { get; init; }
+
     public required TimeSpan? StatsLogInterval { get; init; }
 
     /// <summary>Connections to hold ready, by key.</summary>
@@ -55,6 +59,7 @@ internal sealed record PoolSettings
         Http2Mode == other.Http2Mode && Http2.PingDelay == other.Http2.PingDelay && Http2.PingTimeout == other.Http2.PingTimeout
         && Dns.CacheEnabled == other.Dns.CacheEnabled && Dns.CacheTtl == other.Dns.CacheTtl
         && TcpKeepAlive.Idle == other.TcpKeepAlive.Idle && TcpKeepAlive.Interval == other.TcpKeepAlive.Interval && TcpKeepAlive.Count == other.TcpKeepAlive.Count
+        && AllowAutoRedirect == other.AllowAutoRedirect && AutomaticDecompression == other.AutomaticDecompression
         && ReferenceEquals(SslOptions, other.SslOptions) && ReferenceEquals(Proxy, other.Proxy) && StatsLogInterval == other.StatsLogInterval;
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
@@ -107,6 +112,9 @@ internal sealed record PoolSettings
             check.That(false, "Proxy.Address", unsupported, "must be an http or https address: other kinds of proxy are not supported");
         }
 
+        const DecompressionMethods Known = DecompressionMethods.GZip | DecompressionMethods.Deflate | DecompressionMethods.Brotli;
+        check.That((options.AutomaticDecompression & ~Known) is DecompressionMethods.None || options.AutomaticDecompression is DecompressionMethods.All, "AutomaticDecompression", options.AutomaticDecompression,
+            "must be made of GZip, Deflate and Brotli, or All");
         if (options.StatsLogInterval is { } interval)
         {
             check.Time("StatsLogInterval", interval, TimeSpan.FromSeconds(1), infinite: false);
@@ -140,6 +148,8 @@ internal sealed record PoolSettings
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
             SslOptions = options.SslOptions,
             Proxy = proxy,
+            AllowAutoRedirect = options.AllowAutoRedirect,
+            AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
             WarmConnections = warm,
         };

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json; no key, no network but the package feed.
+# Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json and, for the proxy tests,
+# tinyproxy, which it installs where apt-get and root are there; no key, no network but the package feeds.
 #   ./test.sh                     all tests
 #   ./test.sh Warmline.Tests …    these test projects only
 set -euo pipefail

@@ -118,7 +118,7 @@ public sealed class ProbeTests : IAsyncLifetime
         var idle = json.RootElement.GetProperty("idle");
         Assert.Equal(["waitedSeconds", "ended", "answers"], Names(idle));
         Assert.Equal(how, idle.GetProperty("ended").GetString());
-        Assert.InRange(idle.GetProperty("waitedSeconds").GetDouble(), 1, 59);
+        Assert.InRange(idle.GetProperty("waitedSeconds").GetDouble(), 1, 25);   // the platform itself looks at idle connections after 30 s: the pool sees it when it happens
         Assert.Equal(JsonValueKind.Null, idle.GetProperty("answers").ValueKind);
     }
 

@@ -148,6 +148,7 @@ public sealed class ProxyTests
         await rig.CallAsync();
         Assert.Single(proxy.Requests);
         Assert.Equal((2L, 4L), (rig.Stats.NewConnections, rig.Counters.RequestsCompleted));
+        Assert.Equal(["", $"through http://127.0.0.1:{proxy.Port}"], rig.Stats.Origins.Select(origin => origin.Partition).Order());
     }
 
     [Fact(Timeout = Rig.Patience)]

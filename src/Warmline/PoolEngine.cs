@@ -33,7 +33,7 @@ internal sealed partial class PoolEngine
         _time = time;
         _start = time.GetTimestamp();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
-        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time), settings.Http2, logger);
+        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
@@ -275,14 +275,10 @@ internal sealed partial class PoolEngine
                 ((PooledRequest)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
-                using (SuppressFlow())
-                {
-                    _ = _connector.DialAsync(action.Connection, Settings.ConnectTimeout);
-                }
-
+                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
-                _ = _connector.PrimeAsync(action.Connection);
+                RunApart((_connector, action.Connection), static prime => _ = prime._connector.PrimeAsync(prime.Connection));
                 break;
             case ActionKind.SettingsOverdue:
                 _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
@@ -362,6 +358,9 @@ internal sealed partial class PoolEngine
         _spareActions = null;   // a nested event on this thread gets a list of its own
         return actions;
     }
+
+    /// <summary>On a thread of the pool's own, in no caller's context: suppressing its flow would still show it to what runs before the first await.</summary>
+    static void RunApart<T>(T state, Action<T> work) => ThreadPool.UnsafeQueueUserWorkItem(work, state, preferLocal: false);
 
     static AsyncFlowControl? SuppressFlow() => ExecutionContext.IsFlowSuppressed() ? null : ExecutionContext.SuppressFlow();
 }

@@ -59,6 +59,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     /// <summary>Ends an upload whose rest the server refuses; null where none is watched.</summary>
     public EarlyAnswer? Early { get; private set; }
 
+    /// <summary>The platform stopped the upload: on its connection's end, if it was not told to.</summary>
+    public bool UploadWasCancelled { get; private set; }
+
     TimeSpan ConnectionAge { get; set; }
 
     bool NothingWritten => Slot.BytesWritten == _writtenBefore;
@@ -73,6 +76,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
                 Queue = GrantedAt - AskedAt,
                 Dns = timings.Dns,
                 Tcp = timings.Tcp,
+                Proxy = timings.Proxy,
                 Tls = timings.Tls,
                 Send = (UploadedAt ?? GrantedAt) - GrantedAt,
                 FirstByte = (HeadersAt ?? GrantedAt) - GrantedAt,
@@ -114,6 +118,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         _openParts = hasContent ? 2 : 1;
         _upload = hasContent ? NoUpload : UploadOver;
         _broken = false;
+        UploadWasCancelled = false;
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
         Early = null;
         if (isLong && !Connection.IsHttp2)
@@ -142,8 +147,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         }
     }
 
-    public void UploadEnded(bool whole)
+    public void UploadEnded(bool whole, bool cancelled)
     {
+        UploadWasCancelled |= cancelled;
         if (Interlocked.Exchange(ref _upload, UploadOver) == UploadOver)
         {
             return;

@@ -53,6 +53,14 @@ public sealed class ConnectionPoolOptions
     /// pool's to set and must be left unset. None by default: the platform's trust.</summary>
     public SslClientAuthenticationOptions? SslOptions { get; set; }
 
+    /// <summary>Whether calls go through a proxy where one is set. Default true, as the platform's own handler does.</summary>
+    public bool UseProxy { get; set; } = true;
+
+    /// <summary>The HTTP proxy that calls go through, by <c>CONNECT</c> for https and http alike, and the hosts that it is bypassed for. Default null: the platform's,
+    /// <see cref="HttpClient.DefaultProxy"/>, which reads the environment variables <c>HTTPS_PROXY</c>, <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>.
+    /// It is asked for each call, and for its credentials at each dial. SOCKS is not supported.</summary>
+    public IWebProxy? Proxy { get; set; }
+
     /// <summary>Whether redirects are followed (300 to 303, 307, 308; 50 at most; never from https to http), as <c>HttpClientHandler.AllowAutoRedirect</c> does. Default false:
     /// APIs do not redirect, and a key sent along to another place is worse than an error. When the origin changes, the headers that hold credentials
     /// (Authorization, Cookie, x-api-key, api-key and their like) are left out. Fixed for the pool's life.</summary>
@@ -114,7 +122,7 @@ public sealed class PoolTimeouts
     /// <summary>Waiting for a place on a connection. Default 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
     public TimeSpan? Pool { get; set; }
 
-    /// <summary>One dial: DNS, TCP, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
+    /// <summary>One dial: DNS, TCP, the proxy's tunnel, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
     /// A pool-wide clock: a dial serves whoever comes, so a call cannot set it.</summary>
     public TimeSpan? Connect { get; set; }
 

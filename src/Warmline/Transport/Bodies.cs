@@ -17,8 +17,8 @@ internal interface IExchange
     /// <summary>The platform pulls the request body.</summary>
     void UploadBegan();
 
-    /// <summary>No more of the request body will be pulled.</summary>
-    void UploadEnded(bool whole);
+    /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
+    void UploadEnded(bool whole, bool cancelled);
 
     /// <summary>The response body was read to its end, or nobody will read it further.</summary>
     void ResponseEnded(bool whole);

@@ -60,7 +60,7 @@ internal sealed class UploadContent : HttpContent
         finally
         {
             _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
-            _exchange.UploadEnded(whole);
+            _exchange.UploadEnded(whole, cancellationToken.IsCancellationRequested);
         }
     }
 
@@ -203,7 +203,8 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, Cancellat
     {
         lock (_gate)
         {
-            if (_stopped is not null)
+            // Swallowed writes complete at once: a content that heeds no token would go on without end, and never give its thread back.
+            if (_stopped is not null || stop.IsCancellationRequested)
             {
                 throw new OperationCanceledException("The server has answered and does not take the rest of the request body.");
             }

@@ -189,9 +189,10 @@ internal static class RedirectBehaviours
         });
         var call = side.PostAsync(address, new OwnContent(async (stream, ct) =>
         {
+            var isFirst = Interlocked.Increment(ref times) == 1;
             await stream.WriteAsync(new byte[50_000], ct);
             await stream.FlushAsync(ct);
-            if (Interlocked.Increment(ref times) == 1)
+            if (isFirst)
             {
                 await gate.Task.WaitAsync(ct);
             }

@@ -185,6 +185,7 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
         _pool ??= new ConnectionPool(new ConnectionPoolOptions
         {
             SslOptions = Authority.Trust(), AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression, MaxConcurrentRequests = MaxConcurrentRequests,
+            Timeouts = { Write = TimeSpan.FromMinutes(5) },   // no clock may end what the pool should end by itself
         });
         return _pool.CreateHandler();
     }

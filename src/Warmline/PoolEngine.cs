@@ -46,6 +46,11 @@ internal sealed partial class PoolEngine
                 : null;
         }
 
+        if (!settings.Enabled)
+        {
+            LogSwitch(isOn: false);
+        }
+
         foreach (var (key, connections) in settings.WarmConnections)
         {
             Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
@@ -152,11 +157,17 @@ internal sealed partial class PoolEngine
 
     public void Retire(string? origin) => Play(origin, static (scheduler, origin, now, actions) => scheduler.Retire(origin, now, actions));
 
-    public bool TryUpdate(PoolSettings settings)
+    /// <summary>Applies the settings; when that cannot be done while the pool runs, names what is fixed and changes nothing.</summary>
+    public IReadOnlyList<string> TryUpdate(PoolSettings settings)
     {
-        if (!Settings.CanBecome(settings))
+        if (Settings.FixedIn(settings) is { Count: > 0 } fixedNames)
         {
-            return false;
+            return fixedNames;
+        }
+
+        if (Settings.Enabled != settings.Enabled)
+        {
+            LogSwitch(settings.Enabled);
         }
 
         var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
@@ -167,10 +178,10 @@ internal sealed partial class PoolEngine
             Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
         }
 
-        return true;
+        return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats());
+    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed) };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 

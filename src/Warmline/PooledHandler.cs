@@ -26,6 +26,11 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
 
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
+        if (engine.IsOff)
+        {
+            return await engine.SendPastAsync(request, cancellationToken).ConfigureAwait(false);
+        }
+
         // :: Step 1: describe
         var key = Describe(request);
         var call = engine.CreateRequest(request.GetPool() ?? PoolRequestOptions.Current ?? defaults, cancellationToken);

@@ -28,4 +28,28 @@ internal static partial class LogMessages
 
     [LoggerMessage(8, LogLevel.Error, "A fault inside the pool; the call concerned was ended")]
     public static partial void InternalFault(ILogger logger, Exception error);
+
+    [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
+    public static partial void SwitchedOff(ILogger logger);
+
+    [LoggerMessage(21, LogLevel.Information, "The pool is switched on again: new calls go through it")]
+    public static partial void SwitchedOn(ILogger logger);
+
+    [LoggerMessage(22, LogLevel.Information, "Pool '{Pool}': {Ready} of {Wanted} warm connections to {Origin} are ready")]
+    public static partial void WarmedUp(ILogger logger, string pool, int ready, int wanted, string origin);
+
+    [LoggerMessage(23, LogLevel.Warning, "Pool '{Pool}': {Ready} of {Wanted} warm connections to {Origin} are ready; the application starts all the same, and its first calls may pay handshakes. Cause: {Cause}")]
+    public static partial void WarmUpFailed(ILogger logger, string pool, int ready, int wanted, string origin, string cause);
+
+    [LoggerMessage(24, LogLevel.Information, "Pool '{Pool}': changed options are in force")]
+    public static partial void Reloaded(ILogger logger, string pool);
+
+    [LoggerMessage(25, LogLevel.Warning, "Pool '{Pool}': the changed options are not in force, none of them: {Fixed} cannot change while the pool runs. Change the rest alone, or restart the application")]
+    public static partial void ReloadNeedsRestart(ILogger logger, string pool, string @fixed);
+
+    [LoggerMessage(26, LogLevel.Warning, "Pool '{Pool}': the changed options are not in force, none of them, because they are invalid: {Problems}")]
+    public static partial void ReloadInvalid(ILogger logger, string pool, string problems);
+
+    [LoggerMessage(27, LogLevel.Information, "Pool '{Pool}': the host stops; calls may run on for {Seconds} s")]
+    public static partial void HostStops(ILogger logger, string pool, double seconds);
 }

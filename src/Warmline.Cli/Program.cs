@@ -15,6 +15,7 @@ var root = new Command("warmline", "A connection pool made for calls to AI APIs.
     new VersionOption(),
     DemoCommand.Create(),
     MockCommand.Create(),
+    SizeCommand.Create(),
 };
 
 var parsed = root.Parse(args.Length == 0 ? ["--help"] : args);

@@ -7,9 +7,9 @@ namespace Warmline;
 /// </summary>
 public sealed record PoolSizing
 {
-    /// <summary>A connection's memory in this process: its socket, TLS state and buffers, its handler and its place in the pool. Measured as growth of the process's private memory
-    /// over 400 idle HTTP/1.1 connections with TLS 1.3, see docs/hosting.md.</summary>
-    const long BytesPerConnection = 64 * 1024;
+    /// <summary>A connection's memory in this process: socket, TLS state and buffers, handler, its place in the pool. Measured: 400 connections more with TLS 1.3 over HTTP/1.1 made
+    /// the process's anonymous memory grow by 41 to 90 KB each, after a full collection, on Linux; 4 to 50 KB of it in the managed heap. The upper half is taken.</summary>
+    const long BytesPerConnection = 80 * 1024;
 
     const int MostConnections = 65_535;
 

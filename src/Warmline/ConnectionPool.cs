@@ -15,6 +15,7 @@ namespace Warmline;
 public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 {
     readonly PoolEngine _engine;
+    readonly PoolEngine.Keepsake _keepsake;
 
     /// <summary>Makes a pool. Nothing is dialled yet, except for <see cref="OriginOptions.WarmConnections"/>.</summary>
     /// <param name="options">How it behaves; copied, so that later changes need <see cref="TryUpdate"/>. The defaults when null.</param>
@@ -32,6 +33,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
         _engine = new PoolEngine(settings, loggerFactory?.CreateLogger("Warmline") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive));
 #pragma warning restore RS0030
+        _keepsake = new PoolEngine.Keepsake(_engine);
     }
 
     /// <summary>An ordinary client on this pool. Its own timeout is infinite: the pool's clocks rule. Disposing it leaves the pool open.</summary>

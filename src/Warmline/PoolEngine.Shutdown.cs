@@ -74,6 +74,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         Clock.Dispose();
         _connector.Dispose();
         DisposeBypass();
+        PoolCensus.Remove(this);
     }
 
     void NoteEnds()

@@ -29,6 +29,7 @@ internal sealed partial class PoolEngine
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
     {
         Settings = settings;
+        PoolCensus.Add(this);
         _logger = logger;
         _time = time;
         _start = time.GetTimestamp();
@@ -284,6 +285,11 @@ internal sealed partial class PoolEngine
                 ((PooledRequest)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
+                if (action.Advice is { } advice)
+                {
+                    TellExpiry(action.Connection.Key.Key.Origin, advice);
+                }
+
                 using (SuppressFlow())
                 {
                     _ = _connector.DialAsync(action.Connection, Settings.ConnectTimeout);

@@ -52,4 +52,17 @@ internal static partial class LogMessages
 
     [LoggerMessage(27, LogLevel.Information, "Pool '{Pool}': the host stops; calls may run on for {Seconds} s")]
     public static partial void HostStops(ILogger logger, string pool, double seconds);
+
+    [LoggerMessage(30, LogLevel.Warning, "{Pools} pools of this process have opened connections to {Origin} within {Seconds} s. Each has its own limits and shakes its own hands: "
+        + "make one ConnectionPool for the application and keep it, instead of one for each request, client or tenant")]
+    public static partial void ManyPools(ILogger logger, int pools, string origin, double seconds);
+
+    [LoggerMessage(31, LogLevel.Warning, "Connections to {Origin} expire too early: {Times} times one had to be dialled again soon after. {Option} = {Value} (now {Current}) would have kept them")]
+    public static partial void ExpiresTooEarly(ILogger logger, string origin, int times, string option, string value, string current);
+
+    [LoggerMessage(32, LogLevel.Warning, "{Calls} calls at once to {Origin} take {Connections} connections, because {Cause}. Over HTTP/2, {Enough} would do. {Remedy}")]
+    public static partial void Http2Unused(ILogger logger, int calls, string origin, int connections, string cause, int enough, string remedy);
+
+    [LoggerMessage(33, LogLevel.Warning, "A pool was left open: {Cause} with {Active} requests in flight on {Connections} connections. Await DrainAsync to let them end, then DisposeAsync")]
+    public static partial void LeftOpen(ILogger logger, string cause, int active, int connections);
 }

@@ -42,8 +42,8 @@ internal sealed partial class PoolEngine
         {
             UseProxy = false,
             UseCookies = false,
-            AllowAutoRedirect = false,
-            AutomaticDecompression = DecompressionMethods.None,
+            AllowAutoRedirect = false,   // they are followed as the pool follows them, which keeps more credentials from other origins
+            AutomaticDecompression = Settings.AutomaticDecompression,
             EnableMultipleHttp2Connections = true,
             ConnectTimeout = Settings.ConnectTimeout,
             PooledConnectionIdleTimeout = Settings.IdleTimeout,

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using Microsoft.Extensions.Configuration;
 using Warmline.Options;
 
@@ -68,6 +69,8 @@ internal static class ConfigurationReader
         ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number() ?? options.MaxQueueLength,
         ["IdleTimeout"] = (options, value) => options.IdleTimeout = value.Time() ?? options.IdleTimeout,
         ["ConnectionLifetime"] = (options, value) => options.ConnectionLifetime = value.Time() ?? options.ConnectionLifetime,
+        ["AllowAutoRedirect"] = (options, value) => options.AllowAutoRedirect = value.Flag() ?? options.AllowAutoRedirect,
+        ["AutomaticDecompression"] = (options, value) => options.AutomaticDecompression = value.Methods() ?? options.AutomaticDecompression,
         ["StatsLogInterval"] = (options, value) => options.StatsLogInterval = value.Time(),
         ["Http2"] = (options, value) => value.Group(options.Http2, Http2),
         ["Timeouts"] = (options, value) => value.Group(options.Timeouts, Timeouts),
@@ -155,6 +158,9 @@ internal static class ConfigurationReader
         public TimeSpan? Time() => Parse("a time with its unit, like 500ms, 30s, 2m, 1h, 00:00:30 or infinite", static (string text, out TimeSpan time) => Duration.TryParse(text, out time));
 
         public Http2Mode? Mode() => Parse("Preferred, Disabled or Required", static (string text, out Http2Mode mode) => Enum.TryParse(text, ignoreCase: true, out mode) && !char.IsAsciiDigit(text.TrimStart()[0]));
+
+        public DecompressionMethods? Methods() => Parse("None, All, or some of GZip, Deflate, Brotli with commas between", static (string text, out DecompressionMethods methods) =>
+            Enum.TryParse(text, ignoreCase: true, out methods) && !char.IsAsciiDigit(text.TrimStart()[0]));
 
         public void Group<T>(T? options, Dictionary<string, Setter<T>> setters)
         {

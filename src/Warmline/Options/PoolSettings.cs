@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Net.Security;
 
 namespace Warmline.Options;
@@ -43,6 +44,10 @@ internal sealed record PoolSettings
 
     public required SslClientAuthenticationOptions? SslOptions { get; init; }
 
+    public required bool AllowAutoRedirect { get; init; }
+
+    public required DecompressionMethods AutomaticDecompression { get; init; }
+
     public required TimeSpan? StatsLogInterval { get; init; }
 
     /// <summary>Connections to hold ready, by key.</summary>
@@ -60,6 +65,8 @@ internal sealed record PoolSettings
         Same(TcpKeepAlive.Idle == other.TcpKeepAlive.Idle, "TcpKeepAlive.Idle");
         Same(TcpKeepAlive.Interval == other.TcpKeepAlive.Interval, "TcpKeepAlive.Interval");
         Same(TcpKeepAlive.Count == other.TcpKeepAlive.Count, "TcpKeepAlive.Count");
+        Same(AllowAutoRedirect == other.AllowAutoRedirect, "AllowAutoRedirect");
+        Same(AutomaticDecompression == other.AutomaticDecompression, "AutomaticDecompression");
         Same(ReferenceEquals(SslOptions, other.SslOptions), "SslOptions");
         Same(StatsLogInterval == other.StatsLogInterval, "StatsLogInterval");
         return differ;
@@ -122,6 +129,9 @@ internal sealed record PoolSettings
             check.That(ssl.ApplicationProtocols is null or { Count: 0 }, "SslOptions.ApplicationProtocols", "a list", "must be left unset: use Http2.Mode");
         }
 
+        const DecompressionMethods Known = DecompressionMethods.GZip | DecompressionMethods.Deflate | DecompressionMethods.Brotli;
+        check.That((options.AutomaticDecompression & ~Known) is DecompressionMethods.None || options.AutomaticDecompression is DecompressionMethods.All, "AutomaticDecompression", options.AutomaticDecompression,
+            "must be made of GZip, Deflate and Brotli, or All");
         if (options.StatsLogInterval is { } interval)
         {
             check.Time("StatsLogInterval", interval, TimeSpan.FromSeconds(1), infinite: false);
@@ -154,6 +164,8 @@ internal sealed record PoolSettings
             Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl },
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
             SslOptions = options.SslOptions,
+            AllowAutoRedirect = options.AllowAutoRedirect,
+            AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
             WarmConnections = options.Enabled ? warm : [],   // a pool that is switched off holds nothing ready
         };

@@ -10,7 +10,7 @@ namespace Warmline.Transport;
 /// look at an idle connection) and the idle watch. Whoever moves the gate away from Free reads. The watch reads zero bytes, so it takes
 /// nothing away: a handler that finds it pending waits for it and then reads what woke it.
 /// </remarks>
-internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
+internal sealed partial class ConnectionStream(Stream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
 {
     const int Free = 0;
     const int Handler = 1;
@@ -70,63 +70,31 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
 
         Volatile.Write(ref _writtenWhenIdle, written);
-        var done = new TaskCompletionSource();
-        if (Interlocked.CompareExchange(ref _watch, done, null) is not null)
-        {
-            return;
-        }
-
-        if (Interlocked.CompareExchange(ref _gate, Watch, Free) == Free)
-        {
-            // The watch outlives the call that starts it, so it must not carry that call's context.
-            using AsyncFlowControl flow = ExecutionContext.SuppressFlow();
-            _ = WatchAsync(done);
-        }
-        else
-        {
-            // The handler reads already, and its read sees what ours would. It may have come between the two exchanges and left again, and another
-            // of its reads may wait for us by now: let it go.
-            Volatile.Write(ref _watch, null);
-            done.SetResult();
-        }
+        StartWatch();
     }
 
-    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        if (_frames is null && Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
-        {
-            return JoinWatchAsync(buffer, cancellationToken);
-        }
-
-        ValueTask<int> read;
-        try
-        {
-            read = inner.ReadAsync(buffer, cancellationToken);
-        }
-        catch
-        {
-            ReportClosing();   // the gate stays shut: nothing is watched any more
-            throw;
-        }
-
-        if (!read.IsCompletedSuccessfully)
-        {
-            return AwaitReadAsync(read, buffer);
-        }
-
-        int count = read.Result;
-        SeeRead(buffer.Span, count);
-        return new(count);
-    }
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+        _early is { WriteError: not null } early ? ReadAfterFailedWriteAsync(buffer, early, cancellationToken) : ReadPlainAsync(buffer, cancellationToken);
 
     public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
         ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
     public override int Read(Span<byte> buffer)
     {
+        if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer, out int ahead))
+        {
+            return ahead;
+        }
+
         while (_frames is null && Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
         {
             Volatile.Read(ref _watch)?.Task.GetAwaiter().GetResult();
+        }
+
+        if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer, out ahead))
+        {
+            Volatile.Write(ref _gate, Free);
+            return ahead;
         }
 
         int count;
@@ -149,6 +117,11 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     // HTTP/1.1 writes a request in order, HTTP/2 in one loop: there is one writer at a time, so the count needs no interlocked addition.
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
+        if (_early is { } early)
+        {
+            return WriteWatchedAsync(buffer, early);
+        }
+
         Count(buffer.Span);
         return inner.WriteAsync(buffer, cancellationToken);
     }
@@ -191,6 +164,48 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         base.Dispose(disposing);
     }
 
+    ValueTask<int> ReadPlainAsync(Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        if (_frames is null)
+        {
+            if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer.Span, out int ahead))
+            {
+                return new(ahead);
+            }
+
+            if (Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
+            {
+                return JoinWatchAsync(buffer, cancellationToken);
+            }
+
+            if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer.Span, out ahead))   // the watch left between the two looks
+            {
+                Volatile.Write(ref _gate, Free);
+                return new(ahead);
+            }
+        }
+
+        ValueTask<int> read;
+        try
+        {
+            read = inner.ReadAsync(buffer, cancellationToken);
+        }
+        catch
+        {
+            ReportClosing();   // the gate stays shut: nothing is watched any more
+            throw;
+        }
+
+        if (!read.IsCompletedSuccessfully)
+        {
+            return AwaitReadAsync(read, buffer);
+        }
+
+        int count = read.Result;
+        SeeRead(buffer.Span, count);
+        return new(count);
+    }
+
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> AwaitReadAsync(ValueTask<int> read, Memory<byte> buffer)
     {
@@ -221,6 +236,29 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         return await ReadAsync(buffer, cancellationToken).ConfigureAwait(false);
     }
 
+    void StartWatch()
+    {
+        var done = new TaskCompletionSource();
+        if (Interlocked.CompareExchange(ref _watch, done, null) is not null)
+        {
+            return;
+        }
+
+        if (Interlocked.CompareExchange(ref _gate, Watch, Free) == Free)
+        {
+            // The watch outlives the call that starts it, so it must not carry that call's context.
+            using AsyncFlowControl flow = ExecutionContext.SuppressFlow();
+            _ = WatchAsync(done);
+        }
+        else
+        {
+            // The handler reads already, and its read sees what ours would. It may have come between the two exchanges and left again, and another
+            // of its reads may wait for us by now: let it go.
+            Volatile.Write(ref _watch, null);
+            done.SetResult();
+        }
+    }
+
     async Task WatchAsync(TaskCompletionSource done)
     {
         try
@@ -238,9 +276,19 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
             ReportClosing();
         }
 
+        var early = Volatile.Read(ref _early);
+        if (early is { IsDecided: false })
+        {
+            await ReadAlongAsync(early).ConfigureAwait(false);
+        }
+
         Volatile.Write(ref _gate, Free);
         Volatile.Write(ref _watch, null);
         done.SetResult();
+        if (early is not null)
+        {
+            AfterRead(early);
+        }
     }
 
     void Count(ReadOnlySpan<byte> buffer)
@@ -255,7 +303,18 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
 
     void SeeRead(ReadOnlySpan<byte> buffer, int count)
     {
+        var early = _early;
+        if (early is not null && buffer.Length > 0)
+        {
+            early.Feed(buffer[..count]);
+        }
+
         Volatile.Write(ref _gate, Free);
+        if (early is not null)
+        {
+            AfterRead(early);
+        }
+
         if (count == 0)
         {
             if (buffer.Length > 0)   // a read of zero bytes only says that something came

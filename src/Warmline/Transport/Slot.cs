@@ -122,6 +122,14 @@ internal sealed class Slot
         }
     }
 
+    /// <summary>Listens for an answer to the next request while its body is written; on HTTP/1.1, where the platform does not.</summary>
+    public void WatchUpload(EarlyAnswer early) => _stream.WatchUpload(early);
+
+    public void UploadBegan() => _stream.UploadBegan();
+
+    /// <summary>The headers of the answer came, or the exchange failed.</summary>
+    public void UploadEnded() => _stream.UploadEnded();
+
     /// <summary>
     /// Brings a fresh HTTP/2 connection to the point where a request only needs its HEADERS: preface and SETTINGS go out. A throw-away request is
     /// cancelled in the moment it asks for the connection, so it is never sent, and the handler goes on setting up. Completes when that request is over;

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Reflection;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
@@ -17,6 +18,7 @@ public sealed class ConfigurationTests
         var values = new Dictionary<Type, (string Text, object Value)>
         {
             [typeof(int)] = ("3", 3), [typeof(bool)] = ("false", false), [typeof(TimeSpan)] = ("90s", TimeSpan.FromSeconds(90)), [typeof(Http2Mode)] = ("disabled", Http2Mode.Disabled),
+            [typeof(DecompressionMethods)] = ("gzip, Brotli", DecompressionMethods.GZip | DecompressionMethods.Brotli),
         };
         string[] inCode = ["SslOptions"];
         var checkedNames = new List<string>();

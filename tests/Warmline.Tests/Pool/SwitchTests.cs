@@ -78,16 +78,19 @@ public sealed class SwitchTests
         Assert.Equal(PoolRejectionReason.Draining, error.Reason);
     }
 
-    [Fact(Timeout = Rig.Patience)]
-    public async Task Redirects_are_not_followed_past_the_pool_either()
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Past_the_pool_redirects_are_followed_as_in_it(bool follow)
     {
-        await using var rig = await Rig.StartAsync(options => options.Enabled = false, new()
+        await using var rig = await Rig.StartAsync(options => (options.Enabled, options.AllowAutoRedirect) = (false, follow), new()
         {
-            OnRequest = _ => new() { Status = 307, Headers = new Dictionary<string, string> { ["location"] = "/elsewhere" } },
+            OnRequest = request => request.Path.EndsWith("completions", StringComparison.Ordinal) ? new() { Status = 307, Headers = new Dictionary<string, string> { ["location"] = "/v1/responses" } } : null,
         });
         using var response = await rig.SendAsync(Calls.Chat());
 
-        Assert.Equal(HttpStatusCode.TemporaryRedirect, response.StatusCode);
+        Assert.Equal(follow ? HttpStatusCode.OK : HttpStatusCode.TemporaryRedirect, response.StatusCode);
+        Assert.Equal((0, follow ? 2 : 1), (rig.Stats.TotalRequests, rig.Stats.Bypassed));
     }
 
     static ConnectionPoolOptions Off(Rig rig) => Rig.Options(rig.Mock, options => (options.Enabled, options.SslOptions) = (false, rig.Pool.Engine.Settings.SslOptions));

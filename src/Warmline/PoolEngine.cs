@@ -292,14 +292,10 @@ internal sealed partial class PoolEngine
                     TellExpiry(action.Connection.Key.Key.Origin, advice);
                 }
 
-                using (SuppressFlow())
-                {
-                    _ = _connector.DialAsync(action.Connection, Settings.ConnectTimeout);
-                }
-
+                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
-                _ = _connector.PrimeAsync(action.Connection);
+                RunApart((_connector, action.Connection), static prime => _ = prime._connector.PrimeAsync(prime.Connection));
                 break;
             case ActionKind.SettingsOverdue:
                 _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
@@ -379,6 +375,9 @@ internal sealed partial class PoolEngine
         _spareActions = null;   // a nested event on this thread gets a list of its own
         return actions;
     }
+
+    /// <summary>On a thread of the pool's own, in no caller's context: suppressing its flow would still show it to what runs before the first await.</summary>
+    static void RunApart<T>(T state, Action<T> work) => ThreadPool.UnsafeQueueUserWorkItem(work, state, preferLocal: false);
 
     static AsyncFlowControl? SuppressFlow() => ExecutionContext.IsFlowSuppressed() ? null : ExecutionContext.SuppressFlow();
 }

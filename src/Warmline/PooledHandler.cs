@@ -115,10 +115,12 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         PoolRejectedException or PoolConnectException => null,
         _ when call.Connection is { NeverSentSettings: true } =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
+        HttpRequestException { InnerException: SlotDeadException } failed when verdict is RequestVerdict.Unknown =>
+            new PoolRequestException(verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed),
         HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
 
         // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
-        OperationCanceledException => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
+        OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
         IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };
@@ -138,12 +140,12 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     ConnectionKey Describe(HttpRequestMessage request)
     {
         var uri = request.RequestUri;
-        if (uri is null || !uri.IsAbsoluteUri || (uri.Scheme != Uri.UriSchemeHttps && uri.Scheme != Uri.UriSchemeHttp))
+        if (uri is null || !uri.IsAbsoluteUri || uri.Scheme is not ("https" or "http" or "wss" or "ws"))   // the last two are what ClientWebSocket says
         {
             throw new NotSupportedException($"The pool carries http and https requests with an absolute address; this one has '{uri}'. Set an absolute RequestUri, or the client's BaseAddress.");
         }
 
-        var isHttps = uri.Scheme == Uri.UriSchemeHttps;
+        var isHttps = uri.Scheme is "https" or "wss";
         var protocols = Protocols(request, isHttps);
         var tlsName = request.Headers.Host is { } host ? HostWithoutPort(host) : null;
 

@@ -49,7 +49,7 @@ internal static class Redirects
             next = new UriBuilder(next) { Fragment = from.Fragment }.Uri;
         }
 
-        return from.Scheme == Uri.UriSchemeHttps && next.Scheme != Uri.UriSchemeHttps ? null : next;
+        return from.Scheme is "https" or "wss" && next.Scheme is not ("https" or "wss") ? null : next;
     }
 
     static async Task LeaveAsync(HttpResponseMessage response, TimeProvider time, CancellationToken cancellationToken)

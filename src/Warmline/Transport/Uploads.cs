@@ -49,14 +49,14 @@ internal sealed class UploadContent : HttpContent
         finally
         {
             _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
-            _exchange.UploadEnded(whole);
+            _exchange.UploadEnded(whole, cancellationToken.IsCancellationRequested);
         }
     }
 
     /// <summary>When the server will not have the rest, the caller's content is left alone, and zeros stand in for it: they reach no wire.</summary>
     async Task CopyUntilRefusedAsync(Stream stream, TransportContext? context, EarlyAnswer early, CancellationToken cancellationToken)
     {
-        var upload = new UploadStream(stream, _exchange.Clocks);
+        var upload = new UploadStream(stream, _exchange.Clocks, early);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(early.Token, cancellationToken);
         var copy = _inner.CopyToAsync(upload, context, stop.Token);
         if (!copy.IsCompleted)
@@ -94,7 +94,7 @@ internal sealed class UploadContent : HttpContent
 }
 
 /// <summary>The platform's write side of a request body, with the write clock around every write. Can be stopped while the content goes on.</summary>
-internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
+internal sealed class UploadStream(Stream inner, RequestClocks clocks, EarlyAnswer? early = null) : Stream
 {
     readonly Lock _gate = new();
     TaskCompletionSource? _stopped;
@@ -184,7 +184,8 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
     {
         lock (_gate)
         {
-            if (_stopped is not null)
+            // Swallowed writes complete at once: a content that heeds no token would go on without end, and never give its thread back.
+            if (_stopped is not null || early is { IsCancellationRequested: true })
             {
                 throw new OperationCanceledException("The server has answered and does not take the rest of the request body.");
             }

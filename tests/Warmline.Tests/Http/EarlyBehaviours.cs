@@ -18,6 +18,7 @@ internal static class EarlyBehaviours
         new("401 while a content of one's own is under way", side => RefusedAsync(side, 401, source => new OwnContent((stream, ct) => source.CopyToAsync(stream, ct))), Held + " (on HTTP/2 it tells it for contents of one's own)"),
         new("401 while a content that ignores its token is under way", side => RefusedAsync(side, 401, source => new OwnContent((stream, _) => source.CopyToAsync(stream, CancellationToken.None))), Held),
         new("401 on a connection that was used before", RefusedOnUsedAsync, Held),
+        new("401 by a server that lets the stream open and reads no further", LeavesOpenAsync, "whoever has read the refusal needs no more of his body sent: the stream is reset, and the place in the pool is free", On.Http2),
         new("413 by a server that reads no further", StopsReadingAsync, Held, On.Http1),
         new("413 by a server that then resets the connection", ResetsAsync, "the bare handler fails in the write that the reset ends, and loses the answer behind it", On.Http1),
         new("103, a pause, then 401", side => InterimAsync(side, "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"), Held, On.Http1),
@@ -63,6 +64,35 @@ internal static class EarlyBehaviours
         });
         (await side.GetAsync(address)).Dispose();
         return await RefusedAsync(side, address, source => new StreamContent(source));
+    }
+
+    static async Task<string> LeavesOpenAsync(Side side)
+    {
+        var reset = new TaskCompletionSource();
+        var address = side.ServeFrames(async peer =>
+        {
+            RawHttp2Server.Frame frame;
+            while ((frame = await peer.ReadAsync()).Type != RawHttp2Server.Headers)
+            {
+            }
+
+            await peer.WriteAsync(RawHttp2Server.Headers, 4, frame.Stream, [0x08, 3, .. "401"u8]);
+            await peer.WriteAsync(RawHttp2Server.Data, 1, frame.Stream, [.. "no"u8]);
+            while ((await peer.ReadAsync()).Type != RawHttp2Server.Reset)
+            {
+            }
+
+            reset.SetResult();
+        });
+        var call = side.PostAsync(address, new ByteArrayContent(new byte[10_000_000]));
+        var early = await side.ComesAsync(call);
+        if (!early)
+        {
+            side.Client.CancelPendingRequests();
+        }
+
+        var outcome = await Side.TellAsync(call);
+        return $"{(early ? $"{outcome} at once" : "held until the caller gives up")}; the rest is {(await side.ComesAsync(reset.Task) ? "taken back" : "still offered")}";
     }
 
     static async Task<string> StopsReadingAsync(Side side)

@@ -91,13 +91,14 @@ public abstract class BareHandlerTestBase : IDisposable
         return (invoker, peer, server);
     }
 
-    private protected async Task<(SslStream Client, SslStream Server)> TlsPairAsync(SslApplicationProtocol protocol, Func<Stream, Stream>? wrap = null)
+    private protected async Task<(SslStream Client, SslStream Server)> TlsPairAsync(SslApplicationProtocol protocol, Func<Stream, Stream>? wrap = null, string host = "localhost")
     {
-        var accepting = _server.AcceptTlsAsync(_certificate, protocol);
+        var certificate = host == "localhost" ? _certificate : _authority.Issue(host);
+        var accepting = _server.AcceptTlsAsync(certificate, protocol);
         Stream socket = await SocketAsync();
         var client = new SslStream(wrap?.Invoke(socket) ?? socket);
         var options = _authority.Trust();
-        (options.TargetHost, options.ApplicationProtocols) = ("localhost", [protocol]);
+        (options.TargetHost, options.ApplicationProtocols) = (host, [protocol]);
         await client.AuthenticateAsClientAsync(options, Ct);
         return (client, await accepting);
     }

@@ -14,6 +14,7 @@ var root = new Command("warmline", "A connection pool made for calls to AI APIs.
     new HelpOption(),
     new VersionOption(),
     DemoCommand.Create(),
+    ProbeCommand.Create(),
     MockCommand.Create(),
     SizeCommand.Create(),
 };

@@ -80,7 +80,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(connections), connections, $"Must be 1 to {most} (the smaller of MaxIdleConnections and MaxConnectionsPerHost): idle connections beyond it would be closed again. Raise MaxIdleConnections.");
         }
 
-        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode), connections, cancellationToken);
+        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Settings.Proxy), connections, cancellationToken);
     }
 
     /// <summary>What the pool did and does.</summary>
@@ -115,7 +115,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     public void Reconnect(Uri? origin = null) => _engine.Retire(OriginOf(origin));
 
     /// <summary>Changes limits, timeouts, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
-    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the stats log.</returns>
+    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, the stats log.</returns>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem.</exception>
     public bool TryUpdate(ConnectionPoolOptions options)
     {

@@ -40,7 +40,8 @@ internal sealed partial class PoolEngine
 
         var handler = new SocketsHttpHandler
         {
-            UseProxy = false,
+            UseProxy = Settings.Proxy is not null,
+            Proxy = Settings.Proxy,
             UseCookies = false,
             AllowAutoRedirect = false,   // they are followed as the pool follows them, which keeps more credentials from other origins
             AutomaticDecompression = Settings.AutomaticDecompression,

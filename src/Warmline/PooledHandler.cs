@@ -150,12 +150,14 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         var tlsName = request.Headers.Host is { } host ? HostWithoutPort(host) : null;
 
         // Most handlers serve one origin: its key, hash included, is kept.
-        if (_lastKey is { } last && last.IsHttps == isHttps && last.Port == uri.Port && last.Protocols == protocols && last.Host == uri.IdnHost && last.TlsName == (tlsName ?? last.Host))
+        var proxy = PoolSettings.ProxyOf(uri, engine.Settings.Proxy);
+        if (_lastKey is { } last && last.IsHttps == isHttps && last.Port == uri.Port && last.Protocols == protocols && last.Host == uri.IdnHost && last.TlsName == (tlsName ?? last.Host)
+            && (proxy is null ? last.Proxy is null : last.Proxy?.Is(proxy) == true))
         {
             return last;
         }
 
-        return _lastKey = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols);
+        return _lastKey = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols, proxy: proxy is null ? null : new ProxyAddress(proxy));
     }
 
     /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. Only an exact version is an order.</summary>

@@ -76,6 +76,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
                 Queue = GrantedAt - AskedAt,
                 Dns = timings.Dns,
                 Tcp = timings.Tcp,
+                Proxy = timings.Proxy,
                 Tls = timings.Tls,
                 Send = (UploadedAt ?? GrantedAt) - GrantedAt,
                 FirstByte = (HeadersAt ?? GrantedAt) - GrantedAt,

@@ -69,6 +69,7 @@ internal static class ConfigurationReader
         ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number() ?? options.MaxQueueLength,
         ["IdleTimeout"] = (options, value) => options.IdleTimeout = value.Time() ?? options.IdleTimeout,
         ["ConnectionLifetime"] = (options, value) => options.ConnectionLifetime = value.Time() ?? options.ConnectionLifetime,
+        ["UseProxy"] = (options, value) => options.UseProxy = value.Flag() ?? options.UseProxy,
         ["AllowAutoRedirect"] = (options, value) => options.AllowAutoRedirect = value.Flag() ?? options.AllowAutoRedirect,
         ["AutomaticDecompression"] = (options, value) => options.AutomaticDecompression = value.Methods() ?? options.AutomaticDecompression,
         ["StatsLogInterval"] = (options, value) => options.StatsLogInterval = value.Time(),
@@ -79,6 +80,7 @@ internal static class ConfigurationReader
         ["Hosts"] = (options, value) => ReadHosts(options, "", value),
         ["Hosting"] = (_, _) => { },   // the other reader's
         ["SslOptions"] = (_, value) => value.Problem("cannot be configured: set it in code"),
+        ["Proxy"] = (_, value) => value.Problem("cannot be configured: set it in code, or by HTTPS_PROXY and NO_PROXY in the environment"),
     };
 
     public static void Read(IConfiguration configuration, ConnectionPoolOptions options) => ReadGroup(configuration, options, Pool, options.ConfigurationProblems);

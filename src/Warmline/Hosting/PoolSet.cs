@@ -80,14 +80,14 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
         _pools.Add(name, pool);
         foreach (var source in _services.GetServices<IOptionsChangeTokenSource<ConnectionPoolOptions>>().Where(source => source.Name is null || source.Name == name))
         {
-            _subscriptions.Add(ChangeToken.OnChange(source.GetChangeToken, () => Reload(name, pool)));
+            _subscriptions.Add(ChangeToken.OnChange(source.GetChangeToken, () => Reload(name, pool, options)));
         }
 
         return pool;
     }
 
     /// <summary>A reload never throws: it runs on the thread of whoever watches the configuration, where nobody would see it.</summary>
-    void Reload(string name, ConnectionPool pool)
+    void Reload(string name, ConnectionPool pool, ConnectionPoolOptions first)
     {
         lock (_gate)   // two changes at once: the later one must win
         {
@@ -101,8 +101,9 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
                 var options = _services.GetRequiredService<IOptionsFactory<ConnectionPoolOptions>>().Create(name);
                 var current = pool.Engine.Settings;
 
-                // It cannot come from the configuration, and code that makes it anew each time means the same by it.
-                options.SslOptions = options.SslOptions is null ? null : current.SslOptions ?? options.SslOptions;
+                // They cannot come from the configuration, and code that makes them anew each time means the same by them.
+                options.SslOptions = options.SslOptions is null ? null : first.SslOptions ?? options.SslOptions;
+                options.Proxy = options.Proxy is null ? null : first.Proxy ?? options.Proxy;
                 var settings = ConnectionPool.Freeze(options);
                 if (current.IsSameAs(settings))
                 {

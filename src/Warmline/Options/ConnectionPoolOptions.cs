@@ -16,7 +16,7 @@ public sealed class ConnectionPoolOptions
     Http2Options _http2 = new();
 
     /// <summary>Whether new calls go through the pool. Default true. False is the way out when in doubt: they then take one plain <see cref="SocketsHttpHandler"/> with the
-    /// same TLS settings and none of the pool's limits, clocks and figures; calls that run already end in the pool. Can be changed while the pool runs.</summary>
+    /// same TLS and proxy settings and none of the pool's limits, clocks and figures; calls that run already end in the pool. Can be changed while the pool runs.</summary>
     public bool Enabled { get; set; } = true;
 
     /// <summary>Connections open at the same time, over all hosts together. Default 50: with HTTP/2 that carries 1,600 calls, with HTTP/1.1 it is what a
@@ -70,6 +70,14 @@ public sealed class ConnectionPoolOptions
     /// <summary>TLS: a custom CA (<c>CertificateChainPolicy</c>), client certificates, protocol versions. The target host and the application protocols are the
     /// pool's to set and must be left unset. None by default: the platform's trust.</summary>
     public SslClientAuthenticationOptions? SslOptions { get; set; }
+
+    /// <summary>Whether calls go through a proxy where one is set. Default true, as the platform's own handler does.</summary>
+    public bool UseProxy { get; set; } = true;
+
+    /// <summary>The HTTP proxy that calls go through, by <c>CONNECT</c> for https and http alike, and the hosts that it is bypassed for. Default null: the platform's,
+    /// <see cref="HttpClient.DefaultProxy"/>, which reads the environment variables <c>HTTPS_PROXY</c>, <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>.
+    /// It is asked for each call, and for its credentials at each dial. SOCKS is not supported.</summary>
+    public IWebProxy? Proxy { get; set; }
 
     /// <summary>Whether redirects are followed (300 to 303, 307, 308; 50 at most; never from https to http), as <c>HttpClientHandler.AllowAutoRedirect</c> does. Default false:
     /// APIs do not redirect, and a key sent along to another place is worse than an error. When the origin changes, the headers that hold credentials
@@ -151,7 +159,7 @@ public sealed class PoolTimeouts
     /// <summary>Waiting for a place on a connection. Default 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
     public TimeSpan? Pool { get; set; }
 
-    /// <summary>One dial: DNS, TCP, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
+    /// <summary>One dial: DNS, TCP, the proxy's tunnel, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
     /// A pool-wide clock: a dial serves whoever comes, so a call cannot set it.</summary>
     public TimeSpan? Connect { get; set; }
 

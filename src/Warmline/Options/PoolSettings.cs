@@ -44,6 +44,9 @@ internal sealed record PoolSettings
 
     public required SslClientAuthenticationOptions? SslOptions { get; init; }
 
+    /// <summary>Whom to ask for the proxy of a call; null when none is to be used.</summary>
+    public required IWebProxy? Proxy { get; init; }
+
     public required bool AllowAutoRedirect { get; init; }
 
     public required DecompressionMethods AutomaticDecompression { get; init; }
@@ -68,6 +71,7 @@ internal sealed record PoolSettings
         Same(AllowAutoRedirect == other.AllowAutoRedirect, "AllowAutoRedirect");
         Same(AutomaticDecompression == other.AutomaticDecompression, "AutomaticDecompression");
         Same(ReferenceEquals(SslOptions, other.SslOptions), "SslOptions");
+        Same(ReferenceEquals(Proxy, other.Proxy), "Proxy");
         Same(StatsLogInterval == other.StatsLogInterval, "StatsLogInterval");
         return differ;
 
@@ -129,6 +133,12 @@ internal sealed record PoolSettings
             check.That(ssl.ApplicationProtocols is null or { Count: 0 }, "SslOptions.ApplicationProtocols", "a list", "must be left unset: use Http2.Mode");
         }
 
+        check.That(options.UseProxy || options.Proxy is null, "Proxy", "set", "must be left unset while UseProxy is false");
+        if (options.Proxy is WebProxy { Address: { } address } && new ProxyAddress(address) is { IsSupported: false } unsupported)
+        {
+            check.That(false, "Proxy.Address", unsupported, "must be an http or https address: other kinds of proxy are not supported");
+        }
+
         const DecompressionMethods Known = DecompressionMethods.GZip | DecompressionMethods.Deflate | DecompressionMethods.Brotli;
         check.That((options.AutomaticDecompression & ~Known) is DecompressionMethods.None || options.AutomaticDecompression is DecompressionMethods.All, "AutomaticDecompression", options.AutomaticDecompression,
             "must be made of GZip, Deflate and Brotli, or All");
@@ -138,7 +148,8 @@ internal sealed record PoolSettings
         }
 
         var maxIdle = options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2;
-        var warm = check.Hosts(options, maxIdle);
+        var proxy = options.UseProxy ? options.Proxy ?? HttpClient.DefaultProxy : null;
+        var warm = check.Hosts(options, maxIdle, proxy);
         if (problems.Count > 0)
         {
             return null;
@@ -164,6 +175,7 @@ internal sealed record PoolSettings
             Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl },
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
             SslOptions = options.SslOptions,
+            Proxy = proxy,
             AllowAutoRedirect = options.AllowAutoRedirect,
             AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
@@ -171,13 +183,17 @@ internal sealed record PoolSettings
         };
     }
 
+    /// <summary>The proxy's address for a call to <paramref name="uri"/>; null for a direct connection.</summary>
+    public static Uri? ProxyOf(Uri uri, IWebProxy? proxy) =>
+        proxy is null || proxy.IsBypassed(uri) || proxy.GetProxy(uri) is not { } address || ReferenceEquals(address, uri) ? null : address;   // some give the target itself for "none"
+
     /// <summary>The key of an origin that may speak whatever <paramref name="mode"/> allows.</summary>
-    public static ConnectionKey KeyOf(Uri origin, Http2Mode mode) => new(origin.Scheme == Uri.UriSchemeHttps, origin.IdnHost, origin.Port, protocols: mode switch
+    public static ConnectionKey KeyOf(Uri origin, Http2Mode mode, IWebProxy? proxy = null) => new(origin.Scheme == Uri.UriSchemeHttps, origin.IdnHost, origin.Port, protocols: mode switch
     {
         Http2Mode.Disabled => HttpProtocols.Http1,
         Http2Mode.Required => HttpProtocols.Http2,
         _ => HttpProtocols.Any,
-    });
+    }, proxy: ProxyOf(origin, proxy) is { } address ? new ProxyAddress(address) : null);
 
     /// <summary>Checks the options of one call or client.</summary>
     public static void CheckRequest(TimeSpan? maxQueueTime, PoolTimeouts? timeouts, List<string> problems)
@@ -240,7 +256,7 @@ internal sealed record PoolSettings
             }
         }
 
-        public Dictionary<ConnectionKey, int> Hosts(ConnectionPoolOptions options, int maxIdle)
+        public Dictionary<ConnectionKey, int> Hosts(ConnectionPoolOptions options, int maxIdle, IWebProxy? proxy)
         {
             var warm = new Dictionary<ConnectionKey, int>();
             foreach (var (name, host) in options.Hosts)
@@ -253,7 +269,7 @@ internal sealed record PoolSettings
                 }
 
                 Range($"Hosts[\"{name}\"].WarmConnections", host?.WarmConnections ?? 0, 0, maxIdle, "MaxIdleConnections");
-                var key = KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred);
+                var key = KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred, proxy);
                 warm.Remove(key);   // the same origin written in another way: the later one counts
                 if (host is { WarmConnections: > 0 })
                 {

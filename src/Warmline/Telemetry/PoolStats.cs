@@ -47,7 +47,7 @@ public sealed record PoolStats
     /// <summary>The longest such time.</summary>
     public TimeSpan MaxQueueWait { get; init; }
 
-    /// <summary>Mean duration of a dial that succeeded: DNS, TCP and TLS; <see langword="null"/> before the first.</summary>
+    /// <summary>Mean duration of a dial that succeeded: DNS, TCP, the proxy's tunnel and TLS; <see langword="null"/> before the first.</summary>
     public TimeSpan? AverageHandshake { get; init; }
 
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>
@@ -74,7 +74,7 @@ public sealed record OriginStats
     /// <summary>The origin, e.g. <c>https://api.openai.com</c>.</summary>
     public required string Origin { get; init; }
 
-    /// <summary>What sets these connections apart from others to the same origin, e.g. HTTP/1.1 only; empty usually.</summary>
+    /// <summary>What sets these connections apart from others to the same origin, e.g. HTTP/1.1 only, or the proxy on the way; empty usually.</summary>
     public required string Partition { get; init; }
 
     /// <summary>What the origin agreed to speak: 1.1 or 2.0; <see langword="null"/> before the first connection.</summary>

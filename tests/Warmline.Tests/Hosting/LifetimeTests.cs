@@ -93,7 +93,7 @@ public sealed class LifetimeTests
     {
         await using var mock = await MockLlmServer.StartAsync(cancellationToken: Rig.Ct);
         var configuration = HostRig.Values(("MaxConnections", "10"));
-        var (builder, logs) = Builder(mock, configuration: configuration);
+        var (builder, logs) = Builder(mock, options => options.Proxy = new System.Net.WebProxy { BypassProxyOnLocal = true }, configuration: configuration);
         using var host = builder.Build();
         await host.StartAsync(Rig.Ct);
         var pool = host.Services.GetRequiredService<ConnectionPool>();

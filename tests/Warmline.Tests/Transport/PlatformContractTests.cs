@@ -10,7 +10,7 @@ namespace Warmline.Tests.Transport;
 /// Every behaviour of the platform's <see cref="SocketsHttpHandler"/> and <see cref="SslStream"/> that slots lean on, each by itself and without a slot. None of it is
 /// promised by the platform's documentation: when one of these fails on another version of the runtime, the code that leans on it has to change.
 /// </summary>
-public sealed class PlatformContractTests : BareHandlerTestBase
+public sealed class PlatformContractTests() : BareHandlerTestBase("contract.example")
 {
     [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(true)]
@@ -330,7 +330,7 @@ public sealed class PlatformContractTests : BareHandlerTestBase
         for (var i = 0; i < 2; i++)
         {
             CountingStream? counter = null;
-            var (client, server) = await TlsPairAsync(SslApplicationProtocol.Http11, inner => counter = new CountingStream(inner), "resumed.example");   // sessions are kept by name, for the whole process
+            var (client, server) = await TlsPairAsync(SslApplicationProtocol.Http11, inner => counter = new CountingStream(inner));
             lengths.Add(counter!.BytesRead);
             await server.WriteAsync("x"u8.ToArray(), Ct);
             await client.ReadExactlyAsync(new byte[1], Ct);   // the ticket is learnt with the first data

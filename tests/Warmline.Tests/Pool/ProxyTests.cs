@@ -184,7 +184,7 @@ public sealed class ProxyTests
         await using var pool = new ConnectionPool(Rig.Options(mock, options =>
         {
             options.Proxy = new WebProxy(proxy.Address);
-            options.Hosts[mock.BaseAddress.ToString()] = new HostOptions { WarmConnections = 2 };
+            options.Hosts[mock.BaseAddress.ToString()] = new() { WarmConnections = 2 };
         }));
         await Eventually.TrueAsync(() => pool.GetStats().Idle == 2);
         Assert.Equal(2, proxy.Requests.Count);

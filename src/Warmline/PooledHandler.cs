@@ -63,7 +63,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                     call.Begin(hasContent: content is not null && !isSmall, isLong);
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
-                    request.Content = content is null || isSmall ? content : new UploadContent(content, call, call.Early);
+                    request.Content = content is null || isSmall ? content : new UploadContent(content, call, isLong, call.Early);
                     call.ObeyCaller();
                     var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
 

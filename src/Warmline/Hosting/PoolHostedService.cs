@@ -15,6 +15,7 @@ internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services
 {
     readonly TimeProvider _time = services.GetService<TimeProvider>() ?? SystemTime();
     readonly ILogger _logger = (services.GetService<ILoggerFactory>() ?? NullLoggerFactory.Instance).CreateLogger("Warmline");
+    readonly List<(string Name, ConnectionPool Pool, PoolHostingOptions Hosting)> _made = [];
     readonly List<(ConnectionPool Pool, TimeSpan Limit)> _stopping = [];
     readonly List<ITimer> _deadlines = [];
     long _stoppingSince;
@@ -24,13 +25,12 @@ internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services
     public async Task StartingAsync(CancellationToken cancellationToken)
     {
         var failures = new List<string>();
-        var made = new List<(string Name, ConnectionPool Pool, PoolHostingOptions Hosting)>();
         foreach (var name in pools.Names)
         {
             var hosting = Collect(failures, () => pools.HostingOf(name));
             if (Collect(failures, () => pools.Get(name)) is { } pool && hosting is not null)
             {
-                made.Add((name, pool, hosting));
+                _made.Add((name, pool, hosting));
             }
         }
 
@@ -39,7 +39,7 @@ internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services
             throw new OptionsValidationException("ConnectionPool", typeof(ConnectionPoolOptions), failures);
         }
 
-        await Task.WhenAll(made.Select(each => WarmAsync(each.Name, each.Pool, each.Hosting, cancellationToken))).ConfigureAwait(false);
+        await Task.WhenAll(_made.Select(each => WarmAsync(each.Name, each.Pool, each.Hosting, cancellationToken))).ConfigureAwait(false);
     }
 
     public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
@@ -49,10 +49,11 @@ internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services
     public Task StoppingAsync(CancellationToken cancellationToken)
     {
         _stoppingSince = _time.GetTimestamp();
-        foreach (var name in pools.Names)
+        foreach (var (name, pool, atStart) in _made)
         {
-            var pool = pools.Get(name);
-            var limit = pools.HostingOf(name).DrainTimeout ?? HostShutdown.DrainTimeout(services);
+            // The configuration may have changed since, and not for the better.
+            var hosting = Collect([], () => pools.HostingOf(name)) ?? atStart;
+            var limit = hosting.DrainTimeout ?? HostShutdown.DrainTimeout(services);
             _stopping.Add((pool, limit));
             LogMessages.HostStops(_logger, PoolSet.Show(name), limit.TotalSeconds);
             _deadlines.Add(_time.CreateTimer(static state => _ = ((ConnectionPool)state!).DrainAsync(TimeSpan.Zero), pool, limit, Timeout.InfiniteTimeSpan));

@@ -203,6 +203,33 @@ public sealed class LifetimeTests
         Assert.Contains(logs.Entries, entry => entry.Message == "Pool 'default': the host stops; calls may run on for 48 s");
     }
 
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("2s", 2)]
+    [InlineData("2 days", 3)]
+    public async Task The_stop_goes_by_the_configuration_of_the_moment_and_survives_its_mistakes(string drainTimeout, int seconds)
+    {
+        await using var mock = await MockLlmServer.StartAsync(cancellationToken: Rig.Ct);
+        var configuration = HostRig.Values(("Hosting:DrainTimeout", "3s"));
+        var (builder, logs) = Builder(mock, configuration: configuration);
+        using var host = builder.Build();
+        await host.StartAsync(Rig.Ct);
+        configuration["Hosting:DrainTimeout"] = drainTimeout;
+        await host.StopAsync(Rig.Ct);
+
+        Assert.Contains(logs.Entries, entry => entry.Message == $"Pool 'default': the host stops; calls may run on for {seconds} s");
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_host_that_did_not_start_can_be_stopped()
+    {
+        var builder = HostRig.Builder();
+        builder.Services.AddConnectionPool(options => options.MaxConnections = 0);
+        using var host = builder.Build();
+
+        await Assert.ThrowsAsync<OptionsValidationException>(() => host.StartAsync(Rig.Ct));
+        await host.StopAsync(Rig.Ct);
+    }
+
     [Theory]
     [InlineData(30, 28)]
     [InlineData(5, 4.5)]

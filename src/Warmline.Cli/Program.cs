@@ -16,6 +16,7 @@ var root = new Command("warmline", "A connection pool made for calls to AI APIs.
     DemoCommand.Create(),
     ProbeCommand.Create(),
     MockCommand.Create(),
+    SizeCommand.Create(),
 };
 
 var parsed = root.Parse(args.Length == 0 ? ["--help"] : args);

@@ -26,7 +26,9 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     ConnectionKey? _lastKey;
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
-        engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, SendOnceAsync, engine.Time, cancellationToken) : SendOnceAsync(request, cancellationToken);
+        engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, engine.IsOff ? engine.SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
+        : engine.IsOff ? engine.SendPastAsync(request, cancellationToken)
+        : SendOnceAsync(request, cancellationToken);
 
     async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {

@@ -54,7 +54,12 @@ internal static class Redirects
 
     static async Task LeaveAsync(HttpResponseMessage response, TimeProvider time, CancellationToken cancellationToken)
     {
-        var content = (PooledContent)response.Content;
+        if (response.Content is not PooledContent content)
+        {
+            response.Dispose();   // it came past the pool: there is no lease to give back
+            return;
+        }
+
         using (var limit = new CancellationTokenSource(DrainTime, time))
         using (cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), limit))
         {

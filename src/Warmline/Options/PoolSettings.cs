@@ -7,6 +7,8 @@ namespace Warmline.Options;
 /// <summary>The options, checked and frozen.</summary>
 internal sealed record PoolSettings
 {
+    public required bool Enabled { get; init; }
+
     public required int MaxConnections { get; init; }
 
     public required int MaxConnectionsPerHost { get; init; }
@@ -54,17 +56,42 @@ internal sealed record PoolSettings
     /// <summary>Connections to hold ready, by key.</summary>
     public required IReadOnlyDictionary<ConnectionKey, int> WarmConnections { get; init; }
 
-    /// <summary>Whether <paramref name="other"/> differs only in what can change while the pool runs.</summary>
-    public bool CanBecome(PoolSettings other) =>
-        Http2Mode == other.Http2Mode && Http2.PingDelay == other.Http2.PingDelay && Http2.PingTimeout == other.Http2.PingTimeout
-        && Dns.CacheEnabled == other.Dns.CacheEnabled && Dns.CacheTtl == other.Dns.CacheTtl
-        && TcpKeepAlive.Idle == other.TcpKeepAlive.Idle && TcpKeepAlive.Interval == other.TcpKeepAlive.Interval && TcpKeepAlive.Count == other.TcpKeepAlive.Count
-        && AllowAutoRedirect == other.AllowAutoRedirect && AutomaticDecompression == other.AutomaticDecompression
-        && ReferenceEquals(SslOptions, other.SslOptions) && ReferenceEquals(Proxy, other.Proxy) && StatsLogInterval == other.StatsLogInterval;
+    /// <summary>The options that <paramref name="other"/> would change and that are fixed for a pool's life.</summary>
+    public IReadOnlyList<string> FixedIn(PoolSettings other)
+    {
+        var differ = new List<string>();
+        Same(Http2Mode == other.Http2Mode, "Http2.Mode");
+        Same(Http2.PingDelay == other.Http2.PingDelay, "Http2.PingDelay");
+        Same(Http2.PingTimeout == other.Http2.PingTimeout, "Http2.PingTimeout");
+        Same(Dns.CacheEnabled == other.Dns.CacheEnabled, "Dns.CacheEnabled");
+        Same(Dns.CacheTtl == other.Dns.CacheTtl, "Dns.CacheTtl");
+        Same(TcpKeepAlive.Idle == other.TcpKeepAlive.Idle, "TcpKeepAlive.Idle");
+        Same(TcpKeepAlive.Interval == other.TcpKeepAlive.Interval, "TcpKeepAlive.Interval");
+        Same(TcpKeepAlive.Count == other.TcpKeepAlive.Count, "TcpKeepAlive.Count");
+        Same(AllowAutoRedirect == other.AllowAutoRedirect, "AllowAutoRedirect");
+        Same(AutomaticDecompression == other.AutomaticDecompression, "AutomaticDecompression");
+        Same(ReferenceEquals(SslOptions, other.SslOptions), "SslOptions");
+        Same(ReferenceEquals(Proxy, other.Proxy), "Proxy");
+        Same(StatsLogInterval == other.StatsLogInterval, "StatsLogInterval");
+        return differ;
+
+        void Same(bool same, string name)
+        {
+            if (!same)
+            {
+                differ.Add(name);
+            }
+        }
+    }
+
+    /// <summary>Whether there is nothing to do to become <paramref name="other"/>.</summary>
+    public bool IsSameAs(PoolSettings other) => FixedIn(other).Count == 0 && WarmConnections.Count == other.WarmConnections.Count && !WarmConnections.Except(other.WarmConnections).Any()
+        && this == other with { WarmConnections = WarmConnections, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
     public static PoolSettings? Freeze(ConnectionPoolOptions options, List<string> problems)
     {
+        problems.AddRange(options.ConfigurationProblems);
         var check = new Check(problems);
         check.Range("MaxConnections", options.MaxConnections, 1, 65_535);
         check.Range("MaxConnectionsPerHost", options.MaxConnectionsPerHost, 1, 65_535);
@@ -130,6 +157,7 @@ internal sealed record PoolSettings
 
         return new PoolSettings
         {
+            Enabled = options.Enabled,
             MaxConnections = options.MaxConnections,
             MaxConnectionsPerHost = options.MaxConnectionsPerHost ?? int.MaxValue,
             MaxConcurrentRequests = options.MaxConcurrentRequests ?? int.MaxValue,
@@ -151,7 +179,7 @@ internal sealed record PoolSettings
             AllowAutoRedirect = options.AllowAutoRedirect,
             AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
-            WarmConnections = warm,
+            WarmConnections = options.Enabled ? warm : [],   // a pool that is switched off holds nothing ready
         };
     }
 
@@ -233,16 +261,19 @@ internal sealed record PoolSettings
             var warm = new Dictionary<ConnectionKey, int>();
             foreach (var (name, host) in options.Hosts)
             {
-                if (!Uri.TryCreate(name, UriKind.Absolute, out var origin) || (origin.Scheme != Uri.UriSchemeHttps && origin.Scheme != Uri.UriSchemeHttp))
+                var address = name.Contains("://", StringComparison.Ordinal) ? name : "https://" + name;
+                if (!Uri.TryCreate(address, UriKind.Absolute, out var origin) || (origin.Scheme != Uri.UriSchemeHttps && origin.Scheme != Uri.UriSchemeHttp))
                 {
-                    That(false, $"Hosts[\"{name}\"]", "not an origin", "must be like https://api.openai.com");
+                    That(false, $"Hosts[\"{name}\"]", "not an origin", "must be like https://api.openai.com or api.openai.com");
                     continue;
                 }
 
                 Range($"Hosts[\"{name}\"].WarmConnections", host?.WarmConnections ?? 0, 0, maxIdle, "MaxIdleConnections");
+                var key = KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred, proxy);
+                warm.Remove(key);   // the same origin written in another way: the later one counts
                 if (host is { WarmConnections: > 0 })
                 {
-                    warm[KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred, proxy)] = host.WarmConnections;
+                    warm[key] = host.WarmConnections;
                 }
             }
 

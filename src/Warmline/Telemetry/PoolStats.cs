@@ -53,13 +53,19 @@ public sealed record PoolStats
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>
     public TimeSpan TimeSaved { get; init; }
 
+    /// <summary>Whether new calls go through the pool: <see cref="ConnectionPoolOptions.Enabled"/>.</summary>
+    public bool Enabled { get; init; } = true;
+
+    /// <summary>Calls that were sent past the pool, by a plain handler, because it was switched off; they are in no other figure.</summary>
+    public long Bypassed { get; init; }
+
     /// <summary>The same for each origin that is in use or remembered.</summary>
     public IReadOnlyList<OriginStats> Origins { get; init; } = [];
 
     /// <summary>The line that <see cref="ConnectionPoolOptions.StatsLogInterval"/> logs.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture,
         $"Pool: {TotalRequests} requests | reuse={ReuseRate * 100:0.0}% | peak={PeakActive} | queued={Queued} (max wait {MaxQueueWait.TotalMilliseconds:0.0}ms)"
-        + $" | avg handshake={(AverageHandshake ?? TimeSpan.Zero).TotalMilliseconds:0.0}ms | saved={TimeSaved.TotalSeconds:0.0}s");
+        + $" | avg handshake={(AverageHandshake ?? TimeSpan.Zero).TotalMilliseconds:0.0}ms | saved={TimeSaved.TotalSeconds:0.0}s{(Enabled ? "" : $" | off: {Bypassed} calls past the pool")}");
 }
 
 /// <summary>What a pool did and does for one origin; parts of it that may not share connections are listed apart.</summary>

@@ -130,6 +130,19 @@ public sealed class ProxyTests
     }
 
     [Fact(Timeout = Rig.Patience)]
+    public async Task A_proxy_whose_own_certificate_is_refused_is_a_tls_error_of_the_proxy()
+    {
+        await using var proxy = await MockLlmServer.StartAsync(cancellationToken: Rig.Ct);   // no proxy, but it never gets so far
+        await using var pool = new ConnectionPool(new ConnectionPoolOptions { Proxy = new WebProxy(proxy.BaseAddress) });
+        using var client = pool.CreateClient();
+
+        var error = await Assert.ThrowsAsync<PoolConnectException>(() => client.GetAsync(new Uri("https://api.test/"), Rig.Ct));
+
+        Assert.Equal((DialPhase.Proxy, HttpRequestError.SecureConnectionError, RequestVerdict.NotSent), (error.Phase, error.HttpRequestError, error.Verdict));
+        Assert.StartsWith($"The TLS handshake with the proxy {proxy.BaseAddress.ToString().TrimEnd('/')} ", error.Message);
+    }
+
+    [Fact(Timeout = Rig.Patience)]
     public async Task Bypassed_hosts_are_called_directly_on_connections_of_their_own()
     {
         await using var proxy = await Tinyproxy.StartAsync();
@@ -171,7 +184,7 @@ public sealed class ProxyTests
         await using var pool = new ConnectionPool(Rig.Options(mock, options =>
         {
             options.Proxy = new WebProxy(proxy.Address);
-            options.Hosts[mock.BaseAddress.ToString()] = new HostOptions { WarmConnections = 2 };
+            options.Hosts[mock.BaseAddress.ToString()] = new() { WarmConnections = 2 };
         }));
         await Eventually.TrueAsync(() => pool.GetStats().Idle == 2);
         Assert.Equal(2, proxy.Requests.Count);

@@ -139,6 +139,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         PartEnded(whole);
     }
 
+    public void ResponseAbandoned() => Slot.Abandon();
+
     public void ResponseEnded(bool whole)
     {
         EndedAt = _engine.Now;

@@ -15,6 +15,9 @@ internal interface IExchange
     /// <summary>No more of the request body will be pulled.</summary>
     void UploadEnded(bool whole);
 
+    /// <summary>The caller leaves the response body before its end.</summary>
+    void ResponseAbandoned();
+
     /// <summary>The response body was read to its end, or nobody will read it further.</summary>
     void ResponseEnded(bool whole);
 
@@ -294,6 +297,11 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         if (disposing)
         {
             // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
+            if (Volatile.Read(ref _ended) == 0 && _read != length)
+            {
+                exchange.ResponseAbandoned();
+            }
+
             inner.Dispose();
             End(whole: _read == length);
         }

@@ -3,14 +3,15 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// The wire as the slot's handler sees it: counts the bytes, reads along the HTTP/2 frames, and tells when the connection is closing and closed.
+/// The wire as the slot's handler sees it: counts the bytes, reads along the HTTP/2 frames, tells when the connection is closing and closed, and ends it in good
+/// order (the other half).
 /// </summary>
 /// <remarks>
 /// The reader gate (HTTP/1.1 only): the inner stream takes one read at a time, and two want one: the handler (for a response, and every 30 s for a
 /// look at an idle connection) and the idle watch. Whoever moves the gate away from Free reads. The watch reads zero bytes, so it takes
 /// nothing away: a handler that finds it pending waits for it and then reads what woke it.
 /// </remarks>
-internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
+internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slot, ISlotOwner owner, TimeProvider time) : Stream
 {
     const int Free = 0;
     const int Handler = 1;
@@ -20,15 +21,16 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     const int Closing = 1;
     const int Closed = 2;
 
-    readonly Http2FrameWatcher? _frames = isHttp2 ? new() : null;
+    readonly Stream _inner = dialed.Transport;
+    readonly Http2FrameWatcher? _frames = dialed.IsHttp2 ? new() : null;
     Http2RequestWatcher _requests = new();
     TaskCompletionSource? _watch;   // set before the gate becomes Watch, cleared by the same watch after the gate is free again
     long _written;
     long _read;
     long _writtenWhenIdle = -1;     // bytes read at this count of written ones were asked for by nobody
+    long _readWhenWritten;
     int _gate;
     int _state;
-    int _disposed;
 
     /// <summary>Bytes handed to the connection. Counted before they are written, so that an unchanged count proves that nothing was sent.</summary>
     public long BytesWritten => Volatile.Read(ref _written);
@@ -41,6 +43,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     /// <summary>Whether the connection was ended: by the peer, by an error or by us.</summary>
     public bool IsClosing => Volatile.Read(ref _state) != Open;
 
+    /// <summary>Whether we closed it; the socket may still wait for the peer's end.</summary>
     public bool IsClosed => Volatile.Read(ref _disposed) != 0;
 
     public override bool CanRead => true;
@@ -99,13 +102,14 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
 
         ValueTask<int> read;
+        Enter(Reading);
         try
         {
-            read = inner.ReadAsync(buffer, cancellationToken);
+            read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stopReading.Token);
         }
         catch
         {
-            ReportClosing();   // the gate stays shut: nothing is watched any more
+            Break(Reading);   // the gate stays shut: nothing is watched any more
             throw;
         }
 
@@ -115,6 +119,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
 
         int count = read.Result;
+        Leave(Reading);
         SeeRead(buffer.Span, count);
         return new(count);
     }
@@ -130,16 +135,20 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         }
 
         int count;
+        Enter(Reading);
+        _readsWithoutToken = true;
         try
         {
-            count = inner.Read(buffer);
+            count = _inner.Read(buffer);
         }
         catch
         {
-            ReportClosing();
+            Break(Reading);
             throw;
         }
 
+        _readsWithoutToken = false;
+        Leave(Reading);
         SeeRead(buffer, count);
         return count;
     }
@@ -150,7 +159,26 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
         Count(buffer.Span);
-        return inner.WriteAsync(buffer, cancellationToken);
+        Enter(Writing);
+        ValueTask write;
+        try
+        {
+            write = _inner.WriteAsync(buffer, cancellationToken);
+        }
+        catch
+        {
+            Break(Writing);
+            throw;
+        }
+
+        if (!write.IsCompletedSuccessfully)
+        {
+            return AwaitWriteAsync(write);
+        }
+
+        write.GetAwaiter().GetResult();
+        Leave(Writing);
+        return default;
     }
 
     public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
@@ -159,37 +187,29 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     public override void Write(ReadOnlySpan<byte> buffer)
     {
         Count(buffer);
-        inner.Write(buffer);
+        Enter(Writing);
+        try
+        {
+            _inner.Write(buffer);
+        }
+        catch
+        {
+            Break(Writing);
+            throw;
+        }
+
+        Leave(Writing);
     }
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
-    public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
+    public override Task FlushAsync(CancellationToken cancellationToken) => _inner.FlushAsync(cancellationToken);
 
-    public override void Flush() => inner.Flush();
+    public override void Flush() => _inner.Flush();
 
     public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
 
     public override void SetLength(long value) => throw new NotSupportedException();
-
-    protected override void Dispose(bool disposing)
-    {
-        // The handler and the pool may close at the same time: one of them does it, and says so when it is done.
-        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
-        {
-            try
-            {
-                inner.Dispose();
-            }
-            finally
-            {
-                Volatile.Write(ref _state, Closed);
-                owner.Closed(slot);
-            }
-        }
-
-        base.Dispose(disposing);
-    }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> AwaitReadAsync(ValueTask<int> read, Memory<byte> buffer)
@@ -199,14 +219,36 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
         {
             count = await read.ConfigureAwait(false);
         }
+        catch (OperationCanceledException) when (_stopReading.IsCancellationRequested)
+        {
+            Leave(Reading);
+            throw Gone();
+        }
         catch
         {
-            ReportClosing();
+            Break(Reading);
             throw;
         }
 
+        Leave(Reading);
         SeeRead(buffer.Span, count);
         return count;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    async ValueTask AwaitWriteAsync(ValueTask write)
+    {
+        try
+        {
+            await write.ConfigureAwait(false);
+        }
+        catch
+        {
+            Break(Writing);
+            throw;
+        }
+
+        Leave(Writing);
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -225,12 +267,19 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
     {
         try
         {
-            await inner.ReadAsync(Memory<byte>.Empty).ConfigureAwait(false);
+            Enter(Reading);
+            await _inner.ReadAsync(Memory<byte>.Empty, _stopReading.Token).ConfigureAwait(false);
         }
-        catch (Exception)
+        catch (Exception error)
         {
             // An end like any other; the handler's next read meets it too.
+            if (error is not OperationCanceledException && !IsClosed)
+            {
+                _isBroken = true;
+            }
         }
+
+        Leave(Reading);
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
         if (BytesWritten == Volatile.Read(ref _writtenWhenIdle))
@@ -250,6 +299,7 @@ internal sealed class ConnectionStream(Stream inner, bool isHttp2, Slot slot, IS
             _requests.Feed(buffer);
         }
 
+        Volatile.Write(ref _readWhenWritten, _read);
         Volatile.Write(ref _written, _written + buffer.Length);
     }
 

@@ -25,10 +25,13 @@ internal readonly record struct DialTimings(TimeSpan Dns, TimeSpan Tcp, TimeSpan
 }
 
 /// <summary>A connection that was dialled and authenticated, and carried nothing yet.</summary>
-internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint) : IDisposable
+internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint, Stream? wire = null) : IDisposable
 {
     /// <summary>An authenticated <see cref="SslStream"/>, or the plain stream of an http origin.</summary>
     public Stream Transport { get; } = transport;
+
+    /// <summary>What the network gave, below TLS.</summary>
+    public Stream Wire { get; } = wire ?? transport;
 
     public bool IsHttp2 { get; } = isHttp2;
 
@@ -117,7 +120,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             // 3 TLS
             Phase = DialPhase.Tls;
             started = time.GetTimestamp();
-            var secured = new SslStream(Transport);
+            Stream wire = Transport;
+            var secured = new SslStream(wire);
             Transport = secured;
             _certificate = new CertificateCheck(dialer._ssl?.RemoteCertificateValidationCallback, key.TlsName, time);
             await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, key.TlsName, _protocols, _certificate), cancellationToken).ConfigureAwait(false);
@@ -127,7 +131,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 throw new DialException(Phase, $"{Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null);
             }
 
-            return new(secured, isHttp2, new(dnsTime, tcpTime, time.GetElapsedTime(started)), _race.EndPoint);
+            return new(secured, isHttp2, new(dnsTime, tcpTime, time.GetElapsedTime(started)), _race.EndPoint, wire);
         }
 
         public string DescribeTimeout(TimeSpan limit)

@@ -19,7 +19,7 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
 
     protected PipeReader Inner => inner;
 
-    /// <summary>An end that comes together with bytes is shown when these are consumed.</summary>
+    /// <summary>An end that comes together with bytes is shown when these are consumed: for a consumer that takes whatever there is.</summary>
     protected virtual bool ShowsEndApart => false;
 
     protected abstract void OnBytes(ReadOnlySpan<byte> bytes);
@@ -71,14 +71,13 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
             }
         }
 
-        var isNew = _last.Length > _shown;
         _shown = _last.Length;
         if (!result.IsCompleted)
         {
             return result;
         }
 
-        if (isNew && ShowsEndApart)
+        if (ShowsEndApart && !result.Buffer.IsEmpty)
         {
             return new ReadResult(result.Buffer, result.IsCanceled, isCompleted: false);
         }

@@ -2,7 +2,7 @@ namespace Warmline.Transport;
 
 /// <summary>The end of a connection.</summary>
 /// <remarks>
-/// The end: the handler disposes on a thread of its own and goes on as if the wire were gone, so its reads and writes fail from there on, a pending read by being
+/// The end: the handler disposes on a thread of its own and goes on as if the wire were gone, so its reads and writes fail from there on, pending ones by being
 /// cancelled. What is left to say and to hear is the background's (<see cref="Farewell"/>), once nobody is inside the inner stream any more.
 /// </remarks>
 internal sealed partial class ConnectionStream : IThreadPoolWorkItem
@@ -12,7 +12,7 @@ internal sealed partial class ConnectionStream : IThreadPoolWorkItem
     const int Writing = 2;
     const int Ending = 4;
 
-    readonly CancellationTokenSource _stopReading = new();
+    readonly CancellationTokenSource _stop = new();
     readonly TaskCompletionSource _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
     int _use;
     int _disposed;
@@ -41,13 +41,13 @@ internal sealed partial class ConnectionStream : IThreadPoolWorkItem
         // The handler and the pool may close at the same time: one of them does it, and says so when it is done.
         if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
         {
-            int inside = Interlocked.Or(ref _use, Ending) & (Reading | Writing);
+            int inside = Interlocked.Or(ref _use, Ending);
             if (inside == 0)
             {
                 _left.TrySetResult();
             }
 
-            if (MayTakeItsTime(inside))
+            if (MayTakeItsTime(isReading: (inside & Reading) != 0))
             {
                 ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);   // whoever disposes may hold the platform's lock
             }
@@ -66,8 +66,8 @@ internal sealed partial class ConnectionStream : IThreadPoolWorkItem
     {
         try
         {
-            await _stopReading.CancelAsync().ConfigureAwait(false);
-            await Farewell.SayAsync(dialed, goAway: _frames is not null && BytesWritten > 0, _left.Task, time).ConfigureAwait(false);
+            await _stop.CancelAsync().ConfigureAwait(false);
+            await Farewell.SayAsync(dialed, goAway: _frames is not null && BytesWritten > 0, QuietAsync(), time).ConfigureAwait(false);
         }
         finally
         {
@@ -75,17 +75,15 @@ internal sealed partial class ConnectionStream : IThreadPoolWorkItem
         }
     }
 
-    /// <summary>Not on a wire that failed, and not where the handler waits for the inner stream to let go of a request.</summary>
-    bool MayTakeItsTime(int inside)
-    {
-        if (_isBroken || _isCut || _readsWithoutToken || !Farewell.IsPossible(dialed))
-        {
-            return false;
-        }
+    /// <summary>Not on a wire that failed, and not in the middle of an HTTP/1.1 response.</summary>
+    bool MayTakeItsTime(bool isReading) =>
+        !_isBroken && !_isCut && !_readsWithoutToken && Farewell.IsPossible(dialed) && !(_frames is null && isReading && !_isOurs && ResponseCame);
 
-        // HTTP/2 always reads, and its requests do not wait for a write.
-        var cutsResponse = (inside & Reading) != 0 && !_isOurs && ResponseCame;
-        return _frames is not null || ((inside & Writing) == 0 && !cutsResponse);
+    /// <summary>Nobody is inside the inner stream any more; whether it can still be written: a write that was cancelled may have left half a TLS record.</summary>
+    async Task<bool> QuietAsync()
+    {
+        await _left.Task.ConfigureAwait(false);
+        return !_isBroken;
     }
 
     void CloseNow()

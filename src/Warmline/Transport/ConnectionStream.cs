@@ -105,7 +105,7 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         Enter(Reading);
         try
         {
-            read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stopReading.Token);
+            read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
         }
         catch
         {
@@ -163,7 +163,7 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         ValueTask write;
         try
         {
-            write = _inner.WriteAsync(buffer, cancellationToken);
+            write = _inner.WriteAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
         }
         catch
         {
@@ -219,7 +219,7 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         {
             count = await read.ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (_stopReading.IsCancellationRequested)
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
             Leave(Reading);
             throw Gone();
@@ -241,6 +241,11 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         try
         {
             await write.ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+        {
+            Break(Writing);
+            throw Gone();
         }
         catch
         {
@@ -268,7 +273,7 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         try
         {
             Enter(Reading);
-            await _inner.ReadAsync(Memory<byte>.Empty, _stopReading.Token).ConfigureAwait(false);
+            await _inner.ReadAsync(Memory<byte>.Empty, _stop.Token).ConfigureAwait(false);
         }
         catch (Exception error)
         {

@@ -20,15 +20,21 @@ internal static class Farewell
     /// <summary>Only a socket can end its own direction and still listen.</summary>
     public static bool IsPossible(DialedConnection connection) => connection.Wire is NetworkStream;
 
-    /// <summary>Ends the connection once <paramref name="quiet"/> says that nobody else reads or writes it. Throws nothing; the caller disposes.</summary>
-    public static async Task SayAsync(DialedConnection connection, bool goAway, Task quiet, TimeProvider time)
+    /// <summary>
+    /// Ends the connection once <paramref name="quiet"/> says that nobody else reads or writes it, unless it says that nothing can be said any more. Throws nothing;
+    /// the caller disposes.
+    /// </summary>
+    public static async Task SayAsync(DialedConnection connection, bool goAway, Task<bool> quiet, TimeProvider time)
     {
         var socket = ((NetworkStream)connection.Wire).Socket;
         using var limit = new CancellationTokenSource(Limit, time);
         try
         {
             // 1 The handler's last read and write
-            await quiet.WaitAsync(limit.Token).ConfigureAwait(false);
+            if (!await quiet.WaitAsync(limit.Token).ConfigureAwait(false))
+            {
+                return;
+            }
 
             // 2 Our end, in one packet: a server that got GOAWAY alone could answer it with its own end before ours
             Cork(socket);

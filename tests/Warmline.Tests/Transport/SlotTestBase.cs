@@ -102,7 +102,7 @@ public abstract class SlotTestBase : IDisposable
         Assert.Equal(written, slot.BytesWritten);
     }
 
-    public void Dispose()
+    public virtual void Dispose()
     {
         _server.Dispose();
         _certificate.Dispose();

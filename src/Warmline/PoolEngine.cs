@@ -58,6 +58,8 @@ internal sealed partial class PoolEngine
 
     public CoarseClock Clock { get; }
 
+    public TimeProvider Time => _time;
+
     public TimeSpan Now => _time.GetElapsedTime(_start);
 
     public PooledRequest CreateRequest(PoolRequestOptions? options, CancellationToken caller)

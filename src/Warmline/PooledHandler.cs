@@ -13,6 +13,7 @@ namespace Warmline;
 ///   4 read       the response's content is watched from now on
 ///   5 settle     when both bodies have ended, failed or been left: the lease ends (PooledRequest.PartEnded)
 /// </code>
+/// A redirect that is followed takes the whole way again, once for each hop.
 /// </summary>
 internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
 {
@@ -24,7 +25,10 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
 
     ConnectionKey? _lastKey;
 
-    protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
+        engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, SendOnceAsync, engine.Time, cancellationToken) : SendOnceAsync(request, cancellationToken);
+
+    async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         // :: Step 1: describe
         var key = Describe(request);
@@ -32,10 +36,13 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         var content = request.Content;
         var uploadBytes = content?.Headers.ContentLength ?? 0;
         var isSmall = uploadBytes <= SmallUpload && content is ByteArrayContent or ReadOnlyMemoryContent;
+        var isLong = !isSmall && content is not null && (uploadBytes > SmallUpload || content.Headers.ContentLength is null);
         call.UploadBytes = isSmall ? 0 : uploadBytes;
 
         // The caller's request is changed for the send and gets its own back, whatever happens.
         var (version, policy) = (request.Version, request.VersionPolicy);
+        var decompress = engine.Settings.AutomaticDecompression;
+        var askedFor = decompress is DecompressionMethods.None ? null : Decompression.Ask(request, decompress);
         try
         {
             // :: Step 2: lease
@@ -51,16 +58,16 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                 try
                 {
                     // :: Step 3: send
-                    call.Begin(hasContent: content is not null && !isSmall);
+                    call.Begin(hasContent: content is not null && !isSmall, isLong);
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
-                    request.Content = content is null || isSmall ? content : new UploadContent(content, call);
+                    request.Content = content is null || isSmall ? content : new UploadContent(content, call, call.Early);
                     call.ObeyCaller();
                     var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
 
                     // :: Step 4: read
-                    call.HeadersCame();
-                    response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified));
+                    call.HeadersCame(response.StatusCode);
+                    response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
                     return response;
                 }
                 catch (Exception error)
@@ -89,6 +96,10 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
             request.Content = content;
             request.Version = version;
             request.VersionPolicy = policy;
+            if (askedFor is not null)
+            {
+                Decompression.TakeBack(request, askedFor);
+            }
         }
     }
 
@@ -103,6 +114,9 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         _ when call.Connection is { NeverSentSettings: true } =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
         HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
+
+        // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
+        OperationCanceledException => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
         IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };

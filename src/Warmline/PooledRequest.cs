@@ -1,3 +1,4 @@
+using System.Net;
 using System.Threading.Tasks.Sources;
 using Warmline.Options;
 using Warmline.Scheduling;
@@ -24,6 +25,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     int _openParts;
     int _upload;
     int _aborted;
+    TaskCompletionSource? _settled;
+    bool _refused;
     volatile bool _broken;
 
     public PooledRequest(PoolEngine engine, CallTimeouts timeouts, CancellationToken caller)
@@ -48,6 +51,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public TimeSpan? UploadedAt { get; private set; }
 
     public TimeSpan? EndedAt { get; private set; }
+
+    /// <summary>Ends an upload whose rest the server refuses; null where none is watched.</summary>
+    public EarlyAnswer? Early { get; private set; }
 
     TimeSpan ConnectionAge { get; set; }
 
@@ -97,13 +103,20 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public void DisobeyCaller() => _callerRegistration.Dispose();
 
-    /// <summary>Starts an attempt on the connection that was granted. <paramref name="hasContent"/>: a body that is watched.</summary>
-    public void Begin(bool hasContent)
+    /// <summary>Starts an attempt on the connection that was granted. <paramref name="hasContent"/>: a body that is watched. <paramref name="isLong"/>: one that
+    /// the server may answer before its end.</summary>
+    public void Begin(bool hasContent, bool isLong)
     {
         _openParts = hasContent ? 2 : 1;
         _upload = hasContent ? NoUpload : UploadOver;
         _broken = false;
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
+        Early = null;
+        if (isLong && !Connection.IsHttp2)
+        {
+            Slot.WatchUpload(Early = new EarlyAnswer());
+        }
+
         _writtenBefore = Slot.BytesWritten;
         Clocks.Start(GrantedAt - AskedAt);
         Clocks.BeginFirstByte();   // also before the body: the connection may not take the headers, or the server hold the stream back
@@ -118,6 +131,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         if (Interlocked.CompareExchange(ref _upload, Uploading, NoUpload) == NoUpload)
         {
             Clocks.EndWait();   // from here to its end the write clock counts, while a write is under way: a body may take its time to be made
+            if (Early is not null)
+            {
+                Slot.UploadBegan();
+            }
         }
     }
 
@@ -144,15 +161,26 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public void ResponseEnded(bool whole)
     {
         EndedAt = _engine.Now;
-        Clocks.Stop();
+        Clocks.EndWait();
+        if (Volatile.Read(ref _upload) is Uploading && (_refused || !whole))
+        {
+            Abandon();   // HTTP/2: nobody wants the rest of the body, and it would keep the lease
+        }
+
         PartEnded(whole);
     }
 
-    public void HeadersCame()
+    public void HeadersCame(HttpStatusCode status)
     {
         HeadersAt = _engine.Now;
         Clocks.EndWait();
         UploadNeverBegan();
+        EndEarly();
+        _refused = status >= HttpStatusCode.MultipleChoices;
+        if (status is HttpStatusCode.SwitchingProtocols)
+        {
+            Clocks.Stop();   // the connection is the caller's from here on, who may be silent as long as he likes
+        }
     }
 
     /// <summary>
@@ -162,6 +190,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public bool Failed(Exception error, HttpContent? content, out RequestVerdict verdict)
     {
         UploadNeverBegan();
+        EndEarly();
         verdict = Judge(error);
         var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
         if (verdict is RequestVerdict.Unknown || !untouched || Clocks.IsCancellationRequested)
@@ -174,6 +203,19 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         Clocks.Stop();
         UploadedAt = null;
         return _engine.Redispatch(this);
+    }
+
+    /// <summary>Completes when both bodies are over, which for a response that was read to its end or disposed takes a moment at most.</summary>
+    public Task SettledAsync()
+    {
+        var settled = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Interlocked.Exchange(ref _settled, settled);
+        if (Volatile.Read(ref _openParts) == 0)
+        {
+            settled.TrySetResult();
+        }
+
+        return settled.Task;
     }
 
     /// <summary>What the caller should see for a failure after it had its place.</summary>
@@ -196,6 +238,16 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public void Abort(PoolRejectionReason reason)
     {
         Volatile.Write(ref _aborted, (int)reason);
+        if (HeadersAt is null && Volatile.Read(ref _upload) is UploadOver)
+        {
+            Slot.CutWaits();
+        }
+
+        Abandon();
+    }
+
+    void Abandon()
+    {
         try
         {
             Clocks.Cancel();
@@ -237,6 +289,18 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         }
     }
 
+    void EndEarly()
+    {
+        if (Early is { } early)
+        {
+            Slot.UploadEnded();
+            if (early.WasCut)
+            {
+                _broken = true;
+            }
+        }
+    }
+
     void Unweigh()
     {
         if (UploadBytes > 0)
@@ -256,6 +320,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         {
             Clocks.Stop();
             _engine.Release(this, _broken ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
+            Volatile.Read(ref _settled)?.TrySetResult();
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Security;
 
 namespace Warmline;
@@ -51,6 +52,16 @@ public sealed class ConnectionPoolOptions
     /// <summary>TLS: a custom CA (<c>CertificateChainPolicy</c>), client certificates, protocol versions. The target host and the application protocols are the
     /// pool's to set and must be left unset. None by default: the platform's trust.</summary>
     public SslClientAuthenticationOptions? SslOptions { get; set; }
+
+    /// <summary>Whether redirects are followed (300 to 303, 307, 308; 50 at most; never from https to http), as <c>HttpClientHandler.AllowAutoRedirect</c> does. Default false:
+    /// APIs do not redirect, and a key sent along to another place is worse than an error. When the origin changes, the headers that hold credentials
+    /// (Authorization, Cookie, x-api-key, api-key and their like) are left out. Fixed for the pool's life.</summary>
+    public bool AllowAutoRedirect { get; set; }
+
+    /// <summary>Which compressed answers are decompressed, as <c>HttpClientHandler.AutomaticDecompression</c> does: the request asks for them (Accept-Encoding), and
+    /// Content-Encoding and Content-Length leave the answer. Default none: most answers are streams of small events, which compression only delays.
+    /// Fixed for the pool's life.</summary>
+    public DecompressionMethods AutomaticDecompression { get; set; }
 
     /// <summary>What is special about one origin, by its address, e.g. <c>https://api.openai.com</c>.</summary>
     public IDictionary<string, HostOptions> Hosts { get; } = new Dictionary<string, HostOptions>(StringComparer.OrdinalIgnoreCase);

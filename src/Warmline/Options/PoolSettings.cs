@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Net.Security;
 
 namespace Warmline.Options;
@@ -41,6 +42,10 @@ internal sealed record PoolSettings
 
     public required SslClientAuthenticationOptions? SslOptions { get; init; }
 
+    public required bool AllowAutoRedirect { get; init; }
+
+    public required DecompressionMethods AutomaticDecompression { get; init; }
+
     public required TimeSpan? StatsLogInterval { get; init; }
 
     /// <summary>Connections to hold ready, by key.</summary>
@@ -51,6 +56,7 @@ internal sealed record PoolSettings
         Http2Mode == other.Http2Mode && Http2.PingDelay == other.Http2.PingDelay && Http2.PingTimeout == other.Http2.PingTimeout
         && Dns.CacheEnabled == other.Dns.CacheEnabled && Dns.CacheTtl == other.Dns.CacheTtl
         && TcpKeepAlive.Idle == other.TcpKeepAlive.Idle && TcpKeepAlive.Interval == other.TcpKeepAlive.Interval && TcpKeepAlive.Count == other.TcpKeepAlive.Count
+        && AllowAutoRedirect == other.AllowAutoRedirect && AutomaticDecompression == other.AutomaticDecompression
         && ReferenceEquals(SslOptions, other.SslOptions) && StatsLogInterval == other.StatsLogInterval;
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
@@ -97,6 +103,9 @@ internal sealed record PoolSettings
             check.That(ssl.ApplicationProtocols is null or { Count: 0 }, "SslOptions.ApplicationProtocols", "a list", "must be left unset: use Http2.Mode");
         }
 
+        const DecompressionMethods Known = DecompressionMethods.GZip | DecompressionMethods.Deflate | DecompressionMethods.Brotli;
+        check.That((options.AutomaticDecompression & ~Known) is DecompressionMethods.None || options.AutomaticDecompression is DecompressionMethods.All, "AutomaticDecompression", options.AutomaticDecompression,
+            "must be made of GZip, Deflate and Brotli, or All");
         if (options.StatsLogInterval is { } interval)
         {
             check.Time("StatsLogInterval", interval, TimeSpan.FromSeconds(1), infinite: false);
@@ -128,6 +137,8 @@ internal sealed record PoolSettings
             Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl },
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
             SslOptions = options.SslOptions,
+            AllowAutoRedirect = options.AllowAutoRedirect,
+            AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
             WarmConnections = warm,
         };

@@ -25,139 +25,24 @@ internal interface IExchange
     Exception? Translate(Exception error, CancellationToken caller);
 }
 
-/// <summary>Stands in for the request's content while it is sent: each write is watched by the write clock, and its end is reported.</summary>
-internal sealed class UploadContent : HttpContent
-{
-    readonly HttpContent _inner;
-    readonly IExchange _exchange;
-
-    public UploadContent(HttpContent inner, IExchange exchange)
-    {
-        _inner = inner;
-        _exchange = exchange;
-        Bodies.CopyHeaders(inner, this);
-    }
-
-    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
-
-    protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
-    {
-        _exchange.UploadBegan();
-        var whole = false;
-        try
-        {
-            // Contents that keep their bytes write them at once and do nothing else: the time from begin to end is the write, and nobody needs to watch its parts.
-            var isOneWrite = _inner is ByteArrayContent or ReadOnlyMemoryContent;
-            if (isOneWrite)
-            {
-                _exchange.Clocks.BeginWrite();
-            }
-
-            await _inner.CopyToAsync(isOneWrite ? stream : new UploadStream(stream, _exchange.Clocks), context, cancellationToken).ConfigureAwait(false);
-            whole = true;
-        }
-        finally
-        {
-            _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
-            _exchange.UploadEnded(whole);
-        }
-    }
-
-    protected override bool TryComputeLength(out long length)
-    {
-        // The inner content's length header computes it; it was copied if it was known.
-        length = _inner.Headers.ContentLength ?? 0;
-        return _inner.Headers.ContentLength is not null;
-    }
-
-    // Disposing does nothing to the inner content: it is the caller's, and goes back into the caller's request.
-}
-
-/// <summary>The platform's write side of a request body, with the write clock around every write.</summary>
-internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
-{
-    public override bool CanRead => false;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => true;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
-
-    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-    public override void Write(ReadOnlySpan<byte> buffer)
-    {
-        clocks.BeginWrite();
-        inner.Write(buffer);
-        clocks.EndWrite();
-    }
-
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
-
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        clocks.BeginWrite();
-        return Watch(inner.WriteAsync(buffer, cancellationToken));
-    }
-
-    public override void Flush() => inner.Flush();
-
-    public override async Task FlushAsync(CancellationToken cancellationToken)
-    {
-        clocks.BeginWrite();
-        await Watch(new ValueTask(inner.FlushAsync(cancellationToken))).ConfigureAwait(false);
-    }
-
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    ValueTask Watch(ValueTask write)
-    {
-        if (!write.IsCompletedSuccessfully)
-        {
-            return WatchAsync(write);
-        }
-
-        clocks.EndWrite();
-        return write;
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    async ValueTask WatchAsync(ValueTask write)
-    {
-        try
-        {
-            await write.ConfigureAwait(false);
-        }
-        finally
-        {
-            clocks.EndWrite();
-        }
-    }
-}
-
 /// <summary>Stands in for the response's content: its end ends the lease.</summary>
 internal sealed class PooledContent : HttpContent
 {
     readonly HttpContent _inner;
     readonly ResponseBody _body;
+    readonly Stream? _decoded;
 
-    public PooledContent(HttpContent inner, IExchange exchange, bool hasBody)
+    public PooledContent(HttpContent inner, IExchange exchange, bool hasBody, DecompressionMethods decompress = DecompressionMethods.None)
     {
         _inner = inner;
         Exchange = exchange;
         Bodies.CopyHeaders(inner, this);
         _body = new ResponseBody(inner.ReadAsStream(), exchange, hasBody ? inner.Headers.ContentLength : null);
+        if (decompress is not DecompressionMethods.None)
+        {
+            _decoded = Decompression.Decode(_body, Headers, decompress);
+        }
+
         if (!hasBody || inner.Headers.ContentLength == 0)
         {
             _body.End(whole: true);   // nothing will come: the lease need not wait for somebody to look
@@ -166,9 +51,14 @@ internal sealed class PooledContent : HttpContent
 
     public IExchange Exchange { get; }
 
-    protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult<Stream>(_body);
+    Stream Body => _decoded ?? _body;
 
-    protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => _body;
+    /// <summary>Reads on to the end, if that is near, for the sake of the connection.</summary>
+    public ValueTask DrainAsync(int most, CancellationToken cancellationToken) => _body.DrainAsync(most, cancellationToken);
+
+    protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult(Body);
+
+    protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => Body;
 
     protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
 
@@ -177,7 +67,7 @@ internal sealed class PooledContent : HttpContent
         var buffer = ArrayPool<byte>.Shared.Rent(16 * 1024);
         try
         {
-            for (int read; (read = await _body.ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0;)
+            for (int read; (read = await Body.ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0;)
             {
                 await stream.WriteAsync(buffer.AsMemory(0, read), cancellationToken).ConfigureAwait(false);
             }
@@ -185,29 +75,29 @@ internal sealed class PooledContent : HttpContent
         finally
         {
             ArrayPool<byte>.Shared.Return(buffer);
-            await _body.DisposeAsync().ConfigureAwait(false);
+            await Body.DisposeAsync().ConfigureAwait(false);
         }
     }
 
     protected override void SerializeToStream(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
-        using (_body)
+        using (Body)
         {
-            _body.CopyTo(stream);
+            Body.CopyTo(stream);
         }
     }
 
     protected override bool TryComputeLength(out long length)
     {
         length = _inner.Headers.ContentLength ?? 0;
-        return _inner.Headers.ContentLength is not null;
+        return _decoded is null && _inner.Headers.ContentLength is not null;
     }
 
     protected override void Dispose(bool disposing)
     {
         if (disposing)
         {
-            _body.Dispose();
+            Body.Dispose();
             _inner.Dispose();
         }
 
@@ -277,6 +167,29 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
 
         return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer.Length)) : ReadSlowlyAsync(pending, buffer.Length, CancellationToken.None);
     }
+
+    /// <summary>Reads on and forgets, until the end or so many bytes. That it fails is no matter: the exchange has ended then, too.</summary>
+    public async ValueTask DrainAsync(int most, CancellationToken cancellationToken)
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent(4096);
+        try
+        {
+            for (int read; most > 0 && _ended == 0 && (read = await ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0; most -= read)
+            {
+            }
+        }
+        catch (Exception error) when (error is IOException or OperationCanceledException or TimeoutException or HttpRequestException)
+        {
+            // Reported by the read itself.
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    /// <inheritdoc cref="DrainAsync"/>
+    public void Drain(int most) => DrainAsync(most, CancellationToken.None).AsTask().GetAwaiter().GetResult();
 
     public override void Flush() => inner.Flush();
 

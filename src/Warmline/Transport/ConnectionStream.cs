@@ -3,15 +3,14 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// The wire as the slot's handler sees it: counts the bytes, reads along the HTTP/2 frames, tells when the connection is closing and closed, and ends it in good
-/// order (the other half).
+/// The wire as the slot's handler sees it: counts the bytes, reads along the HTTP/2 frames, and tells when the connection is closing and closed.
 /// </summary>
 /// <remarks>
 /// The reader gate (HTTP/1.1 only): the inner stream takes one read at a time, and two want one: the handler (for a response, and every 30 s for a
 /// look at an idle connection) and the idle watch. Whoever moves the gate away from Free reads. The watch reads zero bytes, so it takes
 /// nothing away: a handler that finds it pending waits for it and then reads what woke it.
 /// </remarks>
-internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slot, ISlotOwner owner, TimeProvider time) : Stream
+internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
 {
     const int Free = 0;
     const int Handler = 1;
@@ -21,16 +20,15 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
     const int Closing = 1;
     const int Closed = 2;
 
-    readonly Stream _inner = dialed.Transport;
-    readonly Http2FrameWatcher? _frames = dialed.IsHttp2 ? new() : null;
+    readonly Http2FrameWatcher? _frames = isHttp2 ? new() : null;
     Http2RequestWatcher _requests = new();
     TaskCompletionSource? _watch;   // set before the gate becomes Watch, cleared by the same watch after the gate is free again
     long _written;
     long _read;
     long _writtenWhenIdle = -1;     // bytes read at this count of written ones were asked for by nobody
-    long _readWhenWritten;
     int _gate;
     int _state;
+    int _disposed;
 
     /// <summary>Bytes handed to the connection. Counted before they are written, so that an unchanged count proves that nothing was sent.</summary>
     public long BytesWritten => Volatile.Read(ref _written);
@@ -73,6 +71,171 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         }
 
         Volatile.Write(ref _writtenWhenIdle, written);
+        StartWatch();
+    }
+
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+        _early is { WriteError: not null } early ? ReadAfterFailedWriteAsync(buffer, early, cancellationToken) : ReadPlainAsync(buffer, cancellationToken);
+
+    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    public override int Read(Span<byte> buffer)
+    {
+        if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer, out int ahead))
+        {
+            return ahead;
+        }
+
+        while (_frames is null && Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
+        {
+            Volatile.Read(ref _watch)?.Task.GetAwaiter().GetResult();
+        }
+
+        if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer, out ahead))
+        {
+            Volatile.Write(ref _gate, Free);
+            return ahead;
+        }
+
+        int count;
+        try
+        {
+            count = inner.Read(buffer);
+        }
+        catch
+        {
+            ReportClosing();
+            throw;
+        }
+
+        SeeRead(buffer, count);
+        return count;
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+    // HTTP/1.1 writes a request in order, HTTP/2 in one loop: there is one writer at a time, so the count needs no interlocked addition.
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        if (_early is { } early)
+        {
+            return WriteWatchedAsync(buffer, early);
+        }
+
+        Count(buffer.Span);
+        return inner.WriteAsync(buffer, cancellationToken);
+    }
+
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    public override void Write(ReadOnlySpan<byte> buffer)
+    {
+        Count(buffer);
+        inner.Write(buffer);
+    }
+
+    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+    public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
+
+    public override void Flush() => inner.Flush();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    protected override void Dispose(bool disposing)
+    {
+        // The handler and the pool may close at the same time: one of them does it, and says so when it is done.
+        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            Interlocked.CompareExchange(ref _state, Closing, Open);
+            inner.End(() =>
+            {
+                Volatile.Write(ref _state, Closed);
+                owner.Closed(slot);
+            });
+        }
+
+        base.Dispose(disposing);
+    }
+
+    ValueTask<int> ReadPlainAsync(Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        if (_frames is null)
+        {
+            if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer.Span, out int ahead))
+            {
+                return new(ahead);
+            }
+
+            if (Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
+            {
+                return JoinWatchAsync(buffer, cancellationToken);
+            }
+
+            if (Volatile.Read(ref _aheadEnd) != 0 && TryTakeAhead(buffer.Span, out ahead))   // the watch left between the two looks
+            {
+                Volatile.Write(ref _gate, Free);
+                return new(ahead);
+            }
+        }
+
+        ValueTask<int> read;
+        try
+        {
+            read = inner.ReadAsync(buffer, cancellationToken);
+        }
+        catch
+        {
+            ReportClosing();   // the gate stays shut: nothing is watched any more
+            throw;
+        }
+
+        if (!read.IsCompletedSuccessfully)
+        {
+            return AwaitReadAsync(read, buffer);
+        }
+
+        int count = read.Result;
+        SeeRead(buffer.Span, count);
+        return new(count);
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<int> AwaitReadAsync(ValueTask<int> read, Memory<byte> buffer)
+    {
+        int count;
+        try
+        {
+            count = await read.ConfigureAwait(false);
+        }
+        catch
+        {
+            ReportClosing();
+            throw;
+        }
+
+        SeeRead(buffer.Span, count);
+        return count;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<int> JoinWatchAsync(Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        // The watch that was seen may be gone by now: then the gate is free, or another watch has it.
+        if (Volatile.Read(ref _watch) is { } watch)
+        {
+            await watch.Task.ConfigureAwait(false);
+        }
+
+        return await ReadAsync(buffer, cancellationToken).ConfigureAwait(false);
+    }
+
+    void StartWatch()
+    {
         var done = new TaskCompletionSource();
         if (Interlocked.CompareExchange(ref _watch, done, null) is not null)
         {
@@ -94,197 +257,16 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
         }
     }
 
-    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        if (_frames is null && Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
-        {
-            return JoinWatchAsync(buffer, cancellationToken);
-        }
-
-        ValueTask<int> read;
-        Enter(Reading);
-        try
-        {
-            read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
-        }
-        catch
-        {
-            Break(Reading);   // the gate stays shut: nothing is watched any more
-            throw;
-        }
-
-        if (!read.IsCompletedSuccessfully)
-        {
-            return AwaitReadAsync(read, buffer);
-        }
-
-        int count = read.Result;
-        Leave(Reading);
-        SeeRead(buffer.Span, count);
-        return new(count);
-    }
-
-    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
-        ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
-
-    public override int Read(Span<byte> buffer)
-    {
-        while (_frames is null && Interlocked.CompareExchange(ref _gate, Handler, Free) == Watch)
-        {
-            Volatile.Read(ref _watch)?.Task.GetAwaiter().GetResult();
-        }
-
-        int count;
-        Enter(Reading);
-        _readsWithoutToken = true;
-        try
-        {
-            count = _inner.Read(buffer);
-        }
-        catch
-        {
-            Break(Reading);
-            throw;
-        }
-
-        _readsWithoutToken = false;
-        Leave(Reading);
-        SeeRead(buffer, count);
-        return count;
-    }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    // HTTP/1.1 writes a request in order, HTTP/2 in one loop: there is one writer at a time, so the count needs no interlocked addition.
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        Count(buffer.Span);
-        Enter(Writing);
-        ValueTask write;
-        try
-        {
-            write = _inner.WriteAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
-        }
-        catch
-        {
-            Break(Writing);
-            throw;
-        }
-
-        if (!write.IsCompletedSuccessfully)
-        {
-            return AwaitWriteAsync(write);
-        }
-
-        write.GetAwaiter().GetResult();
-        Leave(Writing);
-        return default;
-    }
-
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
-        WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
-
-    public override void Write(ReadOnlySpan<byte> buffer)
-    {
-        Count(buffer);
-        Enter(Writing);
-        try
-        {
-            _inner.Write(buffer);
-        }
-        catch
-        {
-            Break(Writing);
-            throw;
-        }
-
-        Leave(Writing);
-    }
-
-    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-    public override Task FlushAsync(CancellationToken cancellationToken) => _inner.FlushAsync(cancellationToken);
-
-    public override void Flush() => _inner.Flush();
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> AwaitReadAsync(ValueTask<int> read, Memory<byte> buffer)
-    {
-        int count;
-        try
-        {
-            count = await read.ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
-        {
-            Leave(Reading);
-            throw Gone();
-        }
-        catch
-        {
-            Break(Reading);
-            throw;
-        }
-
-        Leave(Reading);
-        SeeRead(buffer.Span, count);
-        return count;
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    async ValueTask AwaitWriteAsync(ValueTask write)
-    {
-        try
-        {
-            await write.ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
-        {
-            Break(Writing);
-            throw Gone();
-        }
-        catch
-        {
-            Break(Writing);
-            throw;
-        }
-
-        Leave(Writing);
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> JoinWatchAsync(Memory<byte> buffer, CancellationToken cancellationToken)
-    {
-        // The watch that was seen may be gone by now: then the gate is free, or another watch has it.
-        if (Volatile.Read(ref _watch) is { } watch)
-        {
-            await watch.Task.ConfigureAwait(false);
-        }
-
-        return await ReadAsync(buffer, cancellationToken).ConfigureAwait(false);
-    }
-
     async Task WatchAsync(TaskCompletionSource done)
     {
         try
         {
-            Enter(Reading);
-            await _inner.ReadAsync(Memory<byte>.Empty, _stop.Token).ConfigureAwait(false);
+            await inner.ReadAsync(Memory<byte>.Empty).ConfigureAwait(false);
         }
-        catch (Exception error)
+        catch (Exception)
         {
             // An end like any other; the handler's next read meets it too.
-            if (error is not OperationCanceledException && !IsClosed)
-            {
-                _isBroken = true;
-            }
         }
-
-        Leave(Reading);
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
         if (BytesWritten == Volatile.Read(ref _writtenWhenIdle))
@@ -292,9 +274,19 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
             ReportClosing();
         }
 
+        var early = Volatile.Read(ref _early);
+        if (early is { IsDecided: false })
+        {
+            await ReadAlongAsync(early).ConfigureAwait(false);
+        }
+
         Volatile.Write(ref _gate, Free);
         Volatile.Write(ref _watch, null);
         done.SetResult();
+        if (early is not null)
+        {
+            AfterRead(early);
+        }
     }
 
     void Count(ReadOnlySpan<byte> buffer)
@@ -304,13 +296,23 @@ internal sealed partial class ConnectionStream(DialedConnection dialed, Slot slo
             _requests.Feed(buffer);
         }
 
-        Volatile.Write(ref _readWhenWritten, _read);
         Volatile.Write(ref _written, _written + buffer.Length);
     }
 
     void SeeRead(ReadOnlySpan<byte> buffer, int count)
     {
+        var early = _early;
+        if (early is not null && buffer.Length > 0)
+        {
+            early.Feed(buffer[..count]);
+        }
+
         Volatile.Write(ref _gate, Free);
+        if (early is not null)
+        {
+            AfterRead(early);
+        }
+
         if (count == 0)
         {
             if (buffer.Length > 0)   // a read of zero bytes only says that something came

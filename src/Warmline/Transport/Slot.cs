@@ -31,6 +31,7 @@ internal sealed class Slot
     /// <summary>A long answer must not wait for the window to grow, round trip by round trip, from the platform's 64 KB.</summary>
     const int StreamWindow = 1024 * 1024;
 
+    readonly ClosingStream _wire;
     readonly ConnectionStream _stream;
     readonly Stream _transport;
     readonly SocketsHttpHandler _handler;
@@ -46,7 +47,8 @@ internal sealed class Slot
         Timings = dialed.Timings;
         RemoteEndPoint = dialed.RemoteEndPoint;
         _transport = dialed.Transport;
-        _stream = new ConnectionStream(dialed, this, owner, time);
+        _wire = new ClosingStream(dialed, time);
+        _stream = new ConnectionStream(_wire, dialed.IsHttp2, this, owner);
         _handler = new SocketsHttpHandler
         {
             // One connection, whose life is the pool's to end.
@@ -123,6 +125,14 @@ internal sealed class Slot
         }
     }
 
+    /// <summary>Listens for an answer to the next request while its body is written; on HTTP/1.1, where the platform does not.</summary>
+    public void WatchUpload(EarlyAnswer early) => _stream.WatchUpload(early);
+
+    public void UploadBegan() => _stream.UploadBegan();
+
+    /// <summary>The headers of the answer came, or the exchange failed.</summary>
+    public void UploadEnded() => _stream.UploadEnded();
+
     /// <summary>
     /// Brings a fresh HTTP/2 connection to the point where a request only needs its HEADERS: preface and SETTINGS go out. A throw-away request is
     /// cancelled in the moment it asks for the connection, so it is never sent, and the handler goes on setting up. Completes when that request is over;
@@ -178,7 +188,7 @@ internal sealed class Slot
     /// <summary>Closes a connection that carries nothing, also when no request ever asked for it: requests in flight fail at once, the peer is told in good order.</summary>
     public void Close()
     {
-        _stream.EndIsOurs();
+        _wire.EndIsOurs();
         _handler.Dispose();
         _stream.Dispose();
     }
@@ -186,12 +196,15 @@ internal sealed class Slot
     /// <summary>Closes a connection whose requests are cut. An HTTP/1.1 response under way ends at once and hard, so that the server stops generating it.</summary>
     public void Cut()
     {
-        _stream.CutResponse();
+        _wire.CutResponse();
         Close();
     }
 
+    /// <summary>The pool is about to cut a request that was sent whole and has no answer yet: that can end in good order.</summary>
+    public void CutWaits() => _wire.EndIsOurs();
+
     /// <summary>The reader leaves an HTTP/1.1 response before its end: the platform will close the connection, and that has to be hard.</summary>
-    public void Abandon() => _stream.CutResponse();
+    public void Abandon() => _wire.CutResponse();
 
     ValueTask<Stream> HandOver(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
     {

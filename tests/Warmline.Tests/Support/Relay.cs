@@ -14,11 +14,11 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
     int _resolving;
     int _connecting;
 
-    /// <summary>Lookups stall.</summary>
-    public bool HoldDns { get; set; }
+    /// <summary>Lookups wait for this.</summary>
+    public Task Dns { get; set; } = Task.CompletedTask;
 
-    /// <summary>Connection attempts stall.</summary>
-    public bool HoldTcp { get; set; }
+    /// <summary>Connection attempts wait for this.</summary>
+    public Task Tcp { get; set; } = Task.CompletedTask;
 
     /// <summary>Lookups that were begun.</summary>
     public int Resolving => Volatile.Read(ref _resolving);
@@ -29,17 +29,14 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
     public async ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _resolving);
-        return HoldDns ? await FakeNetwork.StallAsync<IPAddress[]>(_end.Token) : [IPAddress.Loopback];
+        await Dns.WaitAsync(_end.Token);
+        return [IPAddress.Loopback];
     }
 
     public async ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _connecting);
-        if (HoldTcp)
-        {
-            await FakeNetwork.StallAsync<Stream>(cancellationToken);
-        }
-
+        await Tcp.WaitAsync(cancellationToken);
         var accepting = _listener.AcceptSocketAsync(_end.Token);
         var stream = await network.ConnectAsync((IPEndPoint)_listener.LocalEndpoint, cancellationToken);
         var near = await accepting;
@@ -58,8 +55,20 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
     {
         while (_sockets.TryTake(out var socket))
         {
+            Reset(socket);
+        }
+    }
+
+    static void Reset(Socket socket)
+    {
+        try
+        {
             socket.LingerState = new LingerOption(true, 0);
             socket.Dispose();
+        }
+        catch (ObjectDisposedException)
+        {
+            // Both pumps come here.
         }
     }
 
@@ -92,7 +101,8 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
         }
         catch (Exception error) when (error is SocketException or ObjectDisposedException)
         {
-            // The other pump, or Reset, ended it.
+            // One side was reset, by its owner or by Reset: the other is too.
+            Reset(to);
         }
     }
 }

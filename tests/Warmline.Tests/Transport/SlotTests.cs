@@ -305,8 +305,9 @@ public sealed class SlotTests : SlotTestBase
         using HttpRequestMessage request = Post(slot);
         using HttpResponseMessage response = await slot.SendAsync(request, Ct);
         Assert.Equal("ok", await response.Content.ReadAsStringAsync(Ct));
-        await Events.SeenAsync("closed").WaitAsync(Ct);
         await answering;
+        await server.DisposeAsync();
+        await Events.SeenAsync("closed").WaitAsync(Ct);
         await AssertDeadAndNothingSentAsync(slot);
         slot.Close();
         Assert.Single(Events.All, "closed");

@@ -1,0 +1,6 @@
+namespace Warmline.Tests.Http;
+
+internal static class CompressionBehaviours
+{
+    public static Behaviour[] All { get; } = [];
+}

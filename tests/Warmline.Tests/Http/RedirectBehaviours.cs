@@ -1,0 +1,6 @@
+namespace Warmline.Tests.Http;
+
+internal static class RedirectBehaviours
+{
+    public static Behaviour[] All { get; } = [];
+}

@@ -1,10 +1,23 @@
 #!/usr/bin/env bash
-# Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json; no key, no network but the package feed.
+# Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json and, for the proxy tests,
+# tinyproxy, which it installs where apt-get and root are there; no key, no network but the package feeds.
 #   ./test.sh                     all tests
 #   ./test.sh Warmline.Tests …    these test projects only
 set -euo pipefail
 cd "$(dirname "$0")"
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1
+
+# The proxy tests need a real proxy. They fail without it; they are never skipped.
+if ! [ -x /usr/bin/tinyproxy ] && ! [ -x /usr/sbin/tinyproxy ] && ! command -v tinyproxy >/dev/null; then
+  sudo=()
+  [ "$(id -u)" -eq 0 ] || sudo=(sudo -n)
+  if command -v apt-get >/dev/null && { [ ${#sudo[@]} -eq 0 ] || "${sudo[@]}" true 2>/dev/null; }; then
+    echo "== tinyproxy is missing: installing tinyproxy-bin"
+    { "${sudo[@]}" apt-get update -q && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q tinyproxy-bin; } >/dev/null || echo "tinyproxy-bin could not be installed: the proxy tests will fail" >&2
+  else
+    echo "tinyproxy is missing and cannot be installed from here: run 'apt-get install tinyproxy-bin' as root, or the like. The proxy tests will fail without it." >&2
+  fi
+fi
 
 echo "== build"
 dotnet build Warmline.slnx -c Release --nologo -v quiet
@@ -19,7 +32,8 @@ for name in "${projects[@]}"; do
   echo "== $name"
   log=$(mktemp)
   status=0
-  "tests/$name/bin/Release/net10.0/$name" -noColor 2>&1 | tee "$log" || status=$?
+  # A proxy of this machine must not come between the tests and their own servers.
+  env -u HTTPS_PROXY -u https_proxy -u HTTP_PROXY -u http_proxy -u ALL_PROXY -u all_proxy "tests/$name/bin/Release/net10.0/$name" -noColor 2>&1 | tee "$log" || status=$?
   # xUnit's closing line: Total: N, Errors: N, Failed: N, Skipped: N, Not Run: N, Time: Ns
   line=$(grep -E 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$log" | tail -n 1 || true)
   rm -f "$log"

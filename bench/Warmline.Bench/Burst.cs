@@ -4,7 +4,7 @@ using System.Net.Sockets;
 namespace Warmline.Bench;
 
 /// <summary>A burst of calls at once over a link with a round-trip time: how near to what the link allows, on how many sockets.</summary>
-sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, double service, int calls, int promptBytes, int rounds)
+sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, double service, int calls, int promptBytes, int rounds, IWebProxy? proxy)
 {
     readonly byte[] _body = Measure.Prompt(promptBytes);
     readonly string _ca = File.ReadAllText(caFile);
@@ -12,7 +12,11 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
     public async Task<int> RunAsync()
     {
         Console.WriteLine($"{calls} calls at once, {promptBytes}-byte prompts, {rtt} ms round trip, {service} ms service, {rounds} interleaved rounds; medians");
-        Console.WriteLine($"limit warm {rtt + service:0} ms; cold {(3 * rtt) + service:0} ms (TCP, TLS 1.3, call)");
+        Console.WriteLine($"limit warm {rtt + service:0} ms; cold {Cold:0} ms (TCP, {(proxy is null ? "" : "CONNECT, ")}TLS 1.3, call)");
+        if (proxy is not null)
+        {
+            Console.WriteLine($"every way goes through the proxy {proxy.GetProxy(server)?.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped)}; the link is taken to lie before or behind it, not both");
+        }
 
         // Ways that keep their connections over the rounds, and the code warm-up for the cold ones.
         await using var warmed = new ConnectionPool(Options());
@@ -46,7 +50,7 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
 
         for (var i = 0; i < ways.Length; i++)
         {
-            var limit = ways[i].Name.Contains("cold", StringComparison.Ordinal) ? (3 * rtt) + service : rtt + service;
+            var limit = ways[i].Name.Contains("cold", StringComparison.Ordinal) ? Cold : rtt + service;
             var median = Measure.Median(results[i].Select(r => r.Wall));
             Console.WriteLine($"{ways[i].Name,-24} {median,7:0.0} ms  {median / limit,6:0.000} x limit  min {results[i].Min(r => r.Wall),6:0.0} max {results[i].Max(r => r.Wall),6:0.0}  sockets {results[i].Max(r => r.Sockets)}");
         }
@@ -54,7 +58,10 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
         return 0;
     }
 
-    ConnectionPoolOptions Options() => new() { SslOptions = Measure.Trust(_ca) };
+    /// <summary>A round trip each for TCP, the proxy's tunnel, TLS and the call.</summary>
+    double Cold => ((proxy is null ? 3 : 4) * rtt) + service;
+
+    ConnectionPoolOptions Options() => new() { SslOptions = Measure.Trust(_ca), UseProxy = proxy is not null, Proxy = proxy };
 
     PlainClient Plain()
     {
@@ -62,6 +69,8 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
         var handler = new SocketsHttpHandler
         {
             SslOptions = Measure.Trust(_ca),
+            UseProxy = proxy is not null,
+            Proxy = proxy,
             ConnectCallback = async (context, cancel) =>
             {
                 Interlocked.Increment(ref sockets);

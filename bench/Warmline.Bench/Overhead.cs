@@ -38,7 +38,7 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
 
     ConnectionPoolOptions Options(BenchServer server, Action<ConnectionPoolOptions> change)
     {
-        var options = new ConnectionPoolOptions { MaxConnections = Math.Max(50, atOnce), MaxIdleConnections = Math.Max(50, atOnce), SslOptions = Measure.Trust(server.CaPem) };
+        var options = new ConnectionPoolOptions { MaxConnections = Math.Max(50, atOnce), MaxIdleConnections = Math.Max(50, atOnce), SslOptions = Measure.Trust(server.CaPem), UseProxy = false };
         change(options);
         return options;
     }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Net;
 using Warmline.Bench;
 
 // Every figure is a ratio from one run with its peer beside it: rounds are interleaved, medians are quoted, and a run of a way against itself tells how far
@@ -19,10 +20,14 @@ var rtt = new Option<double>("--rtt") { Description = "The link's round-trip tim
 var service = new Option<double>("--service") { Description = "The server's service time in ms", DefaultValueFactory = _ => 100 };
 var burstCalls = new Option<int>("--calls") { Description = "Calls at once", DefaultValueFactory = _ => 100 };
 var prompt = new Option<int>("--prompt") { Description = "Bytes of the prompt", DefaultValueFactory = _ => 20 };
-var burst = new Command("burst", "Wall time of a burst of calls beside .NET's own handler, over a link") { url, ca, rtt, service, burstCalls, prompt, rounds };
-burst.SetAction((result, _) => new Burst(time, new Uri(result.GetValue(url)!), result.GetValue(ca)!, result.GetValue(rtt), result.GetValue(service), result.GetValue(burstCalls), result.GetValue(prompt), result.GetValue(rounds)).RunAsync());
+var proxy = new Option<string?>("--proxy") { Description = "Go through this HTTP proxy, such as http://user:password@proxy.example:3128; env for the one of the environment variables. Default: none" };
+var burst = new Command("burst", "Wall time of a burst of calls beside .NET's own handler, over a link") { url, ca, rtt, service, burstCalls, prompt, rounds, proxy };
+burst.SetAction((result, _) => new Burst(time, new Uri(result.GetValue(url)!), result.GetValue(ca)!, result.GetValue(rtt), result.GetValue(service), result.GetValue(burstCalls), result.GetValue(prompt), result.GetValue(rounds),
+    result.GetValue(proxy) switch { null => null, "env" => HttpClient.DefaultProxy, { } address => ProxyAt(new Uri(address)) }).RunAsync());
 
 var serve = new Command("serve", "The server that overhead starts for itself") { Hidden = true };
 serve.SetAction((_, stop) => BenchServer.ServeAsync(stop));
+
+static WebProxy ProxyAt(Uri address) => new(address) { Credentials = address.UserInfo.Split(':', 2) is [{ Length: > 0 } user, var password] ? new NetworkCredential(Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : null };
 
 return await new RootCommand("Measurements of Warmline") { overhead, burst, serve }.Parse(args).InvokeAsync();

@@ -14,7 +14,9 @@ var root = new Command("warmline", "A connection pool made for calls to AI APIs.
     new HelpOption(),
     new VersionOption(),
     DemoCommand.Create(),
+    ProbeCommand.Create(),
     MockCommand.Create(),
+    SizeCommand.Create(),
 };
 
 var parsed = root.Parse(args.Length == 0 ? ["--help"] : args);

@@ -19,6 +19,7 @@ namespace Warmline.MockLlm;
 /// <remarks>
 /// Per request, by headers: <c>x-mock-status</c>, <c>x-mock-retry-after</c> (seconds), <c>x-mock-fail-first</c> (fail the first N attempts of the same
 /// <c>x-mock-id</c>, with 503 or <c>x-mock-status</c>), <c>x-mock-service-ms</c>, <c>x-mock-tokens</c>, <c>x-mock-token-gap-ms</c>.
+/// A request that offers tools is answered with a call of the first one until it brings a tool's result (chat completions and messages).
 /// </remarks>
 public sealed class MockLlmServer : IAsyncDisposable
 {

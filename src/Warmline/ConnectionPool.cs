@@ -15,8 +15,9 @@ namespace Warmline;
 public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 {
     readonly PoolEngine _engine;
+    readonly PoolEngine.Keepsake _keepsake;
 
-    /// <summary>Makes a pool. Nothing is dialled yet, except for <see cref="HostOptions.WarmConnections"/>.</summary>
+    /// <summary>Makes a pool. Nothing is dialled yet, except for <see cref="OriginOptions.WarmConnections"/>.</summary>
     /// <param name="options">How it behaves; copied, so that later changes need <see cref="TryUpdate"/>. The defaults when null.</param>
     /// <param name="loggerFactory">Where it logs, under the category <c>Warmline</c>. Nowhere when null.</param>
     /// <param name="timeProvider">Its clock. The system's when null.</param>
@@ -32,6 +33,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
         _engine = new PoolEngine(settings, loggerFactory?.CreateLogger("Warmline") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive));
 #pragma warning restore RS0030
+        _keepsake = new PoolEngine.Keepsake(_engine);
     }
 
     /// <summary>An ordinary client on this pool. Its own timeout is infinite: the pool's clocks rule. Disposing it leaves the pool open.</summary>
@@ -78,7 +80,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(connections), connections, $"Must be 1 to {most} (the smaller of MaxIdleConnections and MaxConnectionsPerHost): idle connections beyond it would be closed again. Raise MaxIdleConnections.");
         }
 
-        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode), connections, cancellationToken);
+        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Settings.Proxy), connections, cancellationToken);
     }
 
     /// <summary>What the pool did and does.</summary>
@@ -112,13 +114,13 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     /// <param name="origin">Which; all when null.</param>
     public void Reconnect(Uri? origin = null) => _engine.Retire(OriginOf(origin));
 
-    /// <summary>Changes limits, timeouts and warm connections while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
-    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the stats log.</returns>
+    /// <summary>Changes limits, timeouts, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
+    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, the stats log.</returns>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem.</exception>
     public bool TryUpdate(ConnectionPoolOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return _engine.TryUpdate(Freeze(options));
+        return _engine.TryUpdate(Freeze(options)).Count == 0;
     }
 
     /// <summary>Takes no new calls, for good, and waits for the running ones; what still runs at the deadline is aborted.</summary>
@@ -144,6 +146,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     /// <summary>The line of <see cref="GetStats"/>.</summary>
     public override string ToString() => GetStats().ToString();
 
+    internal PoolEngine Engine => _engine;
+
     internal static void Check(PoolRequestOptions options)
     {
         if (options.IsChecked)
@@ -157,7 +161,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         options.IsChecked = true;
     }
 
-    static PoolSettings Freeze(ConnectionPoolOptions options)
+    internal static PoolSettings Freeze(ConnectionPoolOptions options)
     {
         var problems = new List<string>();
         var settings = PoolSettings.Freeze(options, problems);

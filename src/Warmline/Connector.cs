@@ -17,9 +17,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
             connection.Slot = new Slot(dialed, http2, time, this, connection);
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
+            engine.TellManyPools(key.Origin);
             engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
             if (!dialed.IsHttp2)
             {
+                engine.TellHttp1(connection.Key);
                 engine.WatchIdleSoon();
             }
         }

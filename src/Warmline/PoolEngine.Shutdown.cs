@@ -14,6 +14,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
     /// <summary>Takes nothing new, waits for what runs, cuts what is left at the deadline.</summary>
     public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason, CancellationToken cancellationToken)
     {
+        _takesNothing = true;
         var stats = GetStats();
         LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
@@ -72,6 +73,8 @@ internal sealed partial class PoolEngine : IAsyncDisposable
 
         Clock.Dispose();
         _connector.Dispose();
+        DisposeBypass();
+        PoolCensus.Remove(this);
     }
 
     void NoteEnds()

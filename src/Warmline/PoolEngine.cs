@@ -29,11 +29,12 @@ internal sealed partial class PoolEngine
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
     {
         Settings = settings;
+        PoolCensus.Add(this);
         _logger = logger;
         _time = time;
         _start = time.GetTimestamp();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
-        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time), settings.Http2, time, logger);
+        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
@@ -44,6 +45,11 @@ internal sealed partial class PoolEngine
             _statsLog = settings.StatsLogInterval is { } interval
                 ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
                 : null;
+        }
+
+        if (!settings.Enabled)
+        {
+            LogSwitch(isOn: false);
         }
 
         foreach (var (key, connections) in settings.WarmConnections)
@@ -154,11 +160,17 @@ internal sealed partial class PoolEngine
 
     public void Retire(string? origin) => Play(origin, static (scheduler, origin, now, actions) => scheduler.Retire(origin, now, actions));
 
-    public bool TryUpdate(PoolSettings settings)
+    /// <summary>Applies the settings; when that cannot be done while the pool runs, names what is fixed and changes nothing.</summary>
+    public IReadOnlyList<string> TryUpdate(PoolSettings settings)
     {
-        if (!Settings.CanBecome(settings))
+        if (Settings.FixedIn(settings) is { Count: > 0 } fixedNames)
         {
-            return false;
+            return fixedNames;
+        }
+
+        if (Settings.Enabled != settings.Enabled)
+        {
+            LogSwitch(settings.Enabled);
         }
 
         var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
@@ -169,10 +181,10 @@ internal sealed partial class PoolEngine
             Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
         }
 
-        return true;
+        return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats());
+    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed) };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
@@ -275,14 +287,15 @@ internal sealed partial class PoolEngine
                 ((PooledRequest)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
-                using (SuppressFlow())
+                if (action.Advice is { } advice)
                 {
-                    _ = _connector.DialAsync(action.Connection, Settings.ConnectTimeout);
+                    TellExpiry(action.Connection.Key.Key.Origin, advice);
                 }
 
+                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
-                _ = _connector.PrimeAsync(action.Connection);
+                RunApart((_connector, action.Connection), static prime => _ = prime._connector.PrimeAsync(prime.Connection));
                 break;
             case ActionKind.SettingsOverdue:
                 _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
@@ -362,6 +375,9 @@ internal sealed partial class PoolEngine
         _spareActions = null;   // a nested event on this thread gets a list of its own
         return actions;
     }
+
+    /// <summary>On a thread of the pool's own, in no caller's context: suppressing its flow would still show it to what runs before the first await.</summary>
+    static void RunApart<T>(T state, Action<T> work) => ThreadPool.UnsafeQueueUserWorkItem(work, state, preferLocal: false);
 
     static AsyncFlowControl? SuppressFlow() => ExecutionContext.IsFlowSuppressed() ? null : ExecutionContext.SuppressFlow();
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Security.Authentication;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
@@ -43,11 +44,11 @@ public sealed class PoolTimeoutException : PoolRejectedException
     public TimeSpan Waited { get; }
 }
 
-/// <summary>No connection could be opened: DNS, TCP, TLS or the HTTP/2 SETTINGS failed or took longer than <see cref="PoolTimeouts.Connect"/>.</summary>
+/// <summary>No connection could be opened: DNS, TCP, the proxy's tunnel, TLS or the HTTP/2 SETTINGS failed or took longer than <see cref="PoolTimeouts.Connect"/>.</summary>
 public sealed class PoolConnectException : HttpRequestException
 {
-    internal PoolConnectException(DialPhase phase, RequestVerdict verdict, string message, Exception? inner)
-        : base(phase is DialPhase.Dns ? HttpRequestError.NameResolutionError : phase is DialPhase.Tls ? HttpRequestError.SecureConnectionError : HttpRequestError.ConnectionError, message, inner)
+    internal PoolConnectException(DialPhase phase, RequestVerdict verdict, string message, Exception? inner, HttpStatusCode? proxyStatus = null)
+        : base(ErrorOf(phase, inner), message, inner, proxyStatus)
     {
         Phase = phase;
         Verdict = verdict;
@@ -58,6 +59,14 @@ public sealed class PoolConnectException : HttpRequestException
 
     /// <summary><see cref="RequestVerdict.NotSent"/>, except for the one request that was to start an HTTP/2 connection whose server never sent SETTINGS.</summary>
     public RequestVerdict Verdict { get; }
+
+    static HttpRequestError ErrorOf(DialPhase phase, Exception? inner) => phase switch
+    {
+        DialPhase.Dns => HttpRequestError.NameResolutionError,
+        DialPhase.Proxy when inner is not AuthenticationException => HttpRequestError.ProxyTunnelError,
+        DialPhase.Proxy or DialPhase.Tls => HttpRequestError.SecureConnectionError,
+        _ => HttpRequestError.ConnectionError,
+    };
 }
 
 /// <summary>The request got a place and failed there: the connection broke, the answer was not HTTP.</summary>
@@ -138,7 +147,7 @@ internal static class PoolErrors
     }
 
     public static PoolConnectException ConnectFailed(ConnectionKey key, Exception? error) => error is DialException dial
-        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException ?? dial)
+        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException ?? dial, dial.ProxyStatus)
         : new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", error);
 
     static int? LimitOf(PoolRejectionReason reason, PoolSettings settings) => reason switch

@@ -26,7 +26,9 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     ConnectionKey? _lastKey;
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
-        engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, SendOnceAsync, engine.Time, cancellationToken) : SendOnceAsync(request, cancellationToken);
+        engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, engine.IsOff ? engine.SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
+        : engine.IsOff ? engine.SendPastAsync(request, cancellationToken)
+        : SendOnceAsync(request, cancellationToken);
 
     async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
@@ -61,7 +63,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                     call.Begin(hasContent: content is not null && !isSmall, isLong);
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
-                    request.Content = content is null || isSmall ? content : new UploadContent(content, call, call.Early);
+                    request.Content = content is null || isSmall ? content : new UploadContent(content, call, isLong, call.Early);
                     call.ObeyCaller();
                     var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
 
@@ -113,10 +115,12 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         PoolRejectedException or PoolConnectException => null,
         _ when call.Connection is { NeverSentSettings: true } =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
+        HttpRequestException { InnerException: SlotDeadException } failed when verdict is RequestVerdict.Unknown =>
+            new PoolRequestException(verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed),
         HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
 
         // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
-        OperationCanceledException => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
+        OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
         IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };
@@ -136,22 +140,24 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     ConnectionKey Describe(HttpRequestMessage request)
     {
         var uri = request.RequestUri;
-        if (uri is null || !uri.IsAbsoluteUri || (uri.Scheme != Uri.UriSchemeHttps && uri.Scheme != Uri.UriSchemeHttp))
+        if (uri is null || !uri.IsAbsoluteUri || uri.Scheme is not ("https" or "http" or "wss" or "ws"))   // the last two are what ClientWebSocket says
         {
             throw new NotSupportedException($"The pool carries http and https requests with an absolute address; this one has '{uri}'. Set an absolute RequestUri, or the client's BaseAddress.");
         }
 
-        var isHttps = uri.Scheme == Uri.UriSchemeHttps;
+        var isHttps = uri.Scheme is "https" or "wss";
         var protocols = Protocols(request, isHttps);
         var tlsName = request.Headers.Host is { } host ? HostWithoutPort(host) : null;
 
         // Most handlers serve one origin: its key, hash included, is kept.
-        if (_lastKey is { } last && last.IsHttps == isHttps && last.Port == uri.Port && last.Protocols == protocols && last.Host == uri.IdnHost && last.TlsName == (tlsName ?? last.Host))
+        var proxy = PoolSettings.ProxyOf(uri, engine.Settings.Proxy);
+        if (_lastKey is { } last && last.IsHttps == isHttps && last.Port == uri.Port && last.Protocols == protocols && last.Host == uri.IdnHost && last.TlsName == (tlsName ?? last.Host)
+            && (proxy is null ? last.Proxy is null : last.Proxy?.Is(proxy) == true))
         {
             return last;
         }
 
-        return _lastKey = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols);
+        return _lastKey = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols, proxy: proxy is null ? null : new ProxyAddress(proxy));
     }
 
     /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. Only an exact version is an order.</summary>

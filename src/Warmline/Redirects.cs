@@ -49,12 +49,17 @@ internal static class Redirects
             next = new UriBuilder(next) { Fragment = from.Fragment }.Uri;
         }
 
-        return from.Scheme == Uri.UriSchemeHttps && next.Scheme != Uri.UriSchemeHttps ? null : next;
+        return from.Scheme is "https" or "wss" && next.Scheme is not ("https" or "wss") ? null : next;
     }
 
     static async Task LeaveAsync(HttpResponseMessage response, TimeProvider time, CancellationToken cancellationToken)
     {
-        var content = (PooledContent)response.Content;
+        if (response.Content is not PooledContent content)
+        {
+            response.Dispose();   // it came past the pool: there is no lease to give back
+            return;
+        }
+
         using (var limit = new CancellationTokenSource(DrainTime, time))
         using (cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), limit))
         {

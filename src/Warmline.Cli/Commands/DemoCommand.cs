@@ -1,9 +1,6 @@
 using System.CommandLine;
-using System.Globalization;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
-using Spectre.Console;
 using Warmline.Cli.Demo;
+using static Warmline.Cli.Commands.CommandInput;
 
 namespace Warmline.Cli.Commands;
 
@@ -13,7 +10,6 @@ internal static class DemoCommand
     const int Failed = 1;
     const int BadInput = 2;
     const int Interrupted = 130;
-    const int RedirectedWidth = 80;
 
     // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
     static readonly Option<string?> CallCount = Text("--calls", "Calls per way, 1 to 10000. Default: 100; 20 for an agent, 10 with --url.");
@@ -87,28 +83,6 @@ internal static class DemoCommand
         }
     }
 
-    static IAnsiConsole CreateConsole(TextWriter output)
-    {
-        if (!Console.IsOutputRedirected)
-        {
-            return AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(output) });
-        }
-
-        var plain = AnsiConsole.Create(new AnsiConsoleSettings
-        {
-            Out = new AnsiConsoleOutput(output), Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors, Interactive = InteractionSupport.No,
-        });
-        plain.Profile.Width = RedirectedWidth;
-        return plain;
-    }
-
-    static TimeProvider TimeProviderOfProcess()
-    {
-#pragma warning disable RS0030 // a command is an outermost entry point
-        return TimeProvider.System;
-#pragma warning restore RS0030
-    }
-
     static DemoSettings Read(ParseResult parsed)
     {
         var scenario = parsed.GetValue(Scenarios) switch
@@ -169,44 +143,5 @@ internal static class DemoCommand
         var path = address.AbsolutePath.TrimEnd('/');
         return path.EndsWith("/" + endpoint, StringComparison.Ordinal) ? address
             : new UriBuilder(address) { Path = path + (path.EndsWith("/v1", StringComparison.Ordinal) ? "/" : "/v1/") + endpoint }.Uri;
-    }
-
-    static string ReadKey(string name)
-    {
-        // Whoever gives the key itself in place of a name must not find it in a log.
-        var shown = name.All(letter => char.IsAsciiLetterUpper(letter) || char.IsAsciiDigit(letter) || letter == '_') ? name : "that --key-env names";
-        var key = Environment.GetEnvironmentVariable(name)?.Trim();
-        return string.IsNullOrEmpty(key) ? throw new DemoException($"the environment variable {shown} is not set: put the key into one, for example by `read -rs MY_KEY && export MY_KEY`, and name it: --key-env MY_KEY.")
-            : key.Any(letter => letter is <= ' ' or > '~') ? throw new DemoException($"the key in the environment variable {shown} holds a space or a character that no key has: set it again.")
-            : key;
-    }
-
-    static X509Certificate2 ReadAuthority(string file)
-    {
-        try
-        {
-            return X509Certificate2.CreateFromPem(File.ReadAllText(file));
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or CryptographicException)
-        {
-            throw new FormatException($"--ca-file is '{file}', must be a readable PEM file with a certificate: {failure.Message}", failure);
-        }
-    }
-
-    static Option<string?> Text(string name, string description) => new(name) { Description = description };
-
-    static int Number(ParseResult parsed, Option<string?> option, int least, int most, int otherwise, string remedy) => parsed.GetValue(option) is not { } text ? otherwise
-        : int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most ? number
-        : throw Mistake(parsed, option, $"a whole number from {least} to {most}", remedy);
-
-    static FormatException Mistake(ParseResult parsed, Option<string?> option, string range, string remedy) =>
-        new($"{option.Name} is '{parsed.GetValue(option)}', must be {range}: {remedy}.");
-
-    static void Require(bool holds, string mistake)
-    {
-        if (!holds)
-        {
-            throw new FormatException(mistake);
-        }
     }
 }

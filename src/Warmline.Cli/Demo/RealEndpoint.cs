@@ -38,7 +38,10 @@ internal sealed class RealEndpoint(RealTarget target, bool stream) : Endpoint
 
     protected override string Body => $$"""{"model":"{{JsonEncodedText.Encode(target.Model)}}","{{target.TokensField}}":{{DemoSettings.Tokens}},"stream":{{(stream ? "true" : "false")}},"messages":[{"role":"user","content":"Say hello."}]}""";
 
-    public override SslClientAuthenticationOptions? CreateSslOptions() => target.Authority is not { } authority ? null : new SslClientAuthenticationOptions
+    public override SslClientAuthenticationOptions? CreateSslOptions() => target.Authority is { } authority ? Trusting(authority) : null;
+
+    /// <summary>Trusts an authority beside the platform's.</summary>
+    public static SslClientAuthenticationOptions Trusting(X509Certificate2 authority) => new()
     {
         RemoteCertificateValidationCallback = (_, certificate, chain, errors) => errors is SslPolicyErrors.None
             || (errors is SslPolicyErrors.RemoteCertificateChainErrors && certificate is not null && IsSignedBy(authority, new X509Certificate2(certificate), chain)),

@@ -82,7 +82,7 @@ internal abstract class Way : IAsyncDisposable
             _endpoint = endpoint;
             _warmConnections = warmConnections;
             _network = new CountingNetwork(endpoint.Network);
-            _pool = new ConnectionPool(new ConnectionPoolOptions { SslOptions = endpoint.CreateSslOptions() }, null, time, _network);
+            _pool = new ConnectionPool(new ConnectionPoolOptions { SslOptions = endpoint.CreateSslOptions(), UseProxy = false }, null, time, _network);
             _client = _pool.CreateClient();
         }
 

@@ -55,19 +55,27 @@ internal static class AnthropicApi
     {
         var id = x.Id("msg_01", 22);
         var (tokens, cut) = x.Tokens("max_tokens");
-        var stop = cut ? "max_tokens" : "end_turn";
+        var tool = ToolCall.For(x, isAnthropic: true);
+        var stop = tool is not null ? "tool_use" : cut ? "max_tokens" : "end_turn";
+        var use = tool is null ? null : $$"""{"type":"tool_use","id":"{{x.Id("toolu_01", 22)}}","name":"{{tool.Name}}","input":""";
         if (!x.Streams)
         {
+            var answer = tool is null ? $$"""{"type":"text","text":"{{Exchange.Completion(tokens)}}"}""" : use + tool.Arguments + "}";
             return x.JsonAsync($$"""
-                {"id":"{{id}}","type":"message","role":"assistant","model":"{{x.Model}}","content":[{"type":"text","text":"{{Exchange.Completion(tokens)}}"}],"stop_reason":"{{stop}}","stop_sequence":null,"usage":{{Usage(x, tokens)}}}
+                {"id":"{{id}}","type":"message","role":"assistant","model":"{{x.Model}}","content":[{{answer}}],"stop_reason":"{{stop}}","stop_sequence":null,"usage":{{Usage(x, tokens)}}}
                 """);
         }
 
         var head = Event("message_start", $$$"""{"type":"message_start","message":{"id":"{{{id}}}","type":"message","role":"assistant","model":"{{{x.Model}}}","content":[],"stop_reason":null,"stop_sequence":null,"usage":{{{Usage(x, Math.Min(1, tokens))}}}}}""")
-            + Event("content_block_start", """{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}""") + Ping;
+            + Event("content_block_start", """{"type":"content_block_start","index":0,"content_block":""" + (use is null ? """{"type":"text","text":""}""" : use + "{}}") + "}") + Ping;
         var tail = Event("content_block_stop", """{"type":"content_block_stop","index":0}""")
             + Event("message_delta", $$$"""{"type":"message_delta","delta":{"stop_reason":"{{{stop}}}","stop_sequence":null},"usage":{"output_tokens":{{{tokens}}}}}""")
             + Event("message_stop", """{"type":"message_stop"}""");
+        if (tool is not null)
+        {
+            return x.EventsAsync(head, 1, _ => Event("content_block_delta", $$$"""{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{{{tool.Escaped}}}"}}"""), tail, Ping);
+        }
+
         return x.EventsAsync(head, tokens, i => Event("content_block_delta", $$$"""{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"{{{Exchange.Token(i)}}}"}}"""), tail, Ping);
     }
 

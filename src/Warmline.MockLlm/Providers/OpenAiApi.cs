@@ -57,10 +57,14 @@ internal static class OpenAiApi
         var (tokens, cut) = x.Tokens("max_completion_tokens", "max_tokens");
         var finish = cut ? "length" : "stop";
         var usage = Usage(x, tokens);
+        var tool = ToolCall.For(x, isAnthropic: false);
+        finish = tool is null ? finish : "tool_calls";
+        var call = tool is null ? null : $$"""{"index":0,"id":"{{x.Id("call_", 24)}}","type":"function","function":{"name":"{{tool.Name}}","arguments":""";
         if (!x.Streams)
         {
+            var answer = tool is null ? $"\"content\":\"{Exchange.Completion(tokens)}\"" : $"\"content\":null,\"tool_calls\":[{call}\"{tool.Escaped}\"}}}}]";
             return x.JsonAsync($$"""
-                {"id":"{{id}}","object":"chat.completion","created":{{x.UnixTime}},"model":"{{x.Model}}","choices":[{"index":0,"message":{"role":"assistant","content":"{{Exchange.Completion(tokens)}}","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"{{finish}}"}],"usage":{{usage}},"service_tier":"default","system_fingerprint":"fp_mock"}
+                {"id":"{{id}}","object":"chat.completion","created":{{x.UnixTime}},"model":"{{x.Model}}","choices":[{"index":0,"message":{"role":"assistant",{{answer}},"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"{{finish}}"}],"usage":{{usage}},"service_tier":"default","system_fingerprint":"fp_mock"}
                 """);
         }
 
@@ -71,6 +75,13 @@ internal static class OpenAiApi
         var head = $$"""{{start}}{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]{{usageNull}}}""" + "\n\n";
         var tail = $$"""{{start}}{"index":0,"delta":{},"logprobs":null,"finish_reason":"{{finish}}"}]{{usageNull}}}""" + "\n\n"
             + (withUsage ? $$"""{{start}}],"usage":{{usage}}}""" + "\n\n" : "") + "data: [DONE]\n\n";
+        if (tool is not null)
+        {
+            head = $$$"""{{{start}}}{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{{{call}}}""}}],"refusal":null},"logprobs":null,"finish_reason":null}]{{{usageNull}}}}""" + "\n\n";
+            var arguments = $$$"""{{{start}}}{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{{{tool.Escaped}}}"}}]},"logprobs":null,"finish_reason":null}]{{{usageNull}}}}""" + "\n\n";
+            return x.EventsAsync(head, 1, _ => arguments, tail, ping: null);
+        }
+
         return x.EventsAsync(head, tokens, i => $$"""{{start}}{"index":0,"delta":{"content":"{{Exchange.Token(i)}}"},"logprobs":null,"finish_reason":null}]{{usageNull}}}""" + "\n\n", tail, ping: null);
     }
 

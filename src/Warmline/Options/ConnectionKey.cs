@@ -14,14 +14,14 @@ internal enum HttpProtocols
 }
 
 /// <summary>
-/// Who may share a connection: origin, TLS name, partition and the versions on offer. Immutable, with its hash computed once:
+/// Who may share a connection: origin, TLS name, proxy, partition and the versions on offer. Immutable, with its hash computed once:
 /// the handler looks one up for every request.
 /// </summary>
 internal sealed class ConnectionKey : IEquatable<ConnectionKey>
 {
     readonly int _hash;
 
-    public ConnectionKey(bool isHttps, string host, int port, string? tlsName = null, HttpProtocols protocols = HttpProtocols.Any, string partition = "")
+    public ConnectionKey(bool isHttps, string host, int port, string? tlsName = null, HttpProtocols protocols = HttpProtocols.Any, string partition = "", ProxyAddress? proxy = null)
     {
         IsHttps = isHttps;
         Host = host;
@@ -29,7 +29,8 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
         TlsName = tlsName ?? host;
         Protocols = protocols;
         Partition = partition;
-        _hash = HashCode.Combine(isHttps, StringComparer.OrdinalIgnoreCase.GetHashCode(host), port, TlsName, protocols, partition);
+        Proxy = proxy;
+        _hash = HashCode.Combine(isHttps, StringComparer.OrdinalIgnoreCase.GetHashCode(host), port, TlsName, protocols, partition, proxy);
     }
 
     public bool IsHttps { get; }
@@ -47,6 +48,18 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
     /// <summary>Empty unless connections must not be shared between parts of the application.</summary>
     public string Partition { get; }
 
+    /// <summary>The proxy on the way; null for a direct connection.</summary>
+    public ProxyAddress? Proxy { get; }
+
+    /// <summary>The host that is resolved and connected to first: the proxy's where there is one, as the origin's name is the proxy's to resolve.</summary>
+    public string DialedHost => Proxy?.Host ?? Host;
+
+    /// <summary>The port that goes with <see cref="DialedHost"/>.</summary>
+    public int DialedPort => Proxy?.Port ?? Port;
+
+    /// <summary>host:port, as CONNECT asks for it and errors name it.</summary>
+    public string Authority => Host.Contains(':') ? $"[{Host}]:{Port}" : $"{Host}:{Port}";
+
     /// <summary>scheme://host:port, as people write it.</summary>
     public string Origin => field ??= $"{(IsHttps ? "https" : "http")}://{(Host.Contains(':') ? $"[{Host}]" : Host)}{(Port == (IsHttps ? 443 : 80) ? "" : $":{Port}")}";
 
@@ -54,11 +67,40 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
         && _hash == other._hash && IsHttps == other.IsHttps && Port == other.Port && Protocols == other.Protocols
         && string.Equals(Host, other.Host, StringComparison.OrdinalIgnoreCase)
         && string.Equals(TlsName, other.TlsName, StringComparison.Ordinal)   // the platform tells connections apart by its exact spelling
-        && string.Equals(Partition, other.Partition, StringComparison.Ordinal));
+        && string.Equals(Partition, other.Partition, StringComparison.Ordinal) && Equals(Proxy, other.Proxy));
 
     public override bool Equals(object? obj) => Equals(obj as ConnectionKey);
 
     public override int GetHashCode() => _hash;
 
-    public override string ToString() => Origin + (Protocols is HttpProtocols.Any ? "" : $" ({Protocols})") + (Partition.Length == 0 ? "" : $" [{Partition}]");
+    public override string ToString() => Origin + (Protocols is HttpProtocols.Any ? "" : $" ({Protocols})") + (Partition.Length == 0 ? "" : $" [{Partition}]") + (Proxy is null ? "" : $" through {Proxy}");
+}
+
+/// <summary>An HTTP proxy. The user name and password in its address tell connections apart, and are never shown.</summary>
+internal sealed class ProxyAddress(Uri uri) : IEquatable<ProxyAddress>
+{
+    /// <summary>As the <see cref="System.Net.IWebProxy"/> gave it, user name and password included.</summary>
+    public Uri Uri => uri;
+
+    /// <summary>The host to resolve and connect to: a name in its ASCII form, or an address without brackets.</summary>
+    public string Host { get; } = uri.IdnHost;
+
+    public int Port => uri.Port;
+
+    /// <summary>Whether the proxy itself is spoken to over TLS.</summary>
+    public bool IsHttps => uri.Scheme == Uri.UriSchemeHttps;
+
+    public bool IsSupported => uri.Scheme == Uri.UriSchemeHttp || IsHttps;
+
+    /// <summary>Whether the address is that one, user name and password included.</summary>
+    public bool Is(Uri other) => ReferenceEquals(uri, other) || (uri.Equals(other) && string.Equals(uri.UserInfo, other.UserInfo, StringComparison.Ordinal));   // Uri's own comparison leaves them out
+
+    public bool Equals(ProxyAddress? other) => other is not null && Is(other.Uri);
+
+    public override bool Equals(object? obj) => Equals(obj as ProxyAddress);
+
+    public override int GetHashCode() => uri.GetHashCode();
+
+    /// <summary>scheme://host:port, and nothing more of the address.</summary>
+    public override string ToString() => $"{uri.Scheme}://{(Host.Contains(':') ? $"[{Host}]" : Host)}{(uri.Port < 0 ? "" : $":{uri.Port}")}";
 }

@@ -9,9 +9,19 @@ namespace Warmline;
 /// </summary>
 public sealed class ConnectionPoolOptions
 {
+    int? _maxConnections;
+    int? _maxConcurrentRequests;
+    int? _maxIdleConnections;
+    TimeSpan? _idleTimeout;
+    Http2Options _http2 = new();
+
+    /// <summary>Whether new calls go through the pool. Default true. False is the way out when in doubt: they then take one plain <see cref="SocketsHttpHandler"/> with the
+    /// same TLS and proxy settings and none of the pool's limits, clocks and figures; calls that run already end in the pool. Can be changed while the pool runs.</summary>
+    public bool Enabled { get; set; } = true;
+
     /// <summary>Connections open at the same time, over all hosts together. Default 50: with HTTP/2 that carries 1,600 calls, with HTTP/1.1 it is what a
     /// backend usually allows itself towards one provider. httpx calls it <c>max_connections</c>, aiohttp <c>limit</c>. Range: 1 to 65,535.</summary>
-    public int MaxConnections { get; set; } = 50;
+    public int MaxConnections { get => _maxConnections ?? Preset?.MaxConnections ?? 50; set => _maxConnections = value; }
 
     /// <summary>Connections open at the same time to one origin; none by default, so that one busy provider may use them all.
     /// aiohttp calls it <c>limit_per_host</c>, undici <c>connections</c>. Range: 1 to 65,535.</summary>
@@ -19,15 +29,15 @@ public sealed class ConnectionPoolOptions
 
     /// <summary>Requests in flight at the same time, over all origins; none by default, so that the connections' capacity decides. This is the limit
     /// to set where a budget is meant as a number of calls: one HTTP/2 connection carries many. Range: 1 and up.</summary>
-    public int? MaxConcurrentRequests { get; set; }
+    public int? MaxConcurrentRequests { get => _maxConcurrentRequests ?? Preset?.MaxConcurrentRequests; set => _maxConcurrentRequests = value; }
 
     /// <summary>Connections kept open without a request. Default: half of <see cref="MaxConnections"/>, rounded up, as the next burst is seldom larger than the last.
     /// httpx calls it <c>max_keepalive_connections</c>. Range: 0 to <see cref="MaxConnections"/>.</summary>
-    public int? MaxIdleConnections { get; set; }
+    public int? MaxIdleConnections { get => _maxIdleConnections ?? Preset?.MaxIdleConnections; set => _maxIdleConnections = value; }
 
     /// <summary>How long a connection is kept without a request. Default 120 s: below the 350 s and 400 s at which load balancers and edges
     /// close, long enough for a person to read an answer. httpx calls it <c>keepalive_expiry</c>, undici <c>keepAliveTimeout</c>. Range: above 0, or infinite.</summary>
-    public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromSeconds(120);
+    public TimeSpan IdleTimeout { get => _idleTimeout ?? Preset?.IdleTimeout ?? TimeSpan.FromSeconds(120); set => _idleTimeout = value; }
 
     /// <summary>How old a connection may become before it takes no new request; running ones end undisturbed. Default 15 minutes, shortened by up to
     /// a tenth at random so that connections opened together do not end together: DNS and load balancer changes are followed within it. Range: above 0, or infinite.</summary>
@@ -38,7 +48,15 @@ public sealed class ConnectionPoolOptions
     public int MaxQueueLength { get; set; } = 10_000;
 
     /// <summary>HTTP/2: whether to speak it and how calls spread over connections.</summary>
-    public Http2Options Http2 { get; set; } = new();
+    public Http2Options Http2
+    {
+        get => _http2;
+        set
+        {
+            _http2 = value;
+            value?.Preset = Preset;
+        }
+    }
 
     /// <summary>The clocks of a call, phase by phase. A call can set its own by <see cref="PoolRequestOptions.Timeouts"/>.</summary>
     public PoolTimeouts Timeouts { get; set; } = new();
@@ -53,6 +71,14 @@ public sealed class ConnectionPoolOptions
     /// pool's to set and must be left unset. None by default: the platform's trust.</summary>
     public SslClientAuthenticationOptions? SslOptions { get; set; }
 
+    /// <summary>Whether calls go through a proxy where one is set. Default true, as the platform's own handler does.</summary>
+    public bool UseProxy { get; set; } = true;
+
+    /// <summary>The HTTP proxy that calls go through, by <c>CONNECT</c> for https and http alike, and the hosts that it is bypassed for. Default null: the platform's,
+    /// <see cref="HttpClient.DefaultProxy"/>, which reads the environment variables <c>HTTPS_PROXY</c>, <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>.
+    /// It is asked for each call, and for its credentials at each dial. SOCKS is not supported.</summary>
+    public IWebProxy? Proxy { get; set; }
+
     /// <summary>Whether redirects are followed (300 to 303, 307, 308; 50 at most; never from https to http), as <c>HttpClientHandler.AllowAutoRedirect</c> does. Default false:
     /// APIs do not redirect, and a key sent along to another place is worse than an error. When the origin changes, the headers that hold credentials
     /// (Authorization, Cookie, x-api-key, api-key and their like) are left out. Fixed for the pool's life.</summary>
@@ -63,11 +89,26 @@ public sealed class ConnectionPoolOptions
     /// Fixed for the pool's life.</summary>
     public DecompressionMethods AutomaticDecompression { get; set; }
 
-    /// <summary>What is special about one origin, by its address, e.g. <c>https://api.openai.com</c>.</summary>
-    public IDictionary<string, HostOptions> Hosts { get; } = new Dictionary<string, HostOptions>(StringComparer.OrdinalIgnoreCase);
+    /// <summary>What is special about one origin, by its address, e.g. <c>https://api.openai.com</c>. Without a scheme (<c>api.openai.com</c>) it means https.</summary>
+    public IDictionary<string, OriginOptions> Hosts { get; } = new Dictionary<string, OriginOptions>(StringComparer.OrdinalIgnoreCase);
 
     /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s and up.</summary>
     public TimeSpan? StatsLogInterval { get; set; }
+
+    internal PoolPreset? Preset { get; private set; }
+
+    /// <summary>What was wrong in the configuration that these options were read from; reported with everything else.</summary>
+    internal List<string> ConfigurationProblems { get; } = [];
+
+    /// <summary>Takes the preset's values for everything that is not set, before or after; a later preset replaces an earlier one.</summary>
+    /// <returns>The same options.</returns>
+    public ConnectionPoolOptions UsePreset(PoolPreset preset)
+    {
+        ArgumentNullException.ThrowIfNull(preset);
+        Preset = preset;
+        _http2?.Preset = preset;
+        return this;
+    }
 }
 
 /// <summary>Whether a pool speaks HTTP/2.</summary>
@@ -86,6 +127,8 @@ public enum Http2Mode
 /// <summary>How calls spread over HTTP/2 connections.</summary>
 public sealed class Http2Options
 {
+    int? _spreadConnections;
+
     /// <summary>Whether to speak HTTP/2. Default <see cref="Http2Mode.Preferred"/>.</summary>
     public Http2Mode Mode { get; set; } = Http2Mode.Preferred;
 
@@ -94,7 +137,7 @@ public sealed class Http2Options
     public int TargetStreams { get; set; } = 8;
 
     /// <summary>Connections to one origin over which calls are spread early. Default 8: more gained nothing at 100 calls. Range: 1 to 1,024.</summary>
-    public int SpreadConnections { get; set; } = 8;
+    public int SpreadConnections { get => _spreadConnections ?? Preset?.SpreadConnections ?? 8; set => _spreadConnections = value; }
 
     /// <summary>Calls that one connection may carry at most, whatever the server allows. Default 32: one dead connection must not take 100 calls with it.
     /// Range: 1 to 1,000.</summary>
@@ -105,6 +148,8 @@ public sealed class Http2Options
 
     /// <summary>How long the peer may take to answer before the connection counts as dead. Default 10 s. Range: 1 s and up, or infinite.</summary>
     public TimeSpan PingTimeout { get; set; } = TimeSpan.FromSeconds(10);
+
+    internal PoolPreset? Preset { get; set; }
 }
 
 /// <summary>The clocks of a call. A value that is not set falls back to the pool's, there to the default; <see cref="Timeout.InfiniteTimeSpan"/> switches one off.
@@ -114,7 +159,7 @@ public sealed class PoolTimeouts
     /// <summary>Waiting for a place on a connection. Default 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
     public TimeSpan? Pool { get; set; }
 
-    /// <summary>One dial: DNS, TCP, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
+    /// <summary>One dial: DNS, TCP, the proxy's tunnel, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.
     /// A pool-wide clock: a dial serves whoever comes, so a call cannot set it.</summary>
     public TimeSpan? Connect { get; set; }
 
@@ -157,7 +202,7 @@ public sealed class TcpKeepAliveOptions
 }
 
 /// <summary>What is special about one origin.</summary>
-public sealed class HostOptions
+public sealed class OriginOptions
 {
     /// <summary>Connections held open and ready from the pool's start on. Default 0. Range: 0 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>.</summary>
     public int WarmConnections { get; set; }

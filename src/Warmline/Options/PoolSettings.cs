@@ -7,6 +7,8 @@ namespace Warmline.Options;
 /// <summary>The options, checked and frozen.</summary>
 internal sealed record PoolSettings
 {
+    public required bool Enabled { get; init; }
+
     public required int MaxConnections { get; init; }
 
     public required int MaxConnectionsPerHost { get; init; }
@@ -42,6 +44,9 @@ internal sealed record PoolSettings
 
     public required SslClientAuthenticationOptions? SslOptions { get; init; }
 
+    /// <summary>Whom to ask for the proxy of a call; null when none is to be used.</summary>
+    public required IWebProxy? Proxy { get; init; }
+
     public required bool AllowAutoRedirect { get; init; }
 
     public required DecompressionMethods AutomaticDecompression { get; init; }
@@ -51,17 +56,42 @@ internal sealed record PoolSettings
     /// <summary>Connections to hold ready, by key.</summary>
     public required IReadOnlyDictionary<ConnectionKey, int> WarmConnections { get; init; }
 
-    /// <summary>Whether <paramref name="other"/> differs only in what can change while the pool runs.</summary>
-    public bool CanBecome(PoolSettings other) =>
-        Http2Mode == other.Http2Mode && Http2.PingDelay == other.Http2.PingDelay && Http2.PingTimeout == other.Http2.PingTimeout
-        && Dns.CacheEnabled == other.Dns.CacheEnabled && Dns.CacheTtl == other.Dns.CacheTtl
-        && TcpKeepAlive.Idle == other.TcpKeepAlive.Idle && TcpKeepAlive.Interval == other.TcpKeepAlive.Interval && TcpKeepAlive.Count == other.TcpKeepAlive.Count
-        && AllowAutoRedirect == other.AllowAutoRedirect && AutomaticDecompression == other.AutomaticDecompression
-        && ReferenceEquals(SslOptions, other.SslOptions) && StatsLogInterval == other.StatsLogInterval;
+    /// <summary>The options that <paramref name="other"/> would change and that are fixed for a pool's life.</summary>
+    public IReadOnlyList<string> FixedIn(PoolSettings other)
+    {
+        var differ = new List<string>();
+        Same(Http2Mode == other.Http2Mode, "Http2.Mode");
+        Same(Http2.PingDelay == other.Http2.PingDelay, "Http2.PingDelay");
+        Same(Http2.PingTimeout == other.Http2.PingTimeout, "Http2.PingTimeout");
+        Same(Dns.CacheEnabled == other.Dns.CacheEnabled, "Dns.CacheEnabled");
+        Same(Dns.CacheTtl == other.Dns.CacheTtl, "Dns.CacheTtl");
+        Same(TcpKeepAlive.Idle == other.TcpKeepAlive.Idle, "TcpKeepAlive.Idle");
+        Same(TcpKeepAlive.Interval == other.TcpKeepAlive.Interval, "TcpKeepAlive.Interval");
+        Same(TcpKeepAlive.Count == other.TcpKeepAlive.Count, "TcpKeepAlive.Count");
+        Same(AllowAutoRedirect == other.AllowAutoRedirect, "AllowAutoRedirect");
+        Same(AutomaticDecompression == other.AutomaticDecompression, "AutomaticDecompression");
+        Same(ReferenceEquals(SslOptions, other.SslOptions), "SslOptions");
+        Same(ReferenceEquals(Proxy, other.Proxy), "Proxy");
+        Same(StatsLogInterval == other.StatsLogInterval, "StatsLogInterval");
+        return differ;
+
+        void Same(bool same, string name)
+        {
+            if (!same)
+            {
+                differ.Add(name);
+            }
+        }
+    }
+
+    /// <summary>Whether there is nothing to do to become <paramref name="other"/>.</summary>
+    public bool IsSameAs(PoolSettings other) => FixedIn(other).Count == 0 && WarmConnections.Count == other.WarmConnections.Count && !WarmConnections.Except(other.WarmConnections).Any()
+        && this == other with { WarmConnections = WarmConnections, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
     public static PoolSettings? Freeze(ConnectionPoolOptions options, List<string> problems)
     {
+        problems.AddRange(options.ConfigurationProblems);
         var check = new Check(problems);
         check.Range("MaxConnections", options.MaxConnections, 1, 65_535);
         check.Range("MaxConnectionsPerHost", options.MaxConnectionsPerHost, 1, 65_535);
@@ -103,6 +133,12 @@ internal sealed record PoolSettings
             check.That(ssl.ApplicationProtocols is null or { Count: 0 }, "SslOptions.ApplicationProtocols", "a list", "must be left unset: use Http2.Mode");
         }
 
+        check.That(options.UseProxy || options.Proxy is null, "Proxy", "set", "must be left unset while UseProxy is false");
+        if (options.Proxy is WebProxy { Address: { } address } && new ProxyAddress(address) is { IsSupported: false } unsupported)
+        {
+            check.That(false, "Proxy.Address", unsupported, "must be an http or https address: other kinds of proxy are not supported");
+        }
+
         const DecompressionMethods Known = DecompressionMethods.GZip | DecompressionMethods.Deflate | DecompressionMethods.Brotli;
         check.That((options.AutomaticDecompression & ~Known) is DecompressionMethods.None || options.AutomaticDecompression is DecompressionMethods.All, "AutomaticDecompression", options.AutomaticDecompression,
             "must be made of GZip, Deflate and Brotli, or All");
@@ -112,7 +148,8 @@ internal sealed record PoolSettings
         }
 
         var maxIdle = options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2;
-        var warm = check.Hosts(options, maxIdle);
+        var proxy = options.UseProxy ? options.Proxy ?? HttpClient.DefaultProxy : null;
+        var warm = check.Hosts(options, maxIdle, proxy);
         if (problems.Count > 0)
         {
             return null;
@@ -120,6 +157,7 @@ internal sealed record PoolSettings
 
         return new PoolSettings
         {
+            Enabled = options.Enabled,
             MaxConnections = options.MaxConnections,
             MaxConnectionsPerHost = options.MaxConnectionsPerHost ?? int.MaxValue,
             MaxConcurrentRequests = options.MaxConcurrentRequests ?? int.MaxValue,
@@ -137,20 +175,25 @@ internal sealed record PoolSettings
             Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl },
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
             SslOptions = options.SslOptions,
+            Proxy = proxy,
             AllowAutoRedirect = options.AllowAutoRedirect,
             AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
-            WarmConnections = warm,
+            WarmConnections = options.Enabled ? warm : [],   // a pool that is switched off holds nothing ready
         };
     }
 
+    /// <summary>The proxy's address for a call to <paramref name="uri"/>; null for a direct connection.</summary>
+    public static Uri? ProxyOf(Uri uri, IWebProxy? proxy) =>
+        proxy is null || proxy.IsBypassed(uri) || proxy.GetProxy(uri) is not { } address || ReferenceEquals(address, uri) ? null : address;   // some give the target itself for "none"
+
     /// <summary>The key of an origin that may speak whatever <paramref name="mode"/> allows.</summary>
-    public static ConnectionKey KeyOf(Uri origin, Http2Mode mode) => new(origin.Scheme == Uri.UriSchemeHttps, origin.IdnHost, origin.Port, protocols: mode switch
+    public static ConnectionKey KeyOf(Uri origin, Http2Mode mode, IWebProxy? proxy = null) => new(origin.Scheme == Uri.UriSchemeHttps, origin.IdnHost, origin.Port, protocols: mode switch
     {
         Http2Mode.Disabled => HttpProtocols.Http1,
         Http2Mode.Required => HttpProtocols.Http2,
         _ => HttpProtocols.Any,
-    });
+    }, proxy: ProxyOf(origin, proxy) is { } address ? new ProxyAddress(address) : null);
 
     /// <summary>Checks the options of one call or client.</summary>
     public static void CheckRequest(TimeSpan? maxQueueTime, PoolTimeouts? timeouts, List<string> problems)
@@ -213,21 +256,24 @@ internal sealed record PoolSettings
             }
         }
 
-        public Dictionary<ConnectionKey, int> Hosts(ConnectionPoolOptions options, int maxIdle)
+        public Dictionary<ConnectionKey, int> Hosts(ConnectionPoolOptions options, int maxIdle, IWebProxy? proxy)
         {
             var warm = new Dictionary<ConnectionKey, int>();
             foreach (var (name, host) in options.Hosts)
             {
-                if (!Uri.TryCreate(name, UriKind.Absolute, out var origin) || (origin.Scheme != Uri.UriSchemeHttps && origin.Scheme != Uri.UriSchemeHttp))
+                var address = name.Contains("://", StringComparison.Ordinal) ? name : "https://" + name;
+                if (!Uri.TryCreate(address, UriKind.Absolute, out var origin) || (origin.Scheme != Uri.UriSchemeHttps && origin.Scheme != Uri.UriSchemeHttp))
                 {
-                    That(false, $"Hosts[\"{name}\"]", "not an origin", "must be like https://api.openai.com");
+                    That(false, $"Hosts[\"{name}\"]", "not an origin", "must be like https://api.openai.com or api.openai.com");
                     continue;
                 }
 
                 Range($"Hosts[\"{name}\"].WarmConnections", host?.WarmConnections ?? 0, 0, maxIdle, "MaxIdleConnections");
+                var key = KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred, proxy);
+                warm.Remove(key);   // the same origin written in another way: the later one counts
                 if (host is { WarmConnections: > 0 })
                 {
-                    warm[KeyOf(origin, options.Http2?.Mode ?? Http2Mode.Preferred)] = host.WarmConnections;
+                    warm[key] = host.WarmConnections;
                 }
             }
 

@@ -102,6 +102,8 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
 
     public KeyFacts Facts { get; } = new();
 
+    public ExpiryWatch Expiry { get; } = new();
+
     /// <summary>No connection and none coming: its waiters depend on others to give way.</summary>
     public bool IsStarving => Usable + Dialing == 0;
 

@@ -377,6 +377,11 @@ internal sealed partial class Scheduler
 
         if (_now >= connection.ExpiresAt)
         {
+            if (connection.Served)
+            {
+                key.Expiry.LifeEnded();
+            }
+
             Drain(connection);
             Settle(key);
             return;
@@ -385,6 +390,7 @@ internal sealed partial class Scheduler
         var idleOver = connection.IsIdle && _now >= IdleDue(connection.IdleSince);
         if (idleOver && key.Usable > key.WarmGoal)
         {
+            key.Expiry.IdledOut(connection.IdleSince);
             BeginClose(connection);
             return;
         }
@@ -394,6 +400,7 @@ internal sealed partial class Scheduler
             connection.ReplaceAt = TimeSpan.MaxValue;
             if ((key.Streams > 0 || key.WarmGoal > 0) && MayDial(key) && _permits.HasFree(key, _limits) && _limits.MaxIdleConnections > 0)
             {
+                key.Expiry.LifeEnded();
                 Dial(key, owesFirstUse: false);
             }
         }

@@ -42,7 +42,7 @@ internal sealed partial class Scheduler
         var connection = new ConnectionState(++_connectionIds, key) { DialStartedAt = _now, DialSequence = _sequence, OwesFirstUse = owesFirstUse };
         key.Add(connection);
         _permits.Count(connection, +1);
-        _actions.Add(new SchedulerAction(ActionKind.Dial, connection));
+        _actions.Add(new SchedulerAction(ActionKind.Dial, connection, Advice: key.Expiry.Dialed(owesFirstUse, _limits, _now)));
         if (key.Origin.InUse >= _limits.MaxConnectionsPerHost)
         {
             // The origin's other keys may wait for a permit of the pool, which would not help them any more.

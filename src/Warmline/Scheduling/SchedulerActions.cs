@@ -11,7 +11,7 @@ internal enum ActionKind
     /// <summary>The waiter gets no lease: <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/> say why.</summary>
     Refuse,
 
-    /// <summary>Open a connection; answer with DialSucceeded or DialFailed.</summary>
+    /// <summary>Open a connection; answer with DialSucceeded or DialFailed. <see cref="SchedulerAction.Advice"/>: an option makes such dials necessary again and again.</summary>
     Dial,
 
     /// <summary>Nobody rides this new HTTP/2 connection yet: start it, so that its SETTINGS come.</summary>
@@ -68,7 +68,8 @@ internal readonly record struct SchedulerAction(
     Exception? Error = null,
     TimeSpan At = default,
     int Active = 0,
-    int Limit = 0)
+    int Limit = 0,
+    ExpiryAdvice? Advice = null)
 {
     public Waiter Waiter => (Waiter)Target!;
 

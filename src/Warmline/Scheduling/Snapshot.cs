@@ -73,7 +73,7 @@ internal static class Snapshot
     static OriginStats Origin(Scheduler scheduler, KeyState key) => new()
     {
         Origin = key.Key.Origin,
-        Partition = key.Key.Protocols is HttpProtocols.Any ? key.Key.Partition : $"{key.Key.Protocols} {key.Key.Partition}".Trim(),
+        Partition = string.Join(' ', new[] { key.Key.Protocols is HttpProtocols.Any ? "" : $"{key.Key.Protocols}", key.Key.Partition, key.Key.Proxy is { } proxy ? $"through {proxy}" : "" }.Where(part => part.Length > 0)),
         HttpVersion = key.SpeaksHttp2 switch { true => HttpVersion.Version20, false => HttpVersion.Version11, null => null },
         StreamLimit = key.AdvertisedLimit,
         TotalRequests = key.Facts.Requests,

@@ -28,4 +28,41 @@ internal static partial class LogMessages
 
     [LoggerMessage(8, LogLevel.Error, "A fault inside the pool; the call concerned was ended")]
     public static partial void InternalFault(ILogger logger, Exception error);
+
+    [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
+    public static partial void SwitchedOff(ILogger logger);
+
+    [LoggerMessage(21, LogLevel.Information, "The pool is switched on again: new calls go through it")]
+    public static partial void SwitchedOn(ILogger logger);
+
+    [LoggerMessage(22, LogLevel.Information, "Pool '{Pool}': {Ready} of {Wanted} warm connections to {Origin} are ready")]
+    public static partial void WarmedUp(ILogger logger, string pool, int ready, int wanted, string origin);
+
+    [LoggerMessage(23, LogLevel.Warning, "Pool '{Pool}': {Ready} of {Wanted} warm connections to {Origin} are ready; the application starts all the same, and its first calls may pay handshakes. Cause: {Cause}")]
+    public static partial void WarmUpFailed(ILogger logger, string pool, int ready, int wanted, string origin, string cause);
+
+    [LoggerMessage(24, LogLevel.Information, "Pool '{Pool}': changed options are in force")]
+    public static partial void Reloaded(ILogger logger, string pool);
+
+    [LoggerMessage(25, LogLevel.Warning, "Pool '{Pool}': the changed options are not in force, none of them: {Fixed} cannot change while the pool runs. Change the rest alone, or restart the application")]
+    public static partial void ReloadNeedsRestart(ILogger logger, string pool, string @fixed);
+
+    [LoggerMessage(26, LogLevel.Warning, "Pool '{Pool}': the changed options are not in force, none of them, because they are invalid: {Problems}")]
+    public static partial void ReloadInvalid(ILogger logger, string pool, string problems);
+
+    [LoggerMessage(27, LogLevel.Information, "Pool '{Pool}': the host stops; calls may run on for {Seconds} s")]
+    public static partial void HostStops(ILogger logger, string pool, double seconds);
+
+    [LoggerMessage(30, LogLevel.Warning, "{Pools} pools of this process have opened connections to {Origin} within {Seconds} s. Each has its own limits and shakes its own hands: "
+        + "make one ConnectionPool for the application and keep it, instead of one for each request, client or tenant")]
+    public static partial void ManyPools(ILogger logger, int pools, string origin, double seconds);
+
+    [LoggerMessage(31, LogLevel.Warning, "Connections to {Origin} expire too early: {Times} times one had to be dialled again soon after. {Option} = {Value} (now {Current}) would have kept them")]
+    public static partial void ExpiresTooEarly(ILogger logger, string origin, int times, string option, string value, string current);
+
+    [LoggerMessage(32, LogLevel.Warning, "{Calls} calls at once to {Origin} take {Connections} connections, because {Cause}. Over HTTP/2, {Enough} would do. {Remedy}")]
+    public static partial void Http2Unused(ILogger logger, int calls, string origin, int connections, string cause, int enough, string remedy);
+
+    [LoggerMessage(33, LogLevel.Warning, "A pool was left open: {Cause} with {Active} requests in flight on {Connections} connections. Await DrainAsync to let them end, then DisposeAsync")]
+    public static partial void LeftOpen(ILogger logger, string cause, int active, int connections);
 }

@@ -47,11 +47,17 @@ public sealed record PoolStats
     /// <summary>The longest such time.</summary>
     public TimeSpan MaxQueueWait { get; init; }
 
-    /// <summary>Mean duration of a dial that succeeded: DNS, TCP and TLS; <see langword="null"/> before the first.</summary>
+    /// <summary>Mean duration of a dial that succeeded: DNS, TCP, the proxy's tunnel and TLS; <see langword="null"/> before the first.</summary>
     public TimeSpan? AverageHandshake { get; init; }
 
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>
     public TimeSpan TimeSaved { get; init; }
+
+    /// <summary>Whether new calls go through the pool: <see cref="ConnectionPoolOptions.Enabled"/>.</summary>
+    public bool Enabled { get; init; } = true;
+
+    /// <summary>Calls that were sent past the pool, by a plain handler, because it was switched off; they are in no other figure.</summary>
+    public long Bypassed { get; init; }
 
     /// <summary>The same for each origin that is in use or remembered.</summary>
     public IReadOnlyList<OriginStats> Origins { get; init; } = [];
@@ -59,7 +65,7 @@ public sealed record PoolStats
     /// <summary>The line that <see cref="ConnectionPoolOptions.StatsLogInterval"/> logs.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture,
         $"Pool: {TotalRequests} requests | reuse={ReuseRate * 100:0.0}% | peak={PeakActive} | queued={Queued} (max wait {MaxQueueWait.TotalMilliseconds:0.0}ms)"
-        + $" | avg handshake={(AverageHandshake ?? TimeSpan.Zero).TotalMilliseconds:0.0}ms | saved={TimeSaved.TotalSeconds:0.0}s");
+        + $" | avg handshake={(AverageHandshake ?? TimeSpan.Zero).TotalMilliseconds:0.0}ms | saved={TimeSaved.TotalSeconds:0.0}s{(Enabled ? "" : $" | off: {Bypassed} calls past the pool")}");
 }
 
 /// <summary>What a pool did and does for one origin; parts of it that may not share connections are listed apart.</summary>
@@ -68,7 +74,7 @@ public sealed record OriginStats
     /// <summary>The origin, e.g. <c>https://api.openai.com</c>.</summary>
     public required string Origin { get; init; }
 
-    /// <summary>What sets these connections apart from others to the same origin, e.g. HTTP/1.1 only; empty usually.</summary>
+    /// <summary>What sets these connections apart from others to the same origin, e.g. HTTP/1.1 only, or the proxy on the way; empty usually.</summary>
     public required string Partition { get; init; }
 
     /// <summary>What the origin agreed to speak: 1.1 or 2.0; <see langword="null"/> before the first connection.</summary>

@@ -3,11 +3,14 @@ namespace Warmline;
 /// <summary>The phase of a dial: the way from a host name to a connection that can carry a request.</summary>
 public enum DialPhase
 {
-    /// <summary>Resolving the host name.</summary>
+    /// <summary>Resolving the host name: the proxy's where calls go through one.</summary>
     Dns,
 
-    /// <summary>Opening the TCP connection.</summary>
+    /// <summary>Opening the TCP connection: to the proxy where calls go through one.</summary>
     Tcp,
+
+    /// <summary>Getting a tunnel from the proxy: <c>CONNECT</c>, and TLS to a proxy whose address is https.</summary>
+    Proxy,
 
     /// <summary>The TLS handshake, certificate check and ALPN included.</summary>
     Tls,

@@ -6,11 +6,15 @@ public readonly record struct RequestTimings
     /// <summary>From asking for a place on a connection to having it; a wait for a dial is part of it.</summary>
     public TimeSpan Queue { get; init; }
 
-    /// <summary>Resolving the host name, for the connection that the call rode; zero when the call <see cref="Reused"/> it.</summary>
+    /// <summary>Resolving the host name, the proxy's where there is one, for the connection that the call rode; zero when the call <see cref="Reused"/> it.</summary>
     public TimeSpan Dns { get; init; }
 
-    /// <summary>Opening the TCP connection; zero when the call <see cref="Reused"/> it.</summary>
+    /// <summary>Opening the TCP connection, to the proxy where there is one; zero when the call <see cref="Reused"/> it.</summary>
     public TimeSpan Tcp { get; init; }
+
+    /// <summary>From that TCP connection to the proxy's tunnel: <c>CONNECT</c>, and TLS to a proxy whose address is https; zero without a proxy, and when the call
+    /// <see cref="Reused"/> the connection.</summary>
+    public TimeSpan Proxy { get; init; }
 
     /// <summary>The TLS handshake; zero when the call <see cref="Reused"/> the connection.</summary>
     public TimeSpan Tls { get; init; }

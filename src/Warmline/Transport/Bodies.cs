@@ -9,11 +9,16 @@ internal interface IExchange
 {
     RequestClocks Clocks { get; }
 
+    TimeProvider Time { get; }
+
+    /// <summary>Whether leaving an answer unread costs the connection.</summary>
+    bool EndsWithItsAnswer { get; }
+
     /// <summary>The platform pulls the request body.</summary>
     void UploadBegan();
 
-    /// <summary>No more of the request body will be pulled.</summary>
-    void UploadEnded(bool whole);
+    /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
+    void UploadEnded(bool whole, bool cancelled);
 
     /// <summary>The caller leaves the response body before its end.</summary>
     void ResponseAbandoned();
@@ -97,8 +102,7 @@ internal sealed class PooledContent : HttpContent
     {
         if (disposing)
         {
-            Body.Dispose();
-            _inner.Dispose();
+            Body.Dispose();   // and with it, at its time, the platform's: it may still be read on
         }
 
         base.Dispose(disposing);
@@ -108,8 +112,15 @@ internal sealed class PooledContent : HttpContent
 /// <summary>The response body as the caller reads it: the read clock runs while the caller waits, the end is reported once, and leaving before it aborts the exchange.</summary>
 internal sealed class ResponseBody(Stream inner, IExchange exchange, long? length) : Stream
 {
+    /// <summary>Of an answer that is left on HTTP/1.1 so much is read on behind the caller's back, where its length says that it is no generation that
+    /// would go on: that is cheaper than a handshake.</summary>
+    const long MostReadOn = 64 * 1024;
+
+    static readonly TimeSpan ReadOnTime = TimeSpan.FromSeconds(1);
+
     long _read;
     int _ended;
+    int _disposed;
 
     public override bool CanRead => true;
 
@@ -153,6 +164,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
             return ReadCancellableAsync(buffer, cancellationToken);
         }
 
+        ObjectDisposedException.ThrowIf(_disposed != 0, this);
         var clocks = exchange.Clocks;
         clocks.BeginRead();
         ValueTask<int> pending;
@@ -207,19 +219,52 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
         {
-            // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
-            if (Volatile.Read(ref _ended) == 0 && _read != length)
+            if (_ended == 0 && exchange.EndsWithItsAnswer && _read < length && length - _read <= MostReadOn && !exchange.Clocks.IsCancellationRequested)
             {
-                exchange.ResponseAbandoned();
+                _ = ReadOnAsync();
             }
-
-            inner.Dispose();
-            End(whole: _read == length);
+            else
+            {
+                Leave();
+            }
         }
 
         base.Dispose(disposing);
+    }
+
+    void Leave()
+    {
+        if (Volatile.Read(ref _ended) == 0 && _read != length)
+        {
+            exchange.ResponseAbandoned();
+        }
+
+        // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
+        inner.Dispose();
+        End(whole: _read == length);
+    }
+
+    /// <summary>Disposing does not wait for it; the lease does.</summary>
+    async Task ReadOnAsync()
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent(4096);
+        try
+        {
+            using var limit = new CancellationTokenSource(ReadOnTime, exchange.Time);
+            using var aborted = exchange.Clocks.Token.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), limit);
+            for (int read; _read < length && (read = await inner.ReadAsync(buffer, limit.Token).ConfigureAwait(false)) > 0; _read += read)
+            {
+            }
+        }
+        catch (Exception)
+        {
+            // It did not come in time, or not at all: then the connection is not worth waiting for.
+        }
+
+        ArrayPool<byte>.Shared.Return(buffer);
+        Leave();
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -247,6 +292,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
     {
+        ObjectDisposedException.ThrowIf(_disposed != 0, this);
         if (caller.IsCancellationRequested)
         {
             throw Failed(new OperationCanceledException(caller), caller)!;

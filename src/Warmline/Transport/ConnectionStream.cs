@@ -30,6 +30,9 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
     int _state;
     int _disposed;
 
+    /// <summary>What the server's HTTP/2 frames said; null on HTTP/1.1. Written by the reader.</summary>
+    public Http2FrameWatcher? Frames => _frames;
+
     /// <summary>Bytes handed to the connection. Counted before they are written, so that an unchanged count proves that nothing was sent.</summary>
     public long BytesWritten => Volatile.Read(ref _written);
 

@@ -18,7 +18,7 @@ internal static class Decompression
         var added = new List<StringWithQualityHeaderValue>(Known.Length);
         foreach (var (method, name) in Known)
         {
-            if (methods.HasFlag(method) && !request.Headers.AcceptEncoding.Contains(name))
+            if (methods.HasFlag(method) && !request.Headers.AcceptEncoding.Any(asked => string.Equals(asked.Value, name.Value, StringComparison.OrdinalIgnoreCase)))
             {
                 request.Headers.AcceptEncoding.Add(name);
                 added.Add(name);

@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Security.Authentication;
 using Warmline.Options;
 
 namespace Warmline.Transport;
@@ -15,13 +16,19 @@ internal sealed class DialException(DialPhase phase, string message, Exception? 
 
     /// <summary>Whether the connect timeout ended it.</summary>
     public bool TimedOut { get; } = timedOut;
+
+    /// <summary>What the proxy answered that refused the tunnel; null otherwise.</summary>
+    public HttpStatusCode? ProxyStatus { get; init; }
 }
 
 /// <summary>How long each phase of a dial took.</summary>
 [StructLayout(LayoutKind.Auto)]
 internal readonly record struct DialTimings(TimeSpan Dns, TimeSpan Tcp, TimeSpan Tls)
 {
-    public TimeSpan Total => Dns + Tcp + Tls;
+    /// <summary>From the TCP connection to the proxy's tunnel; zero without a proxy.</summary>
+    public TimeSpan Proxy { get; init; }
+
+    public TimeSpan Total => Dns + Tcp + Proxy + Tls;
 }
 
 /// <summary>A connection that was dialled and authenticated, and carried nothing yet.</summary>
@@ -42,13 +49,17 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
     public void Dispose() => Transport.Dispose();
 }
 
-/// <summary>Opens connections: DNS, TCP, TLS with ALPN; each phase timed, one timeout over all.</summary>
-internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthenticationOptions? ssl, Http2Mode mode, TimeProvider time)
+/// <summary>
+/// Opens connections: DNS, TCP, the proxy's tunnel where there is a proxy, TLS with ALPN; each phase timed, one timeout over all. <paramref name="proxy"/> is asked
+/// for credentials only: which proxy there is stands in the key.
+/// </summary>
+internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthenticationOptions? ssl, Http2Mode mode, TimeProvider time, IWebProxy? proxy = null)
 {
     readonly INetwork _network = network;
     readonly DnsCache _dns = dns;
     readonly SslClientAuthenticationOptions? _ssl = ssl;
     readonly TimeProvider _time = time;
+    readonly IWebProxy? _proxy = proxy;
 
     /// <summary>Dials. Throws <see cref="DialException"/>, or <see cref="OperationCanceledException"/> when <paramref name="ct"/> is cancelled; in both cases
     /// nothing stays open.</summary>
@@ -91,66 +102,136 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         readonly HttpProtocols _protocols = dialer.Offered(key.Protocols);
         HappyEyeballs? _race;
         CertificateCheck? _certificate;
+        Stream? _wire;
 
         public DialPhase Phase { get; private set; } = DialPhase.Dns;
 
         public Stream? Transport { get; private set; }
 
-        string Authority => key.Host.Contains(':') ? $"[{key.Host}]:{key.Port}" : $"{key.Host}:{key.Port}";
+        /// <summary>Whose name and port the first two phases are about.</summary>
+        string FirstHop => key.Proxy is { } proxy ? $"the proxy {proxy}" : key.Authority;
+
+        string Target => key.Proxy is { } proxy ? $"{key.Authority} through the proxy {proxy}" : key.Authority;
 
         public async Task<DialedConnection> RunAsync(CancellationToken cancellationToken)
         {
+            if (key.Proxy is { IsSupported: false } unsupported)
+            {
+                throw new DialException(DialPhase.Proxy, $"The proxy {unsupported} for {key.Authority} cannot be used: only proxies with an http:// or https:// address are supported.", null);
+            }
+
             // 1 DNS
             TimeProvider time = dialer._time;
             long started = time.GetTimestamp();
-            IPAddress[] addresses = await dialer._dns.ResolveAsync(key.Host, cancellationToken).ConfigureAwait(false);
-            TimeSpan dnsTime = time.GetElapsedTime(started);
+            IPAddress[] addresses = await dialer._dns.ResolveAsync(key.DialedHost, cancellationToken).ConfigureAwait(false);
+            var timings = new DialTimings(time.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.Zero);
 
             // 2 TCP
-            Phase = DialPhase.Tcp;
-            started = time.GetTimestamp();
-            _race = new HappyEyeballs(dialer._network.ConnectAsync, time);
-            Transport = await _race.ConnectAsync(addresses, key.Port, cancellationToken).ConfigureAwait(false);
-            TimeSpan tcpTime = time.GetElapsedTime(started);
-            if (!key.IsHttps)
+            timings = await ConnectAsync(addresses, timings, cancellationToken).ConfigureAwait(false);
+
+            // 3 Proxy
+            if (key.Proxy is { } proxy)
             {
-                return new(Transport, _protocols == HttpProtocols.Http2, new(dnsTime, tcpTime, TimeSpan.Zero), _race.EndPoint);
+                string? basic = ProxyTunnel.BasicFor(proxy, dialer._proxy?.Credentials);
+                started = time.GetTimestamp();
+                var answer = await AskProxyAsync(proxy, basic, cancellationToken).ConfigureAwait(false);
+                timings = timings with { Proxy = time.GetElapsedTime(started) };
+                if (answer.WantsBasic && ProxyTunnel.BasicFor(proxy, dialer._proxy?.Credentials) is { } renewed && renewed != basic)
+                {
+                    // There are credentials that it has not seen, such as a password that was changed: once more, on a connection that it has not said no on.
+                    basic = renewed;
+                    await Transport!.DisposeAsync().ConfigureAwait(false);
+                    timings = await ConnectAsync(addresses, timings, cancellationToken).ConfigureAwait(false);
+                    started = time.GetTimestamp();
+                    answer = await AskProxyAsync(proxy, basic, cancellationToken).ConfigureAwait(false);
+                    timings = timings with { Proxy = timings.Proxy + time.GetElapsedTime(started) };
+                }
+
+                if (!answer.IsTunnel)
+                {
+                    throw new DialException(Phase, $"The proxy {proxy} refused a tunnel to {key.Authority}: {Refusal(answer, basic is not null)}.", null) { ProxyStatus = (HttpStatusCode)answer.Status };
+                }
             }
 
-            // 3 TLS
+            if (!key.IsHttps)
+            {
+                return new(Transport!, _protocols == HttpProtocols.Http2, timings, _race!.EndPoint, _wire);
+            }
+
+            // 4 TLS
             Phase = DialPhase.Tls;
             started = time.GetTimestamp();
-            Stream wire = Transport;
-            var secured = new SslStream(wire);
-            Transport = secured;
-            _certificate = new CertificateCheck(dialer._ssl?.RemoteCertificateValidationCallback, key.TlsName, time);
-            await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, key.TlsName, _protocols, _certificate), cancellationToken).ConfigureAwait(false);
+            var secured = await SecureAsync(key.TlsName, _protocols, cancellationToken).ConfigureAwait(false);
             bool isHttp2 = secured.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
             if (_protocols == HttpProtocols.Http2 && !isHttp2)
             {
-                throw new DialException(Phase, $"{Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null);
+                throw new DialException(Phase, $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null);
             }
 
-            return new(secured, isHttp2, new(dnsTime, tcpTime, time.GetElapsedTime(started)), _race.EndPoint, wire);
+            return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint, _wire);
+        }
+
+        async Task<DialTimings> ConnectAsync(IPAddress[] addresses, DialTimings timings, CancellationToken cancellationToken)
+        {
+            Phase = DialPhase.Tcp;
+            long started = dialer._time.GetTimestamp();
+            _race = new HappyEyeballs(dialer._network.ConnectAsync, dialer._time);
+            Transport = _wire = await _race.ConnectAsync(addresses, key.DialedPort, cancellationToken).ConfigureAwait(false);
+            return timings with { Tcp = timings.Tcp + dialer._time.GetElapsedTime(started) };
+        }
+
+        async Task<ProxyAnswer> AskProxyAsync(ProxyAddress proxy, string? basic, CancellationToken cancellationToken)
+        {
+            Phase = DialPhase.Proxy;
+            if (proxy.IsHttps)
+            {
+                await SecureAsync(proxy.Host, HttpProtocols.Http1, cancellationToken).ConfigureAwait(false);
+            }
+
+            return await ProxyTunnel.AskAsync(Transport!, key.Authority, basic, cancellationToken).ConfigureAwait(false);
+        }
+
+        async Task<SslStream> SecureAsync(string name, HttpProtocols protocols, CancellationToken cancellationToken)
+        {
+            var secured = new SslStream(Transport!);
+            Transport = secured;
+            _certificate = new CertificateCheck(dialer._ssl?.RemoteCertificateValidationCallback, name, dialer._time);
+            await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, name, protocols, _certificate), cancellationToken).ConfigureAwait(false);
+            return secured;
         }
 
         public string DescribeTimeout(TimeSpan limit)
         {
             string stage = Phase switch
             {
-                DialPhase.Dns => "the host name was not resolved by then",
+                DialPhase.Dns => $"the {(key.Proxy is null ? "" : "proxy's ")}host name was not resolved by then",
                 DialPhase.Tcp => $"no answer to the TCP connection attempt by then (tried {string.Join(", ", _race!.Tried)})",
-                _ => $"{_race!.EndPoint} took the TCP connection, but the TLS handshake was not finished by then",
+                DialPhase.Proxy => "the proxy took the TCP connection, but had not answered CONNECT by then",
+                _ => $"{(key.Proxy is null ? $"{_race!.EndPoint} took the TCP connection" : "the proxy gave a tunnel")}, but the TLS handshake was not finished by then",
             };
-            return $"Connecting to {Authority} timed out after {limit.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture)} s: {stage}.";
+            return $"Connecting to {Target} timed out after {limit.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture)} s: {stage}.";
         }
 
         public string Describe(Exception e) => Phase switch
         {
-            DialPhase.Dns => $"The host name of {Authority} could not be resolved: {Sentence(e)}.",
-            DialPhase.Tcp => $"The TCP connection to {Authority} ({_race?.EndPoint}) failed: {Sentence(e)}.",
-            _ when _certificate?.Problem is { } problem => $"The TLS handshake with {Authority} failed: {problem}.",
-            _ => $"The TLS handshake with {Authority} ({_race?.EndPoint}) failed: {Sentence(e.GetBaseException())}{NoHttp2Hint(e)}.",
+            DialPhase.Dns => $"The host name of {FirstHop} could not be resolved: {Sentence(e)}.",
+            DialPhase.Tcp => $"The TCP connection to {FirstHop} ({_race?.EndPoint}) failed: {Sentence(e)}.",
+            DialPhase.Proxy when e is InvalidDataException or EndOfStreamException => $"The proxy {key.Proxy} gave no tunnel to {key.Authority}: {Sentence(e)}.",
+            DialPhase.Proxy when e is AuthenticationException => $"The TLS handshake with {FirstHop} ({_race?.EndPoint}) failed: {_certificate?.Problem ?? Sentence(e.GetBaseException())}.",
+            DialPhase.Proxy => $"The connection to {FirstHop} broke before there was a tunnel to {key.Authority}: {Sentence(e.GetBaseException())}.",
+            _ when _certificate?.Problem is { } problem => $"The TLS handshake with {Target} failed: {problem}.",
+            _ => $"The TLS handshake with {Target} ({_race?.EndPoint}) failed: {Sentence(e.GetBaseException())}{NoHttp2Hint(e)}.",
+        };
+
+        /// <summary>What the proxy said, and what to change.</summary>
+        string Refusal(ProxyAnswer answer, bool sentCredentials) => answer.Text + ((HttpStatusCode)answer.Status) switch
+        {
+            _ when answer is { WantsLogin: true, WantsBasic: false, Schemes.Count: > 0 } => $" by {string.Join(", ", answer.Schemes)}; only Basic is supported",
+            _ when answer.WantsLogin && sentCredentials => "; it does not accept the user name and password that it was given",
+            _ when answer.WantsLogin => "; give a user name and password in the proxy's address (http://user:password@proxy.example:3128), or by Proxy.Credentials",
+            HttpStatusCode.Forbidden or HttpStatusCode.MethodNotAllowed => $"; its rules do not allow {key.Host} or port {key.Port}",
+            HttpStatusCode.BadGateway or HttpStatusCode.GatewayTimeout => $"; it could not reach {key.Authority}",
+            _ => "",
         };
 
         string NoHttp2Hint(Exception e) => _protocols == HttpProtocols.Http2 && e.GetBaseException().Message.Contains("application protocol", StringComparison.OrdinalIgnoreCase)

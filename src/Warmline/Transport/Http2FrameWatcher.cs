@@ -17,8 +17,8 @@ internal enum Http2News
 }
 
 /// <summary>
-/// Reads along the HTTP/2 frames that come from the server: what SETTINGS says about concurrent streams, and GOAWAY. Every other frame is
-/// skipped by its length. Takes the bytes in pieces of any size and allocates nothing. It judges nothing: a server that breaks the protocol
+/// Reads along the HTTP/2 frames that come from the server: what SETTINGS says, GOAWAY, and by how much the connection's window is opened at its start. Every
+/// other frame is skipped by its length. Takes the bytes in pieces of any size and allocates nothing. It judges nothing: a server that breaks the protocol
 /// is the platform's to refuse.
 /// </summary>
 internal sealed class Http2FrameWatcher
@@ -26,10 +26,15 @@ internal sealed class Http2FrameWatcher
     const int HeaderLength = 9;
     const int SettingLength = 6;
     const int GoAwayLength = 8;     // what is read of it: last stream id and code; debug data may follow
+    const int WindowUpdateLength = 4;
+    const byte HeadersFrame = 1;
     const byte SettingsFrame = 4;
     const byte GoAwayFrame = 7;
+    const byte WindowUpdateFrame = 8;
     const byte AckFlag = 1;
     const ushort MaxConcurrentStreamsId = 3;
+    const ushort InitialWindowSizeId = 4;
+    const ushort MaxFrameSizeId = 5;
 
     Unit _unit;          // the unit that is being collected: a header, a setting, or the start of a GOAWAY
     int _collected;
@@ -38,9 +43,19 @@ internal sealed class Http2FrameWatcher
     byte _type;
     bool _sawSettings;
     bool _changesStreams;
+    bool _sawHeaders;
 
     /// <summary>Streams that the server allows at a time; <see cref="int.MaxValue"/> when it does not say.</summary>
     public int MaxConcurrentStreams { get; private set; } = int.MaxValue;
+
+    /// <summary>Bytes that may be sent to the server on one stream before it opens the window further.</summary>
+    public int InitialWindowSize { get; private set; } = 65_535;
+
+    /// <summary>The longest frame that the server takes.</summary>
+    public int MaxFrameSize { get; private set; } = 16_384;
+
+    /// <summary>Bytes that may be sent on all streams together, as the server opened it before its first answer.</summary>
+    public long ConnectionWindow { get; private set; } = 65_535;
 
     /// <summary>The highest stream that the server may have processed, by its last GOAWAY.</summary>
     public int LastStreamId { get; private set; } = int.MaxValue;
@@ -74,7 +89,12 @@ internal sealed class Http2FrameWatcher
                 _payloadLeft -= before - piece.Length;
                 if (isWhole)
                 {
-                    news |= _type == SettingsFrame ? ReadSetting(_unit) : ReadGoAway(_unit);
+                    news |= _type switch
+                    {
+                        SettingsFrame => ReadSetting(_unit),
+                        GoAwayFrame => ReadGoAway(_unit),
+                        _ => ReadWindowUpdate(_unit),
+                    };
                 }
             }
         }
@@ -106,18 +126,29 @@ internal sealed class Http2FrameWatcher
         {
             SettingsFrame when !isAck && _payloadLeft % SettingLength == 0 => SettingLength,
             GoAwayFrame when _payloadLeft >= GoAwayLength => GoAwayLength,
+            WindowUpdateFrame when !_sawHeaders && _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => WindowUpdateLength,
             _ => 0,
         };
         _changesStreams = false;
+        _sawHeaders |= _type == HeadersFrame;
         return _type == SettingsFrame && !isAck && _payloadLeft == 0 ? EndSettings() : Http2News.None;
     }
 
     Http2News ReadSetting(ReadOnlySpan<byte> setting)
     {
-        if (BinaryPrimitives.ReadUInt16BigEndian(setting) == MaxConcurrentStreamsId)
+        var value = (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(setting[2..]), int.MaxValue);
+        switch (BinaryPrimitives.ReadUInt16BigEndian(setting))
         {
-            MaxConcurrentStreams = (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(setting[2..]), int.MaxValue);
-            _changesStreams = true;
+            case MaxConcurrentStreamsId:
+                MaxConcurrentStreams = value;
+                _changesStreams = true;
+                break;
+            case InitialWindowSizeId:
+                InitialWindowSize = value;
+                break;
+            case MaxFrameSizeId:
+                MaxFrameSize = value;
+                break;
         }
 
         return _payloadLeft == 0 ? EndSettings() : Http2News.None;
@@ -136,6 +167,12 @@ internal sealed class Http2FrameWatcher
         GoAwayCode = BinaryPrimitives.ReadUInt32BigEndian(goAway[4..]);
         _unitLength = 0;   // the rest is debug data
         return Http2News.GoAway;
+    }
+
+    Http2News ReadWindowUpdate(ReadOnlySpan<byte> update)
+    {
+        ConnectionWindow += BinaryPrimitives.ReadInt32BigEndian(update) & int.MaxValue;
+        return Http2News.None;
     }
 
     [InlineArray(HeaderLength)]

@@ -92,6 +92,9 @@ internal sealed class Slot
 
     public IPEndPoint? RemoteEndPoint { get; }
 
+    /// <summary>What the server's HTTP/2 frames said so far; null on HTTP/1.1.</summary>
+    public Http2FrameWatcher? Frames => _stream.Frames;
+
     /// <summary>Bytes handed to the connection above TLS, counted before they are written.</summary>
     public long BytesWritten => _stream.BytesWritten;
 

@@ -11,11 +11,17 @@ internal sealed class UploadContent : HttpContent
     readonly HttpContent _inner;
     readonly IExchange _exchange;
     readonly EarlyAnswer? _early;
+    readonly bool _isLong;
 
-    public UploadContent(HttpContent inner, IExchange exchange, EarlyAnswer? early)
+    /// <param name="inner">The caller's content.</param>
+    /// <param name="exchange">Who is told.</param>
+    /// <param name="isLong">It may end before its end: the server may answer, or the exchange be over.</param>
+    /// <param name="early">Tells that the server does not want the rest; on HTTP/1.1.</param>
+    public UploadContent(HttpContent inner, IExchange exchange, bool isLong, EarlyAnswer? early)
     {
         _inner = inner;
         _exchange = exchange;
+        _isLong = isLong;
         _early = early;
         Bodies.CopyHeaders(inner, this);
     }
@@ -35,13 +41,18 @@ internal sealed class UploadContent : HttpContent
                 _exchange.Clocks.BeginWrite();
             }
 
-            if (isOneWrite || _early is null)
+            if (isOneWrite)
             {
-                await _inner.CopyToAsync(isOneWrite ? stream : new UploadStream(stream, _exchange.Clocks), context, cancellationToken).ConfigureAwait(false);
+                // Once the headers are there the platform heeds no token of ours for what is left of the body: the content's own writes have to.
+                await _inner.CopyToAsync(stream, context, _isLong ? _exchange.Clocks.Token : cancellationToken).ConfigureAwait(false);
+            }
+            else if (_isLong)
+            {
+                await CopyLongAsync(stream, context, cancellationToken).ConfigureAwait(false);
             }
             else
             {
-                await CopyUntilRefusedAsync(stream, context, _early, cancellationToken).ConfigureAwait(false);
+                await _inner.CopyToAsync(new UploadStream(stream, _exchange.Clocks, CancellationToken.None), context, cancellationToken).ConfigureAwait(false);
             }
 
             whole = true;
@@ -49,26 +60,29 @@ internal sealed class UploadContent : HttpContent
         finally
         {
             _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
-            _exchange.UploadEnded(whole);
+            _exchange.UploadEnded(whole, cancellationToken.IsCancellationRequested);
         }
     }
 
-    /// <summary>When the server will not have the rest, the caller's content is left alone, and zeros stand in for it: they reach no wire.</summary>
-    async Task CopyUntilRefusedAsync(Stream stream, TransportContext? context, EarlyAnswer early, CancellationToken cancellationToken)
+    /// <summary>
+    /// A body that may be ended in its middle, also when its content waits and heeds no token. When a server on HTTP/1.1 will not have the rest, zeros
+    /// stand in for it: they reach no wire, and the platform goes on to the answer.
+    /// </summary>
+    async Task CopyLongAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
-        var upload = new UploadStream(stream, _exchange.Clocks);
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(early.Token, cancellationToken);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(_early?.Token ?? _exchange.Clocks.Token, cancellationToken);
+        var upload = new UploadStream(stream, _exchange.Clocks, stop.Token);
         var copy = _inner.CopyToAsync(upload, context, stop.Token);
         if (!copy.IsCompleted)
         {
-            var refused = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            using (early.Token.UnsafeRegister(static state => ((TaskCompletionSource)state!).TrySetResult(), refused))
+            var stopped = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            using (stop.Token.UnsafeRegister(static state => ((TaskCompletionSource)state!).TrySetResult(), stopped))
             {
-                await Task.WhenAny(copy, refused.Task).ConfigureAwait(false);
+                await Task.WhenAny(copy, stopped.Task).ConfigureAwait(false);
             }
         }
 
-        if (!early.IsCancellationRequested || copy.IsCompletedSuccessfully)
+        if (!stop.IsCancellationRequested || copy.IsCompletedSuccessfully)
         {
             await copy.ConfigureAwait(false);
             return;
@@ -77,6 +91,11 @@ internal sealed class UploadContent : HttpContent
         // A content that does not heed its token goes on by itself, and writes nothing any more.
         _ = copy.ContinueWith(static ended => ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         await upload.StopAsync().ConfigureAwait(false);
+        if (_early is not { IsCancellationRequested: true })
+        {
+            throw new OperationCanceledException(stop.Token);
+        }
+
         for (var missing = (_inner.Headers.ContentLength ?? 0) - upload.Written; missing > 0; missing -= Zeros.Length)
         {
             await stream.WriteAsync(Zeros.AsMemory(0, (int)Math.Min(missing, Zeros.Length)), cancellationToken).ConfigureAwait(false);
@@ -94,7 +113,7 @@ internal sealed class UploadContent : HttpContent
 }
 
 /// <summary>The platform's write side of a request body, with the write clock around every write. Can be stopped while the content goes on.</summary>
-internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
+internal sealed class UploadStream(Stream inner, RequestClocks clocks, CancellationToken stop) : Stream
 {
     readonly Lock _gate = new();
     TaskCompletionSource? _stopped;
@@ -155,7 +174,7 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
         ValueTask write;
         try
         {
-            write = inner.WriteAsync(buffer, cancellationToken);
+            write = inner.WriteAsync(buffer, stop.CanBeCanceled ? stop : cancellationToken);
         }
         catch
         {
@@ -184,7 +203,8 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks) : Stream
     {
         lock (_gate)
         {
-            if (_stopped is not null)
+            // Swallowed writes complete at once: a content that heeds no token would go on without end, and never give its thread back.
+            if (_stopped is not null || stop.IsCancellationRequested)
             {
                 throw new OperationCanceledException("The server has answered and does not take the rest of the request body.");
             }

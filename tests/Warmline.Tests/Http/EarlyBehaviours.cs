@@ -18,6 +18,8 @@ internal static class EarlyBehaviours
         new("401 while a content of one's own is under way", side => RefusedAsync(side, 401, source => new OwnContent((stream, ct) => source.CopyToAsync(stream, ct))), Held + " (on HTTP/2 it tells it for contents of one's own)"),
         new("401 while a content that ignores its token is under way", side => RefusedAsync(side, 401, source => new OwnContent((stream, _) => source.CopyToAsync(stream, CancellationToken.None))), Held),
         new("401 on a connection that was used before", RefusedOnUsedAsync, Held),
+        new("401 by a server that lets the stream open and reads no further", side => LeavesOpenAsync(side, new ByteArrayContent(new byte[10_000_000]), () => { }), "whoever has read the refusal needs no more of his body sent: the stream is reset, and the place in the pool is free", On.Http2),
+        new("the same, from a content that waits and ignores its token", WaitsForeverAsync, "as above; nobody waits for the content", On.Http2),
         new("413 by a server that reads no further", StopsReadingAsync, Held, On.Http1),
         new("413 by a server that then resets the connection", ResetsAsync, "the bare handler fails in the write that the reset ends, and loses the answer behind it", On.Http1),
         new("103, a pause, then 401", side => InterimAsync(side, "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"), Held, On.Http1),
@@ -63,6 +65,48 @@ internal static class EarlyBehaviours
         });
         (await side.GetAsync(address)).Dispose();
         return await RefusedAsync(side, address, source => new StreamContent(source));
+    }
+
+    static Task<string> WaitsForeverAsync(Side side)
+    {
+        var end = new TaskCompletionSource();
+        return LeavesOpenAsync(side, new OwnContent(async (stream, _) =>
+        {
+            await stream.WriteAsync(new byte[20_000], CancellationToken.None);
+            await stream.FlushAsync(CancellationToken.None);
+            await end.Task;
+        }), () => end.SetResult());
+    }
+
+    static async Task<string> LeavesOpenAsync(Side side, HttpContent content, Action endContent)
+    {
+        var reset = new TaskCompletionSource();
+        var address = side.ServeFrames(async peer =>
+        {
+            RawHttp2Server.Frame frame;
+            while ((frame = await peer.ReadAsync()).Type != RawHttp2Server.Headers)
+            {
+            }
+
+            await peer.WriteAsync(RawHttp2Server.Headers, 4, frame.Stream, [0x08, 3, .. "401"u8]);
+            await peer.WriteAsync(RawHttp2Server.Data, 1, frame.Stream, [.. "no"u8]);
+            while ((await peer.ReadAsync()).Type != RawHttp2Server.Reset)
+            {
+            }
+
+            reset.SetResult();
+        });
+        var call = side.PostAsync(address, content);
+        var early = await side.ComesAsync(call);
+        if (!early)
+        {
+            side.Client.CancelPendingRequests();
+        }
+
+        var outcome = await Side.TellAsync(call);
+        var taken = await side.ComesAsync(reset.Task);
+        endContent();
+        return $"{(early ? $"{outcome} at once" : "held until the caller gives up")}; the rest is {(taken ? "taken back" : "still offered")}";
     }
 
     static async Task<string> StopsReadingAsync(Side side)

@@ -88,7 +88,7 @@ internal sealed class RawHttp1Server : IAsyncDisposable
                 _plays.Add(PlayAsync(await _server.AcceptAsync(), number));
             }
         }
-        catch (Exception error) when (error is SocketException or ObjectDisposedException or OperationCanceledException)
+        catch (Exception error) when (error is SocketException or ObjectDisposedException or OperationCanceledException or InvalidOperationException)
         {
             // The listener was closed.
         }

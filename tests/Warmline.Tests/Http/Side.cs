@@ -45,8 +45,8 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
 
     public HttpMessageInvoker Invoker => _invoker ??= new HttpMessageInvoker(NewHandler());
 
-    /// <summary>Kestrel over TLS with this side's protocol.</summary>
-    public async Task<Uri> ServeAsync(RequestDelegate answer, Action<KestrelServerOptions>? configure = null)
+    /// <summary>Kestrel over TLS, with this side's protocol if none is named.</summary>
+    public async Task<Uri> ServeAsync(RequestDelegate answer, Action<KestrelServerOptions>? configure = null, HttpProtocols? protocols = null)
     {
         var server = await Support.KestrelServer.StartAsync(Certificate, async context =>
         {
@@ -55,7 +55,7 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
             {
                 await answer(context);
             }
-        }, http2 ? HttpProtocols.Http2 : HttpProtocols.Http1, configure);
+        }, protocols ?? (http2 ? HttpProtocols.Http2 : HttpProtocols.Http1), configure);
         _servers.Add(server);
         return new Uri($"https://localhost:{server.Port}/");
     }
@@ -89,7 +89,7 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
     public HttpRequestMessage Request(HttpMethod method, Uri address, HttpContent? content = null) =>
         new(method, address) { Version = Version, VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = content };
 
-    public Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken? ct = null) => Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, ct ?? Ct);
+    public async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken? ct = null) => await Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, ct ?? Ct);
 
     public Task<HttpResponseMessage> PostAsync(Uri address, HttpContent? content) => SendAsync(Request(HttpMethod.Post, address, content));
 

@@ -107,7 +107,7 @@ public sealed class CancellationMatrixTests
                 options.MaxConcurrentRequests = 1;   // a lease that is lost stops the pool
                 (options.IdleTimeout, options.ConnectionLifetime) = (Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
                 options.Timeouts = Clocks(Cause.Dispose);
-                options.Timeouts.Connect = cause is Cause.Connect ? Limit : Timeout.InfiniteTimeSpan;
+                options.Timeouts.Connect = cause is Cause.Connect ? Limit : Limit * 500;
             },
             mock, time, relay);
 
@@ -117,6 +117,11 @@ public sealed class CancellationMatrixTests
         using var caller = new CancellationTokenSource();
         var content = place is Place.Upload or Place.Source ? new LongContent(endless: place is Place.Upload) : null;
         var reading = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        if (place is Place.Headers or Place.Upload or Place.Source)
+        {
+            await rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 1, Rig.Ct);   // a server may have the request before its own SETTINGS were read
+        }
+
         var call = OutcomeAsync(rig, place, Clocks(cause), content, reading, caller.Token);
         await Task.WhenAny(call, ReachedAsync(rig, relay, place, content, reading.Task));
         Assert.False(call.IsCompleted, call.IsCompleted ? await call : "");
@@ -132,6 +137,7 @@ public sealed class CancellationMatrixTests
                 break;
             case Cause.Reset:
                 relay.Reset();
+                gate.Open();   // on HTTP/1.1 the other call meets the reset when it writes on
                 break;
         }
 
@@ -153,7 +159,17 @@ public sealed class CancellationMatrixTests
         }
 
         // 3 The call has ended as it should. A broken connection that carried nothing yet is followed by a pause before the next dial.
-        await Eventually.TrueAsync(() => Step(time, TimeSpan.FromMilliseconds(100), call), () => Rig.Describe(rig.Stats));
+        await Eventually.TrueAsync(
+            () =>
+            {
+                if (place is Place.Settings && cause is Cause.Reset)
+                {
+                    relay.Reset();   // again: a request that was not written yet moved to another connection
+                }
+
+                return Step(time, TimeSpan.FromMilliseconds(100), call);
+            },
+            () => Rig.Describe(rig.Stats));
         Assert.Equal(expected, await call);
 
         // 4 Nothing is left of it.
@@ -162,7 +178,8 @@ public sealed class CancellationMatrixTests
         gate.Open();
         if (place is Place.Tls or Place.Settings)
         {
-            relay.Reset();   // that connection would stay silent
+            relay.Reset();   // that connection would stay silent; where the platform was never asked for it, the clock ends it
+            time.Advance(Limit * 501);
             await rig.StatsAsync(stats => stats.Connections == 0);
         }
 

@@ -265,7 +265,7 @@ public sealed class DialFailureTests
             Dns = { CacheTtl = TimeSpan.Zero },
             TcpKeepAlive = { Idle = TimeSpan.FromMilliseconds(1500), Interval = TimeSpan.Zero, Count = 128 },
             SslOptions = new SslClientAuthenticationOptions { TargetHost = "other", ApplicationProtocols = [SslApplicationProtocol.Http11] },
-            Hosts = { ["api.openai.com"] = new HostOptions(), ["https://api.openai.com"] = new HostOptions { WarmConnections = -1 } },
+            Hosts = { ["api openai com"] = new(), ["https://api.openai.com"] = new() { WarmConnections = -1 } },
         };
 
         var error = Assert.Throws<ArgumentException>(() => new ConnectionPool(options));
@@ -277,7 +277,7 @@ public sealed class DialFailureTests
                 "Http2.MaxStreamsPerConnection is 0: must be 1 to 1000", "Http2.TargetStreams is 0", "Http2.SpreadConnections is 0", "Http2.PingDelay is", "Http2.PingTimeout is",
                 "Timeouts.Pool is", "Timeouts.Connect is", "Timeouts.Write is", "Timeouts.FirstByte is", "Timeouts.Read is", "Timeouts.Total is", "Dns.CacheTtl is",
                 "TcpKeepAlive.Idle is 00:00:01.5000000: must be whole seconds", "TcpKeepAlive.Interval is", "TcpKeepAlive.Count is 128: must be 1 to 127",
-                "SslOptions.TargetHost is other", "SslOptions.ApplicationProtocols", "Hosts[\"api.openai.com\"]", "must be like https://api.openai.com", "Hosts[\"https://api.openai.com\"].WarmConnections is -1",
+                "SslOptions.TargetHost is other", "SslOptions.ApplicationProtocols", "Hosts[\"api openai com\"]", "must be like https://api.openai.com or api.openai.com", "Hosts[\"https://api.openai.com\"].WarmConnections is -1",
             ],
             text => Assert.Contains(text, error.Message));
     }

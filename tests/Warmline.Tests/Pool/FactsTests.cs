@@ -132,7 +132,8 @@ public sealed class FactsTests
         last.Open();
         await rig.DoneAsync([.. twentyfive, .. again]);
 
-        List<string> Warnings() => [.. rig.Logs.Entries.Where(entry => entry.Level == LogLevel.Warning).Select(entry => entry.Message)];
+        // Beside it, 16 calls on as many HTTP/1.1 connections are told too.
+        List<string> Warnings() => [.. rig.Logs.Entries.Where(entry => entry.Level == LogLevel.Warning && !entry.Message.Contains("HTTP/2", StringComparison.Ordinal)).Select(entry => entry.Message)];
     }
 
     [Fact(Timeout = Rig.Patience)]

@@ -144,7 +144,7 @@ public sealed class WarmUpTests
         var time = new ManualTime();
         await using var mock = await MockLlmServer.StartAsync(
             new() { Protocols = http2 ? Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http1AndHttp2 : Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http1 }, cancellationToken: Rig.Ct);
-        var options = Rig.Options(mock, options => options.Hosts[mock.BaseAddress.ToString()] = new HostOptions { WarmConnections = 3 });
+        var options = Rig.Options(mock, options => options.Hosts[mock.BaseAddress.ToString()] = new() { WarmConnections = 3 });
         await using var pool = new ConnectionPool(options, timeProvider: time);
         await Ready(3);
         Assert.Equal(0, mock.GetCounters().Requests);
@@ -157,7 +157,7 @@ public sealed class WarmUpTests
         await Ready(3);
         await mock.WaitForAsync(counters => counters.ConnectionsOpen == 3, Rig.Ct);
 
-        Assert.True(pool.TryUpdate(Rig.Options(mock, updated => (updated.SslOptions, _) = (options.SslOptions, updated.Hosts[mock.BaseAddress.ToString()] = new HostOptions { WarmConnections = 5 }))));
+        Assert.True(pool.TryUpdate(Rig.Options(mock, updated => (updated.SslOptions, _) = (options.SslOptions, updated.Hosts[mock.BaseAddress.ToString()] = new() { WarmConnections = 5 }))));
         await Ready(5);
         Assert.True(pool.TryUpdate(Rig.Options(mock, updated => updated.SslOptions = options.SslOptions)));
         time.Advance(TimeSpan.FromMinutes(5));   // not held any more: they may expire

@@ -87,7 +87,7 @@ internal sealed class RawHttp2Server : IDisposable
 
         public void Dispose() => stream.Dispose();
 
-        async Task<Frame> ReadAsync()
+        public async Task<Frame> ReadAsync()
         {
             var header = new byte[9];
             await stream.ReadExactlyAsync(header, TestContext.Current.CancellationToken);

@@ -13,12 +13,14 @@ public abstract class BareHandlerTestBase : IDisposable
 {
     readonly TestAuthority _authority = new();
     readonly X509Certificate2 _certificate;
+    readonly string _host;
     readonly RawServer _server = new();
     int _asked;
     int _filtered;
     volatile bool _closed;
 
-    protected BareHandlerTestBase() => _certificate = _authority.Issue();
+    /// <param name="host">The name in the certificate: sessions are kept by name, for the whole process.</param>
+    protected BareHandlerTestBase(string host = "localhost") => (_host, _certificate) = (host, _authority.Issue(host));
 
     private protected CancellationToken Ct { get; } = TestContext.Current.CancellationToken;
 
@@ -97,7 +99,7 @@ public abstract class BareHandlerTestBase : IDisposable
         Stream socket = await SocketAsync();
         var client = new SslStream(wrap?.Invoke(socket) ?? socket);
         var options = _authority.Trust();
-        (options.TargetHost, options.ApplicationProtocols) = ("localhost", [protocol]);
+        (options.TargetHost, options.ApplicationProtocols) = (_host, [protocol]);
         await client.AuthenticateAsClientAsync(options, Ct);
         return (client, await accepting);
     }

@@ -11,6 +11,7 @@ public sealed class Http2FrameWatcherTests(ITestOutputHelper output)
     const byte SettingsType = 4;
     const byte Ping = 6;
     const byte GoAwayType = 7;
+    const byte WindowUpdate = 8;
 
     readonly Http2FrameWatcher _watcher = new();
 
@@ -75,6 +76,24 @@ public sealed class Http2FrameWatcherTests(ITestOutputHelper output)
         Assert.Equal(Http2News.None, _watcher.Feed(broken));
         Assert.Equal(Http2News.Settings, _watcher.Feed(Settings((3, 42))));
         Assert.Equal(42, _watcher.MaxConcurrentStreams);
+    }
+
+    [Fact]
+    public void What_the_server_takes_is_read_from_its_start()
+    {
+        Assert.Equal((65_535, 16_384, 65_535L), (_watcher.InitialWindowSize, _watcher.MaxFrameSize, _watcher.ConnectionWindow));
+        byte[] ofAStream = Frame(WindowUpdate, 0, [0, 0, 1, 0]);
+        ofAStream[8] = 1;
+        foreach (var next in (byte[])[.. Settings((4, 131_072), (5, 32_768)), .. Frame(WindowUpdate, 0, [0, 1, 0, 0]), .. Frame(WindowUpdate, 0, [0x80, 0, 0, 1]), .. ofAStream])
+        {
+            _watcher.Feed([next]);
+        }
+
+        Assert.Equal((131_072, 32_768, 65_535L + 65_536 + 1), (_watcher.InitialWindowSize, _watcher.MaxFrameSize, _watcher.ConnectionWindow));
+
+        // From the first answer on such frames give back what uploads used.
+        _watcher.Feed([.. Frame(Headers, 4, []), .. Frame(WindowUpdate, 0, [0, 1, 0, 0]), .. Settings((3, 5))]);
+        Assert.Equal((131_072L, 5), (_watcher.ConnectionWindow, _watcher.MaxConcurrentStreams));
     }
 
     [Fact]

@@ -10,7 +10,7 @@ namespace Warmline.Tests.Transport;
 /// Every behaviour of the platform's <see cref="SocketsHttpHandler"/> and <see cref="SslStream"/> that slots lean on, each by itself and without a slot. None of it is
 /// promised by the platform's documentation: when one of these fails on another version of the runtime, the code that leans on it has to change.
 /// </summary>
-public sealed class PlatformContractTests : BareHandlerTestBase
+public sealed class PlatformContractTests() : BareHandlerTestBase("contract.example")
 {
     [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData(true)]

@@ -1,0 +1,205 @@
+using System.Globalization;
+using System.Net;
+using Microsoft.Extensions.Configuration;
+using Warmline.Options;
+
+namespace Warmline.Hosting;
+
+/// <summary>
+/// Reads a section of the configuration into options. By hand, and not by the platform's binder: that one ignores a misspelt key, takes <c>30</c> for thirty days,
+/// and stops at the first mistake. Here each is a problem with its path, reported together with all others.
+/// </summary>
+internal static class ConfigurationReader
+{
+    delegate void Setter<in T>(T options, Value value);
+
+    static readonly Dictionary<string, Setter<Http2Options>> Http2 = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Mode"] = (options, value) => options.Mode = value.Mode() ?? options.Mode,
+        ["TargetStreams"] = (options, value) => options.TargetStreams = value.Number() ?? options.TargetStreams,
+        ["SpreadConnections"] = (options, value) => options.SpreadConnections = value.Number() ?? options.SpreadConnections,
+        ["MaxStreamsPerConnection"] = (options, value) => options.MaxStreamsPerConnection = value.Number() ?? options.MaxStreamsPerConnection,
+        ["PingDelay"] = (options, value) => options.PingDelay = value.Time() ?? options.PingDelay,
+        ["PingTimeout"] = (options, value) => options.PingTimeout = value.Time() ?? options.PingTimeout,
+    };
+
+    static readonly Dictionary<string, Setter<PoolTimeouts>> Timeouts = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Pool"] = (options, value) => options.Pool = value.Time(),
+        ["Connect"] = (options, value) => options.Connect = value.Time(),
+        ["Write"] = (options, value) => options.Write = value.Time(),
+        ["FirstByte"] = (options, value) => options.FirstByte = value.Time(),
+        ["Read"] = (options, value) => options.Read = value.Time(),
+        ["Total"] = (options, value) => options.Total = value.Time(),
+    };
+
+    static readonly Dictionary<string, Setter<DnsOptions>> Dns = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["CacheEnabled"] = (options, value) => options.CacheEnabled = value.Flag() ?? options.CacheEnabled,
+        ["CacheTtl"] = (options, value) => options.CacheTtl = value.Time() ?? options.CacheTtl,
+    };
+
+    static readonly Dictionary<string, Setter<TcpKeepAliveOptions>> TcpKeepAlive = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Idle"] = (options, value) => options.Idle = value.Time() ?? options.Idle,
+        ["Interval"] = (options, value) => options.Interval = value.Time() ?? options.Interval,
+        ["Count"] = (options, value) => options.Count = value.Number() ?? options.Count,
+    };
+
+    static readonly Dictionary<string, Setter<OriginOptions>> Host = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["WarmConnections"] = (options, value) => options.WarmConnections = value.Number() ?? options.WarmConnections,
+    };
+
+    static readonly Dictionary<string, Setter<PoolHostingOptions>> Hosting = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["WarmUpTimeout"] = (options, value) => options.WarmUpTimeout = value.Time() ?? options.WarmUpTimeout,
+        ["RequireWarmUp"] = (options, value) => options.RequireWarmUp = value.Flag() ?? options.RequireWarmUp,
+        ["DrainTimeout"] = (options, value) => options.DrainTimeout = value.Time(),
+    };
+
+    static readonly Dictionary<string, Setter<ConnectionPoolOptions>> Pool = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Enabled"] = (options, value) => options.Enabled = value.Flag() ?? options.Enabled,
+        ["Preset"] = ReadPreset,
+        ["MaxConnections"] = (options, value) => options.MaxConnections = value.Number() ?? options.MaxConnections,
+        ["MaxConnectionsPerHost"] = (options, value) => options.MaxConnectionsPerHost = value.Number(),
+        ["MaxConcurrentRequests"] = (options, value) => options.MaxConcurrentRequests = value.Number(),
+        ["MaxIdleConnections"] = (options, value) => options.MaxIdleConnections = value.Number(),
+        ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number() ?? options.MaxQueueLength,
+        ["IdleTimeout"] = (options, value) => options.IdleTimeout = value.Time() ?? options.IdleTimeout,
+        ["ConnectionLifetime"] = (options, value) => options.ConnectionLifetime = value.Time() ?? options.ConnectionLifetime,
+        ["UseProxy"] = (options, value) => options.UseProxy = value.Flag() ?? options.UseProxy,
+        ["AllowAutoRedirect"] = (options, value) => options.AllowAutoRedirect = value.Flag() ?? options.AllowAutoRedirect,
+        ["AutomaticDecompression"] = (options, value) => options.AutomaticDecompression = value.Methods() ?? options.AutomaticDecompression,
+        ["StatsLogInterval"] = (options, value) => options.StatsLogInterval = value.Time(),
+        ["Http2"] = (options, value) => value.Group(options.Http2, Http2),
+        ["Timeouts"] = (options, value) => value.Group(options.Timeouts, Timeouts),
+        ["Dns"] = (options, value) => value.Group(options.Dns, Dns),
+        ["TcpKeepAlive"] = (options, value) => value.Group(options.TcpKeepAlive, TcpKeepAlive),
+        ["Hosts"] = (options, value) => ReadHosts(options, "", value),
+        ["Hosting"] = (_, _) => { },   // the other reader's
+        ["SslOptions"] = (_, value) => value.Problem("cannot be configured: set it in code"),
+        ["Proxy"] = (_, value) => value.Problem("cannot be configured: set it in code, or by HTTPS_PROXY and NO_PROXY in the environment"),
+    };
+
+    public static void Read(IConfiguration configuration, ConnectionPoolOptions options) => ReadGroup(configuration, options, Pool, options.ConfigurationProblems);
+
+    public static void Read(IConfiguration configuration, PoolHostingOptions options) => ReadGroup(configuration.GetSection("Hosting"), options, Hosting, options.ConfigurationProblems);
+
+    static void ReadGroup<T>(IConfiguration group, T options, Dictionary<string, Setter<T>> setters, List<string> problems)
+    {
+        foreach (var section in group.GetChildren())
+        {
+            var value = new Value(section, problems);
+            if (!setters.TryGetValue(section.Key, out var set))
+            {
+                value.Problem($"is not an option. Known here: {string.Join(", ", setters.Keys)}");
+            }
+            else
+            {
+                set(options, value);
+            }
+        }
+    }
+
+    static void ReadPreset(ConnectionPoolOptions options, Value value)
+    {
+        if (value.Text is { Length: > 0 } name)
+        {
+            if (PoolPreset.Find(name) is { } preset)
+            {
+                options.UsePreset(preset);
+            }
+            else
+            {
+                value.Problem($"is '{name}': must be {string.Join(", ", PoolPreset.All.Select(known => known.Name))}");
+            }
+        }
+    }
+
+    /// <summary>Configuration keys are split at each colon, an address's own too: below Hosts every step that is no option of a host is a part of its address.</summary>
+    static void ReadHosts(ConnectionPoolOptions options, string address, Value value)
+    {
+        foreach (var section in value.Section.GetChildren())
+        {
+            var inner = new Value(section, value.Problems);
+            if (address.Length > 0 && Host.TryGetValue(section.Key, out var set))
+            {
+                if (!options.Hosts.TryGetValue(address, out var host))
+                {
+                    options.Hosts[address] = host = new OriginOptions();
+                }
+
+                set(host, inner);
+            }
+            else if (inner.Text is { Length: > 0 })
+            {
+                inner.Problem(address.Length == 0 ? "must be an object, like { \"api.openai.com\": { \"WarmConnections\": 4 } }" : $"is not an option. Known here: {string.Join(", ", Host.Keys)}");
+            }
+            else
+            {
+                ReadHosts(options, address.Length == 0 ? section.Key : $"{address}:{section.Key}", inner);
+            }
+        }
+    }
+
+    /// <summary>One section, and where its problems go. A value that is empty or null leaves the option as it is.</summary>
+    readonly struct Value(IConfigurationSection section, List<string> problems)
+    {
+        public IConfigurationSection Section => section;
+
+        public List<string> Problems => problems;
+
+        public string? Text => section.Value;
+
+        public int? Number() => Parse("a whole number, like 50", static (string text, out int number) => int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out number));
+
+        public bool? Flag() => Parse("true or false", static (string text, out bool flag) => bool.TryParse(text, out flag));
+
+        public TimeSpan? Time() => Parse("a time with its unit, like 500ms, 30s, 2m, 1h, 00:00:30 or infinite", static (string text, out TimeSpan time) => Duration.TryParse(text, out time));
+
+        public Http2Mode? Mode() => Parse("Preferred, Disabled or Required", static (string text, out Http2Mode mode) => Enum.TryParse(text, ignoreCase: true, out mode) && !char.IsAsciiDigit(text.TrimStart()[0]));
+
+        public DecompressionMethods? Methods() => Parse("None, All, or some of GZip, Deflate, Brotli with commas between", static (string text, out DecompressionMethods methods) =>
+            Enum.TryParse(text, ignoreCase: true, out methods) && !char.IsAsciiDigit(text.TrimStart()[0]));
+
+        public void Group<T>(T? options, Dictionary<string, Setter<T>> setters)
+        {
+            if (Text is { Length: > 0 } text)
+            {
+                Problem($"is '{text}': must be an object with {string.Join(", ", setters.Keys)}");
+            }
+            else if (options is not null)
+            {
+                ReadGroup(section, options, setters, problems);
+            }
+        }
+
+        public void Problem(string what) => problems.Add($"{section.Path} {what}.");
+
+        T? Parse<T>(string rule, Parser<T> parse)
+            where T : struct
+        {
+            if (Text is not { Length: > 0 } text)
+            {
+                if (section.GetChildren().Any())
+                {
+                    Problem($"is an object: must be {rule}");
+                }
+
+                return null;
+            }
+
+            if (parse(text, out var parsed))
+            {
+                return parsed;
+            }
+
+            Problem($"is '{text}': must be {rule}");
+            return null;
+        }
+    }
+
+    delegate bool Parser<T>(string text, out T value);
+}

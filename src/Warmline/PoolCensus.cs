@@ -1,0 +1,95 @@
+namespace Warmline;
+
+/// <summary>
+/// What only the whole process can know of its pools: how many dial the same origin, and which are open when it ends. It holds numbers, names and weak references,
+/// so no pool lives longer for being counted.
+/// </summary>
+internal static class PoolCensus
+{
+    public const int Many = 3;
+    const int MostOrigins = 256;
+
+    public static readonly TimeSpan Window = TimeSpan.FromSeconds(60);
+
+    static readonly Lock Gate = new();
+    static readonly List<WeakReference<PoolEngine>> Pools = [];
+    static readonly Dictionary<string, Sightings> Origins = new(StringComparer.OrdinalIgnoreCase);
+    static long _lastId;
+
+    static PoolCensus() => AppDomain.CurrentDomain.ProcessExit += static (_, _) => TellLeftOpen();
+
+    public static long NextId() => Interlocked.Increment(ref _lastId);
+
+    public static void Add(PoolEngine engine)
+    {
+        lock (Gate)
+        {
+            Pools.RemoveAll(static pool => !pool.TryGetTarget(out _));
+            Pools.Add(new WeakReference<PoolEngine>(engine));
+        }
+    }
+
+    public static void Remove(PoolEngine engine)
+    {
+        lock (Gate)
+        {
+            Pools.RemoveAll(pool => !pool.TryGetTarget(out var target) || target == engine);
+        }
+    }
+
+    /// <summary>A pool has dialled an origin. Tells how many did so within <see cref="Window"/>, the first time that these are <see cref="Many"/>; else 0.</summary>
+    public static int Dialed(string origin, long pool, DateTimeOffset now)
+    {
+        lock (Gate)
+        {
+            if (!Origins.TryGetValue(origin, out var seen))
+            {
+                if (Origins.Count >= MostOrigins)
+                {
+                    Origins.Remove(Origins.MinBy(static pair => pair.Value.Latest).Key);
+                }
+
+                Origins.Add(origin, seen = new Sightings());
+            }
+
+            return seen.Add(pool, now);
+        }
+    }
+
+    /// <summary>The process ends: its pools should have ended before.</summary>
+    public static void TellLeftOpen()
+    {
+        PoolEngine[] left;
+        lock (Gate)
+        {
+            left = [.. Pools.Select(static pool => pool.TryGetTarget(out var engine) ? engine : null).OfType<PoolEngine>()];
+        }
+
+        foreach (var engine in left)
+        {
+            engine.TellLeftOpen("the process ended");
+        }
+    }
+
+    sealed class Sightings
+    {
+        readonly List<(long Pool, DateTimeOffset At)> _pools = [];
+        bool _told;
+
+        public DateTimeOffset Latest { get; private set; }
+
+        public int Add(long pool, DateTimeOffset now)
+        {
+            if (_told)
+            {
+                return 0;
+            }
+
+            Latest = now;
+            _pools.RemoveAll(seen => seen.Pool == pool || (now - seen.At).Duration() > Window);
+            _pools.Add((pool, now));
+            _told = _pools.Count >= Many;
+            return _told ? _pools.Count : 0;
+        }
+    }
+}

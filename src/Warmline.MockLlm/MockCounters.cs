@@ -24,7 +24,8 @@ public enum MockConnectionEnd
 /// <param name="PeakStreams">The most at one time.</param>
 /// <param name="TlsResumed">The TLS session was resumed. Known by what the server sent: less than its certificate is long.</param>
 /// <param name="End">How it ended.</param>
-public sealed record MockConnectionRecord(long Id, string? Protocol, int Requests, int StreamsOpen, int PeakStreams, bool TlsResumed, MockConnectionEnd End);
+/// <param name="CloseNotify">The client said TLS close_notify before its FIN. Seen only where somebody reads: HTTP/1.1 does not while it answers.</param>
+public sealed record MockConnectionRecord(long Id, string? Protocol, int Requests, int StreamsOpen, int PeakStreams, bool TlsResumed, MockConnectionEnd End, bool CloseNotify);
 
 /// <summary>One request as the server saw it, with <see cref="MockLlmOptions.RecordRequests"/>.</summary>
 /// <param name="Sequence">Its number since the server started, from 1.</param>

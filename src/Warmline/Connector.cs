@@ -5,7 +5,7 @@ using Warmline.Transport;
 namespace Warmline;
 
 /// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
-internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options http2, ILogger logger) : ISlotOwner, IDisposable
+internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
 {
     readonly CancellationTokenSource _stop = new();
 
@@ -15,7 +15,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         try
         {
             var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
-            connection.Slot = new Slot(dialed, http2, this, connection);
+            connection.Slot = new Slot(dialed, http2, time, this, connection);
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
             engine.TellManyPools(key.Origin);
             engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));

@@ -44,7 +44,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Phase is not ConnectionPhase.Dialing)
             .Select(connection => connection.Slot).OfType<Slot>().ToArray()))
         {
-            slot.Close();
+            slot.Cut();
         }
 
         await _connectionsClosed.Task.ConfigureAwait(false);

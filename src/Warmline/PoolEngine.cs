@@ -34,7 +34,7 @@ internal sealed partial class PoolEngine
         _time = time;
         _start = time.GetTimestamp();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
-        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, logger);
+        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())

@@ -166,6 +166,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         PartEnded(whole);
     }
 
+    public void ResponseAbandoned() => Slot.Abandon();
+
     public void ResponseEnded(bool whole)
     {
         EndedAt = _engine.Now;
@@ -246,6 +248,11 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public void Abort(PoolRejectionReason reason)
     {
         Volatile.Write(ref _aborted, (int)reason);
+        if (HeadersAt is null && Volatile.Read(ref _upload) is UploadOver)
+        {
+            Slot.CutWaits();
+        }
+
         Abandon();
     }
 

@@ -53,8 +53,20 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
         }
     }
 
-    static Task ServeAsync(MockConnection connection, ConnectionDelegate next) =>
-        connection.Plan.Act == MockConnectionAct.GarbageForTls ? AnswerGarbageAsync(connection.Transport, "this is not TLS\r\n") : next(connection);
+    Task ServeAsync(MockConnection connection, ConnectionDelegate next)
+    {
+        if (connection.Plan.Act == MockConnectionAct.GarbageForTls)
+        {
+            return AnswerGarbageAsync(connection.Transport, "this is not TLS\r\n");
+        }
+
+        if (options.UseTls)
+        {
+            connection.Transport = new DuplexPipe(connection.BelowTls(connection.Transport.Input), connection.Transport.Output);
+        }
+
+        return next(connection);
+    }
 
     async Task OverLinkAsync(MockConnection connection, ConnectionContext context, long accepted, ConnectionDelegate next)
     {
@@ -112,6 +124,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
         {
             // A full handshake has sent the certificate; a resumed one is shorter than the certificate alone.
             board.TlsCompleted(connection, resumed: connection.SentBeforeLastRead < certificateLength);
+            context.Transport = new DuplexPipe(connection.AboveTls(context.Transport.Input), context.Transport.Output);
         }
 
         switch (connection.Plan.Act)

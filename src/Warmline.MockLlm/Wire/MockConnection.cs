@@ -17,7 +17,7 @@ internal sealed class MockConnection : ConnectionContext
     readonly TaskCompletionSource _inputEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly CountingPipeWriter _counter;
     long _sentAtLastRead;
-    int _end, _served;
+    int _end, _served, _tlsSawEnd, _closeNotify;
 
     public MockConnection(long id, ConnectionContext inner, DelayScheduler scheduler, TimeSpan oneWay)
     {
@@ -66,11 +66,14 @@ internal sealed class MockConnection : ConnectionContext
 
     public override EndPoint? RemoteEndPoint { get => _inner.RemoteEndPoint; set => _inner.RemoteEndPoint = value; }
 
-    public MockConnectionRecord ToRecord() => new(Id, Protocol, Requests, StreamsOpen, PeakStreams, TlsResumed, End);
+    public MockConnectionRecord ToRecord() => new(Id, Protocol, Requests, StreamsOpen, PeakStreams, TlsResumed, End, CloseNotify);
+
+    /// <summary>TLS ended in good order: its end came before that of the bytes below it.</summary>
+    public bool CloseNotify => Volatile.Read(ref _closeNotify) != 0;
 
     /// <summary>It would not end by itself when the server stops: a request runs, or a script keeps it silent.</summary>
     public bool IsBusy =>
-        Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || (!HandshakeDone && End == MockConnectionEnd.Open);
+        Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || ((!HandshakeDone || CloseNotify) && End == MockConnectionEnd.Open);
 
     /// <summary>Counts an answered request; the count with it.</summary>
     public int ServedOne() => Interlocked.Increment(ref _served);
@@ -117,7 +120,7 @@ internal sealed class MockConnection : ConnectionContext
     /// <summary>Our side ends the connection now, unless the client has done so before: then <see cref="OnInputEnded"/> knows how.</summary>
     public void EndedHere()
     {
-        if (!_inner.ConnectionClosed.IsCancellationRequested)
+        if (!_inner.ConnectionClosed.IsCancellationRequested && !CloseNotify)   // after close_notify the FIN is on its way
         {
             EndedBy(MockConnectionEnd.Server);
         }
@@ -140,6 +143,38 @@ internal sealed class MockConnection : ConnectionContext
             _ => MockConnectionEnd.Server,
         });
         _inputEnded.TrySetResult();
+    }
+
+    /// <summary>What TLS reads. The end is shown apart from the last bytes: these may hold the close_notify.</summary>
+    public PipeReader BelowTls(PipeReader input) => new Below(input, this);
+
+    /// <summary>What TLS gives.</summary>
+    public PipeReader AboveTls(PipeReader input) => new Above(input, this);
+
+    sealed class Below(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
+    {
+        protected override bool ShowsEndApart => true;
+
+        protected override void OnBytes(ReadOnlySpan<byte> bytes)
+        {
+        }
+
+        protected override void OnEnd(Exception? error) => Volatile.Write(ref connection._tlsSawEnd, 1);
+    }
+
+    sealed class Above(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
+    {
+        protected override void OnBytes(ReadOnlySpan<byte> bytes)
+        {
+        }
+
+        protected override void OnEnd(Exception? error)
+        {
+            if (error is null && Volatile.Read(ref connection._tlsSawEnd) == 0)
+            {
+                Volatile.Write(ref connection._closeNotify, 1);
+            }
+        }
     }
 
     /// <summary>Sees the end as early as whoever reads does; the end of an input that nobody reads comes by the pipe's own callback.</summary>

@@ -19,6 +19,9 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
 
     protected PipeReader Inner => inner;
 
+    /// <summary>An end that comes together with bytes is shown when these are consumed: for a consumer that takes whatever there is.</summary>
+    protected virtual bool ShowsEndApart => false;
+
     protected abstract void OnBytes(ReadOnlySpan<byte> bytes);
 
     /// <param name="error">Null when the other side ended in good order.</param>
@@ -53,7 +56,7 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
             return false;
         }
 
-        Show(result);
+        result = Show(result);
         return true;
     }
 
@@ -69,11 +72,17 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
         }
 
         _shown = _last.Length;
-        if (result.IsCompleted)
+        if (!result.IsCompleted)
         {
-            OnEnd(null);
+            return result;
         }
 
+        if (ShowsEndApart && !result.Buffer.IsEmpty)
+        {
+            return new ReadResult(result.Buffer, result.IsCanceled, isCompleted: false);
+        }
+
+        OnEnd(null);
         return result;
     }
 

@@ -20,6 +20,9 @@ internal interface IExchange
     /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
     void UploadEnded(bool whole, bool cancelled);
 
+    /// <summary>The caller leaves the response body before its end.</summary>
+    void ResponseAbandoned();
+
     /// <summary>The response body was read to its end, or nobody will read it further.</summary>
     void ResponseEnded(bool whole);
 
@@ -233,6 +236,11 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
 
     void Leave()
     {
+        if (Volatile.Read(ref _ended) == 0 && _read != length)
+        {
+            exchange.ResponseAbandoned();
+        }
+
         // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
         inner.Dispose();
         End(whole: _read == length);

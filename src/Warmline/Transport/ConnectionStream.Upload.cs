@@ -59,7 +59,7 @@ internal sealed partial class ConnectionStream
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     async ValueTask WriteWatchedAsync(ReadOnlyMemory<byte> buffer, EarlyAnswer early)
     {
-        if (early.IsCancellationRequested)
+        if (early.IsCancellationRequested && !IsClosed)   // a body without end must learn that there is nobody left to swallow it for
         {
             early.WasCut |= buffer.Length > 0;
             return;

@@ -10,7 +10,7 @@ namespace Warmline.Transport;
 /// look at an idle connection) and the idle watch. Whoever moves the gate away from Free reads. The watch reads zero bytes, so it takes
 /// nothing away: a handler that finds it pending waits for it and then reads what woke it.
 /// </remarks>
-internal sealed partial class ConnectionStream(Stream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
+internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
 {
     const int Free = 0;
     const int Handler = 1;
@@ -44,6 +44,7 @@ internal sealed partial class ConnectionStream(Stream inner, bool isHttp2, Slot 
     /// <summary>Whether the connection was ended: by the peer, by an error or by us.</summary>
     public bool IsClosing => Volatile.Read(ref _state) != Open;
 
+    /// <summary>Whether we closed it; the socket may still wait for the peer's end.</summary>
     public bool IsClosed => Volatile.Read(ref _disposed) != 0;
 
     public override bool CanRead => true;
@@ -153,15 +154,12 @@ internal sealed partial class ConnectionStream(Stream inner, bool isHttp2, Slot 
         // The handler and the pool may close at the same time: one of them does it, and says so when it is done.
         if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
         {
-            try
-            {
-                inner.Dispose();
-            }
-            finally
+            Interlocked.CompareExchange(ref _state, Closing, Open);
+            inner.End(() =>
             {
                 Volatile.Write(ref _state, Closed);
                 owner.Closed(slot);
-            }
+            });
         }
 
         base.Dispose(disposing);

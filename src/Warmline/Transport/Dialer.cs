@@ -32,10 +32,13 @@ internal readonly record struct DialTimings(TimeSpan Dns, TimeSpan Tcp, TimeSpan
 }
 
 /// <summary>A connection that was dialled and authenticated, and carried nothing yet.</summary>
-internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint) : IDisposable
+internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint, Stream? wire = null) : IDisposable
 {
     /// <summary>An authenticated <see cref="SslStream"/>, or the plain stream of an http origin.</summary>
     public Stream Transport { get; } = transport;
+
+    /// <summary>What the network gave, below TLS.</summary>
+    public Stream Wire { get; } = wire ?? transport;
 
     public bool IsHttp2 { get; } = isHttp2;
 
@@ -99,6 +102,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         readonly HttpProtocols _protocols = dialer.Offered(key.Protocols);
         HappyEyeballs? _race;
         CertificateCheck? _certificate;
+        Stream? _wire;
 
         public DialPhase Phase { get; private set; } = DialPhase.Dns;
 
@@ -151,7 +155,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
             if (!key.IsHttps)
             {
-                return new(Transport!, _protocols == HttpProtocols.Http2, timings, _race!.EndPoint);
+                return new(Transport!, _protocols == HttpProtocols.Http2, timings, _race!.EndPoint, _wire);
             }
 
             // 4 TLS
@@ -164,7 +168,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 throw new DialException(Phase, $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null);
             }
 
-            return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint);
+            return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint, _wire);
         }
 
         async Task<DialTimings> ConnectAsync(IPAddress[] addresses, DialTimings timings, CancellationToken cancellationToken)
@@ -172,7 +176,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             Phase = DialPhase.Tcp;
             long started = dialer._time.GetTimestamp();
             _race = new HappyEyeballs(dialer._network.ConnectAsync, dialer._time);
-            Transport = await _race.ConnectAsync(addresses, key.DialedPort, cancellationToken).ConfigureAwait(false);
+            Transport = _wire = await _race.ConnectAsync(addresses, key.DialedPort, cancellationToken).ConfigureAwait(false);
             return timings with { Tcp = timings.Tcp + dialer._time.GetElapsedTime(started) };
         }
 

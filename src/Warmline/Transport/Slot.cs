@@ -17,7 +17,7 @@ internal interface ISlotOwner
     /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
     void Closing(Slot slot);
 
-    /// <summary>The connection is closed, its socket too; exactly once.</summary>
+    /// <summary>The connection is closed, its socket too; exactly once. Later than the close was asked for: the peer answers it first, or does not in time.</summary>
     void Closed(Slot slot);
 }
 
@@ -31,6 +31,7 @@ internal sealed class Slot
     /// <summary>A long answer must not wait for the window to grow, round trip by round trip, from the platform's 64 KB.</summary>
     const int StreamWindow = 1024 * 1024;
 
+    readonly ClosingStream _wire;
     readonly ConnectionStream _stream;
     readonly Stream _transport;
     readonly SocketsHttpHandler _handler;
@@ -39,14 +40,15 @@ internal sealed class Slot
     long _sends;
     int _handedOver;
 
-    public Slot(DialedConnection dialed, Http2Options http2, ISlotOwner owner, object? tag)
+    public Slot(DialedConnection dialed, Http2Options http2, TimeProvider time, ISlotOwner owner, object? tag)
     {
         Tag = tag;
         IsHttp2 = dialed.IsHttp2;
         Timings = dialed.Timings;
         RemoteEndPoint = dialed.RemoteEndPoint;
         _transport = dialed.Transport;
-        _stream = new ConnectionStream(dialed.Transport, dialed.IsHttp2, this, owner);
+        _wire = new ClosingStream(dialed, time);
+        _stream = new ConnectionStream(_wire, dialed.IsHttp2, this, owner);
         _handler = new SocketsHttpHandler
         {
             // One connection, whose life is the pool's to end.
@@ -105,6 +107,7 @@ internal sealed class Slot
     /// <summary>Requests that <see cref="SendAsync"/> was given so far.</summary>
     public long Sends => Volatile.Read(ref _sends);
 
+    /// <summary>Whether it was closed, by the pool or the platform; its socket may still wait for the peer's end.</summary>
     public bool IsClosed => _stream.IsClosed;
 
     /// <summary>
@@ -185,12 +188,26 @@ internal sealed class Slot
         }
     }
 
-    /// <summary>Closes at once, requests in flight included, also when no request ever asked for the connection.</summary>
+    /// <summary>Closes a connection that carries nothing, also when no request ever asked for it: requests in flight fail at once, the peer is told in good order.</summary>
     public void Close()
     {
+        _wire.EndIsOurs();
         _handler.Dispose();
         _stream.Dispose();
     }
+
+    /// <summary>Closes a connection whose requests are cut. An HTTP/1.1 response under way ends at once and hard, so that the server stops generating it.</summary>
+    public void Cut()
+    {
+        _wire.CutResponse();
+        Close();
+    }
+
+    /// <summary>The pool is about to cut a request that was sent whole and has no answer yet: that can end in good order.</summary>
+    public void CutWaits() => _wire.EndIsOurs();
+
+    /// <summary>The reader leaves an HTTP/1.1 response before its end: the platform will close the connection, and that has to be hard.</summary>
+    public void Abandon() => _wire.CutResponse();
 
     ValueTask<Stream> HandOver(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
     {

@@ -21,7 +21,7 @@ internal sealed class Http2Peer(Stream stream) : IAsyncDisposable
     /// <summary>The types of all frames heard so far.</summary>
     public IReadOnlyCollection<byte> Heard => _types;
 
-    /// <summary>Reads the client's preface, then its frames until the end.</summary>
+    /// <summary>Reads the client's preface, then its frames until the end, which it answers with its own.</summary>
     public async Task ListenAsync()
     {
         try
@@ -39,6 +39,7 @@ internal sealed class Http2Peer(Stream stream) : IAsyncDisposable
         catch (Exception e) when (e is IOException or ObjectDisposedException)
         {
             _frames.Writer.TryComplete();
+            await stream.DisposeAsync();
         }
     }
 

@@ -55,8 +55,20 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
     {
         while (_sockets.TryTake(out var socket))
         {
+            Reset(socket);
+        }
+    }
+
+    static void Reset(Socket socket)
+    {
+        try
+        {
             socket.LingerState = new LingerOption(true, 0);
             socket.Dispose();
+        }
+        catch (ObjectDisposedException)
+        {
+            // Both pumps come here.
         }
     }
 
@@ -89,7 +101,8 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
         }
         catch (Exception error) when (error is SocketException or ObjectDisposedException)
         {
-            // The other pump, or Reset, ended it.
+            // One side was reset, by its owner or by Reset: the other is too.
+            Reset(to);
         }
     }
 }

@@ -12,7 +12,7 @@ public sealed class ConnectionStreamTests : IDisposable
     readonly byte[] _buffer = new byte[16];
     readonly ConnectionStream _stream;
 
-    public ConnectionStreamTests() => _stream = new ConnectionStream(_inner, isHttp2: false, slot: null!, _events);
+    public ConnectionStreamTests() => _stream = new ConnectionStream(new ClosingStream(new DialedConnection(_inner, false, default, null), new ManualTime()), isHttp2: false, slot: null!, _events);
 
     public void Dispose()
     {

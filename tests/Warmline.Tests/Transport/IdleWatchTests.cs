@@ -26,6 +26,7 @@ public sealed class IdleWatchTests : SlotTestBase
         await Events.SeenAsync("closing").WaitAsync(Ct);
         await AssertDeadAndNothingSentAsync(slot);
         slot.Close();
+        await Events.SeenAsync("closed").WaitAsync(Ct);
         Assert.Equal(["closing", "closed"], Events.All);
     }
 
@@ -39,6 +40,7 @@ public sealed class IdleWatchTests : SlotTestBase
         await AssertDeadAndNothingSentAsync(slot);
         Assert.Equal(0, slot.BytesWritten);
         slot.Close();
+        await Events.SeenAsync("closed").WaitAsync(Ct);
         Assert.Equal(["closing", "closed"], Events.All);
     }
 

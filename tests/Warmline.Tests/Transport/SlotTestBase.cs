@@ -17,6 +17,7 @@ public abstract class SlotTestBase : IDisposable
     private protected readonly TestAuthority Authority = new();
     private protected readonly SystemNetwork Network = new(new TcpKeepAliveOptions());
     private protected readonly SlotEvents Events = new();
+    private protected readonly ManualTime Time = new();
     private protected readonly CancellationToken Ct = TestContext.Current.CancellationToken;
     readonly X509Certificate2 _certificate;
     readonly RawServer _server = new();
@@ -30,7 +31,7 @@ public abstract class SlotTestBase : IDisposable
 
     /// <summary>Dials a port of this machine; nothing was sent yet.</summary>
     private protected async Task<Slot> DialAsync(int port, HttpProtocols protocols, bool isHttps = true, Http2Options? options = null) =>
-        new(await NewDialer().DialAsync(Key(port, protocols, isHttps), Limit, Ct), options ?? new(), Events, "tag");
+        new(await NewDialer().DialAsync(Key(port, protocols, isHttps), Limit, Ct), options ?? new(), Time, Events, "tag");
 
     /// <summary>A slot and the test's end of its TLS connection.</summary>
     private protected async Task<(Slot Slot, SslStream Server)> ConnectAsync(HttpProtocols protocols, Http2Options? options = null)
@@ -44,7 +45,7 @@ public abstract class SlotTestBase : IDisposable
     {
         Task<System.Net.Sockets.NetworkStream> accepting = _server.AcceptAsync();
         DialedConnection dialed = await NewDialer().DialAsync(Key(_server.Port, HttpProtocols.Http1, isHttps: false), Limit, Ct);
-        return (new Slot(dialed, new(), Events, null), await accepting, dialed);
+        return (new Slot(dialed, new(), Time, Events, null), await accepting, dialed);
     }
 
     private protected ConnectionKey Key(HttpProtocols protocols) => Key(_server.Port, protocols);
@@ -101,7 +102,7 @@ public abstract class SlotTestBase : IDisposable
         Assert.Equal(written, slot.BytesWritten);
     }
 
-    public void Dispose()
+    public virtual void Dispose()
     {
         _server.Dispose();
         _certificate.Dispose();

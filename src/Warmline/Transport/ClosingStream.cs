@@ -1,0 +1,340 @@
+using System.Runtime.CompilerServices;
+
+namespace Warmline.Transport;
+
+/// <summary>
+/// A dialled connection as a stream that can be ended in good order while it is read and written. Whoever ends it goes on as if it were gone: reads and writes fail
+/// from there on, pending ones by being cancelled. What is left to say and to hear is the background's (<see cref="Farewell"/>), once nobody is inside any more.
+/// </summary>
+internal sealed class ClosingStream(DialedConnection connection, TimeProvider time) : Stream, IThreadPoolWorkItem
+{
+    // Who is inside, and whether anybody may still enter.
+    const int Reading = 1;
+    const int Writing = 2;
+    const int Ending = 4;
+    const int ToStuck = 3;   // shifts the first two: with something pending that only its own caller can cancel
+    const int Stuck = (Reading | Writing) << ToStuck;
+
+    readonly Stream _inner = connection.Transport;
+    readonly CancellationTokenSource _stop = new();
+    readonly TaskCompletionSource _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    Action? _closed;
+    int _use;
+    volatile bool _isBroken;
+    volatile bool _isCut;
+    volatile bool _isOurs;
+    volatile bool _responseCame;   // anything since the last write, the end of a response included
+    volatile bool _wroteAny;
+
+    public override bool CanRead => true;
+
+    public override bool CanWrite => true;
+
+    public override bool CanSeek => false;
+
+    public override long Length => throw new NotSupportedException();
+
+    public override long Position
+    {
+        get => throw new NotSupportedException();
+        set => throw new NotSupportedException();
+    }
+
+    /// <summary>The pool closes the connection: a pending read is only a watch for its end.</summary>
+    public void EndIsOurs() => _isOurs = true;
+
+    /// <summary>If a response is under way on HTTP/1.1, the end that follows is hard: the server may take a while to notice any other.</summary>
+    public void CutResponse()
+    {
+        if (!connection.IsHttp2 && _responseCame)
+        {
+            _isCut = true;
+        }
+    }
+
+    /// <summary>Ends the connection; <paramref name="closed"/> is called when its socket is closed, on this thread or later. For one call.</summary>
+    public void End(Action closed)
+    {
+        _closed = closed;
+        int inside = Interlocked.Or(ref _use, Ending);
+        if ((inside & (Reading | Writing)) == 0)
+        {
+            _left.TrySetResult();
+        }
+
+        if (MayTakeItsTime(inside))
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);   // whoever disposes may hold the platform's lock
+        }
+        else
+        {
+            CloseNow();
+        }
+    }
+
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        Enter(Reading);
+        ValueTask<int> read;
+        try
+        {
+            read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
+        }
+        catch
+        {
+            _isBroken = true;
+            Leave(Reading);
+            throw;
+        }
+
+        if (!read.IsCompletedSuccessfully)
+        {
+            return AwaitReadAsync(read, cancellationToken.CanBeCanceled);
+        }
+
+        int count = read.Result;
+        SeeResponse(count);
+        Leave(Reading);
+        return new(count);
+    }
+
+    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    public override int Read(Span<byte> buffer)
+    {
+        Enter(Reading);
+        try
+        {
+            Pend(Reading);
+            int count = _inner.Read(buffer);
+            SeeResponse(count);
+            return count;
+        }
+        catch
+        {
+            _isBroken = true;
+            throw;
+        }
+        finally
+        {
+            Leave(Reading | (Reading << ToStuck));
+        }
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        EnterToWrite();
+        ValueTask write;
+        try
+        {
+            write = _inner.WriteAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
+        }
+        catch
+        {
+            _isBroken = true;
+            Leave(Writing);
+            throw;
+        }
+
+        if (!write.IsCompletedSuccessfully)
+        {
+            return AwaitWriteAsync(write, cancellationToken.CanBeCanceled);
+        }
+
+        write.GetAwaiter().GetResult();
+        Leave(Writing);
+        return default;
+    }
+
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    public override void Write(ReadOnlySpan<byte> buffer)
+    {
+        EnterToWrite();
+        try
+        {
+            _inner.Write(buffer);
+        }
+        catch
+        {
+            _isBroken = true;
+            throw;
+        }
+        finally
+        {
+            Leave(Writing);
+        }
+    }
+
+    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+    public override Task FlushAsync(CancellationToken cancellationToken) => _inner.FlushAsync(cancellationToken);
+
+    public override void Flush() => _inner.Flush();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    void IThreadPoolWorkItem.Execute() => _ = EndAsync();
+
+    async Task EndAsync()
+    {
+        try
+        {
+            await _stop.CancelAsync().ConfigureAwait(false);
+            await Farewell.SayAsync(connection, goAway: connection.IsHttp2 && _wroteAny, QuietAsync(), time).ConfigureAwait(false);
+        }
+        finally
+        {
+            CloseNow();
+        }
+    }
+
+    /// <summary>
+    /// Not on a wire that failed, and not with something unsaid or unheard on HTTP/1.1: there the platform closes in the middle of an exchange, too, and a good end
+    /// would wait behind a body that the server does not take.
+    /// </summary>
+    bool MayTakeItsTime(int inside) =>
+        !_isBroken && !_isCut && (inside & Stuck) == 0 && Farewell.IsPossible(connection)
+        && (connection.IsHttp2 || _isOurs || ((inside & Reading) == 0 && (_responseCame || !_wroteAny)));
+
+    /// <summary>Nobody is inside any more; whether it can still be written: a write that was cancelled may have left half a TLS record.</summary>
+    async Task<bool> QuietAsync()
+    {
+        await _left.Task.ConfigureAwait(false);
+        return !_isBroken;
+    }
+
+    void CloseNow()
+    {
+        try
+        {
+            _inner.Dispose();
+        }
+        finally
+        {
+            _closed!();
+        }
+    }
+
+    void SeeResponse(int count)
+    {
+        if (count > 0 && !_responseCame)
+        {
+            _responseCame = true;
+        }
+    }
+
+    void EnterToWrite()
+    {
+        Enter(Writing);
+        _wroteAny = true;
+        _responseCame = false;
+    }
+
+    void Enter(int use)
+    {
+        for (int seen = Volatile.Read(ref _use); (seen & Ending) == 0;)
+        {
+            int found = Interlocked.CompareExchange(ref _use, seen | use, seen);
+            if (found == seen)
+            {
+                return;
+            }
+
+            seen = found;
+        }
+
+        throw Gone();
+    }
+
+    void Leave(int use)
+    {
+        if ((Interlocked.And(ref _use, ~use) & ~use & (Ending | Reading | Writing)) == Ending)
+        {
+            _left.TrySetResult();
+        }
+    }
+
+    /// <summary>What is pending does not end by our token. When the end began before this was known, it is ended the hard way here.</summary>
+    void Pend(int use)
+    {
+        if ((Interlocked.Or(ref _use, use << ToStuck) & Ending) != 0)
+        {
+            _isBroken = true;
+            _inner.Dispose();
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<int> AwaitReadAsync(ValueTask<int> read, bool isStuck)
+    {
+        int left = Reading;
+        try
+        {
+            if (isStuck)
+            {
+                left |= Reading << ToStuck;
+                Pend(Reading);
+            }
+
+            int count = await read.ConfigureAwait(false);
+            SeeResponse(count);
+            return count;
+        }
+        catch (OperationCanceledException) when (!isStuck && _stop.IsCancellationRequested)
+        {
+            throw Gone();
+        }
+        catch (Exception error)
+        {
+            if (error is not OperationCanceledException)
+            {
+                _isBroken = true;
+            }
+
+            throw;
+        }
+        finally
+        {
+            Leave(left);
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    async ValueTask AwaitWriteAsync(ValueTask write, bool isStuck)
+    {
+        int left = Writing;
+        try
+        {
+            if (isStuck)
+            {
+                left |= Writing << ToStuck;
+                Pend(Writing);
+            }
+
+            await write.ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!isStuck && _stop.IsCancellationRequested)
+        {
+            _isBroken = true;
+            throw Gone();
+        }
+        catch
+        {
+            _isBroken = true;
+            throw;
+        }
+        finally
+        {
+            Leave(left);
+        }
+    }
+
+    static IOException Gone() => new("The connection was closed by the pool.");
+}

@@ -99,7 +99,7 @@ internal sealed class ProbeRun(ProbeSettings settings, TimeProvider time)
         }
 
         var owner = new Owner();
-        owner.Slot = new Slot(dialed, new Http2Options(), owner, null);
+        owner.Slot = new Slot(dialed, new Http2Options(), time, owner, null);
         try
         {
             var call = await CallAsync(owner.Slot, stop);

@@ -17,7 +17,7 @@ public sealed class EarlyWireTests : IDisposable
 
     public EarlyWireTests()
     {
-        _stream = new ConnectionStream(_wire, isHttp2: false, slot: null!, new SlotEvents());
+        _stream = new ConnectionStream(new ClosingStream(new DialedConnection(_wire, false, default, null), new ManualTime()), isHttp2: false, slot: null!, new SlotEvents());
         _stream.WatchUpload(_early);
     }
 

@@ -65,6 +65,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
 
         await DrainAsync(TimeSpan.Zero, PoolRejectionReason.Disposed, CancellationToken.None).ConfigureAwait(false);
         await _timer.DisposeAsync().ConfigureAwait(false);
+        await _namesTimer.DisposeAsync().ConfigureAwait(false);
         _idleWatch.Dispose();
         if (_statsLog is not null)
         {

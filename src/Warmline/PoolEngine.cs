@@ -34,13 +34,15 @@ internal sealed partial class PoolEngine
         _time = time;
         _start = time.GetTimestamp();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
-        _connector = new Connector(this, new Dialer(network, new DnsCache(network, settings.Dns, time), settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
+        _names = new DnsCache(network, settings.Dns, time) { Answered = Answered };
+        _connector = new Connector(this, new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
             Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, FindQuiet);
             _statsLog = settings.StatsLogInterval is { } interval
                 ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
@@ -158,7 +160,12 @@ internal sealed partial class PoolEngine
 
     public void SetPaused(string? origin, bool paused) => Play((origin, paused), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions));
 
-    public void Retire(string? origin) => Play(origin, static (scheduler, origin, now, actions) => scheduler.Retire(origin, now, actions));
+    public void Retire(string? origin)
+    {
+        // The new connections should not go by what was known of the old ones.
+        _names.Invalidate(origin is null ? null : new Uri(origin).IdnHost);
+        Play(origin, static (scheduler, origin, now, actions) => scheduler.Retire(origin, now, actions));
+    }
 
     /// <summary>Applies the settings; when that cannot be done while the pool runs, names what is fixed and changes nothing.</summary>
     public IReadOnlyList<string> TryUpdate(PoolSettings settings)

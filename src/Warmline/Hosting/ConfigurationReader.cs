@@ -37,6 +37,8 @@ internal static class ConfigurationReader
     {
         ["CacheEnabled"] = (options, value) => options.CacheEnabled = value.Flag() ?? options.CacheEnabled,
         ["CacheTtl"] = (options, value) => options.CacheTtl = value.Time() ?? options.CacheTtl,
+        ["MaxStale"] = (options, value) => options.MaxStale = value.Time() ?? options.MaxStale,
+        ["FailureTtl"] = (options, value) => options.FailureTtl = value.Time() ?? options.FailureTtl,
     };
 
     static readonly Dictionary<string, Setter<TcpKeepAliveOptions>> TcpKeepAlive = new(StringComparer.OrdinalIgnoreCase)

@@ -186,6 +186,14 @@ public sealed class DnsOptions
 
     /// <summary>How long an answer is kept. Default 300 s: the platform does not tell the record's own time to live. Range: above 0.</summary>
     public TimeSpan CacheTtl { get; set; } = TimeSpan.FromSeconds(300);
+
+    /// <summary>How long an answer is used beyond <see cref="CacheTtl"/>, at once, while a new one is fetched in the background. Default 1 h: a call does not wait for
+    /// the resolver, and its outage does not stop calls to hosts that are well. Range: 0 (never) to 24 days.</summary>
+    public TimeSpan MaxStale { get; set; } = TimeSpan.FromHours(1);
+
+    /// <summary>How long a failed lookup is remembered, so that a burst of calls asks the resolver once. Default 1 s: shorter than anybody waits for a name to be
+    /// put right. Range: 0 (never) to 5 minutes.</summary>
+    public TimeSpan FailureTtl { get; set; } = TimeSpan.FromSeconds(1);
 }
 
 /// <summary>TCP keep-alive. On Linux the same numbers also bound how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).</summary>

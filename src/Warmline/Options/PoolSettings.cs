@@ -65,6 +65,8 @@ internal sealed record PoolSettings
         Same(Http2.PingTimeout == other.Http2.PingTimeout, "Http2.PingTimeout");
         Same(Dns.CacheEnabled == other.Dns.CacheEnabled, "Dns.CacheEnabled");
         Same(Dns.CacheTtl == other.Dns.CacheTtl, "Dns.CacheTtl");
+        Same(Dns.MaxStale == other.Dns.MaxStale, "Dns.MaxStale");
+        Same(Dns.FailureTtl == other.Dns.FailureTtl, "Dns.FailureTtl");
         Same(TcpKeepAlive.Idle == other.TcpKeepAlive.Idle, "TcpKeepAlive.Idle");
         Same(TcpKeepAlive.Interval == other.TcpKeepAlive.Interval, "TcpKeepAlive.Interval");
         Same(TcpKeepAlive.Count == other.TcpKeepAlive.Count, "TcpKeepAlive.Count");
@@ -118,6 +120,8 @@ internal sealed record PoolSettings
         if (check.Present("Dns", options.Dns) && options.Dns.CacheEnabled)
         {
             check.Time("Dns.CacheTtl", options.Dns.CacheTtl);
+            check.That(options.Dns.MaxStale >= TimeSpan.Zero && options.Dns.MaxStale.TotalDays <= 24, "Dns.MaxStale", options.Dns.MaxStale, "must be 0 to 24 days");
+            check.That(options.Dns.FailureTtl >= TimeSpan.Zero && options.Dns.FailureTtl <= TimeSpan.FromMinutes(5), "Dns.FailureTtl", options.Dns.FailureTtl, "must be 0 to 5 minutes");
         }
 
         if (check.Present("TcpKeepAlive", options.TcpKeepAlive))
@@ -172,7 +176,7 @@ internal sealed record PoolSettings
             Http2 = new Http2Options { PingDelay = options.Http2.PingDelay, PingTimeout = options.Http2.PingTimeout },
             Timeouts = CallTimeouts.Default.With(options.Timeouts),
             ConnectTimeout = options.Timeouts.Connect ?? TimeSpan.FromSeconds(5),
-            Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl },
+            Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl, MaxStale = options.Dns.MaxStale, FailureTtl = options.Dns.FailureTtl },
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
             SslOptions = options.SslOptions,
             Proxy = proxy,

@@ -1,3 +1,5 @@
+using System.Net;
+
 namespace Warmline.Scheduling;
 
 /// <summary>Where a connection stands. It holds a permit in every phase but the last.</summary>
@@ -53,6 +55,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     /// <summary>The end of its lifetime.</summary>
     public TimeSpan ExpiresAt { get; internal set; } = TimeSpan.MaxValue;
+
+    /// <summary>Where it leads; set by the shell with the slot.</summary>
+    public IPAddress? Address { get; set; }
 
     /// <summary>What the shell drives it with.</summary>
     public object? Slot { get; set; }

@@ -1,3 +1,4 @@
+using System.Net;
 using Warmline.Options;
 
 namespace Warmline.Scheduling;
@@ -60,6 +61,36 @@ internal sealed partial class Scheduler
         }
 
         SettleAll();
+        End();
+    }
+
+    /// <summary>A host's name leads to these addresses now: connections to others take no new stream, and end when their streams have.</summary>
+    public void Retire(string host, IPAddress[] addresses, TimeSpan now, List<SchedulerAction> actions)
+    {
+        Begin(now, actions);
+        var vanished = false;
+        foreach (var key in _keys.Values)
+        {
+            if (!string.Equals(key.Key.DialedHost, host, StringComparison.OrdinalIgnoreCase))
+            {
+                continue;
+            }
+
+            foreach (var connection in key.Connections)
+            {
+                if (connection is { IsUsable: true, Address: { } address } && !addresses.Contains(address))
+                {
+                    Drain(connection);
+                    vanished = true;
+                }
+            }
+        }
+
+        if (vanished)
+        {
+            SettleAll();
+        }
+
         End();
     }
 

@@ -176,7 +176,16 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             Phase = DialPhase.Tcp;
             long started = dialer._time.GetTimestamp();
             _race = new HappyEyeballs(dialer._network.ConnectAsync, dialer._time);
-            Transport = _wire = await _race.ConnectAsync(addresses, key.DialedPort, cancellationToken).ConfigureAwait(false);
+            _wire = null;
+            try
+            {
+                Transport = _wire = await _race.ConnectAsync(addresses, key.DialedPort, cancellationToken).ConfigureAwait(false);
+            }
+            finally
+            {
+                dialer._dns.Note(key.DialedHost, _race.Tried, _wire is null ? null : _race.EndPoint!.Address);
+            }
+
             return timings with { Tcp = timings.Tcp + dialer._time.GetElapsedTime(started) };
         }
 

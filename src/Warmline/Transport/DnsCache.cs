@@ -1,73 +1,213 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 
 namespace Warmline.Transport;
 
 /// <summary>
-/// Resolved host names, kept for <see cref="DnsOptions.CacheTtl"/>. Callers that ask while a lookup runs share it; a lookup belongs to nobody,
-/// so a caller that gives up never takes it from the others. A failure reaches whoever waits for it and is not kept.
+/// Resolved host names. An answer is fresh for <see cref="DnsOptions.CacheTtl"/>; for <see cref="DnsOptions.MaxStale"/> after that it is given out at once while one
+/// lookup runs in the background; a failure is remembered for <see cref="DnsOptions.FailureTtl"/>. Callers that ask while a lookup runs share it; a lookup belongs to
+/// nobody, so a caller that gives up never takes it from the others. Also remembers which addresses did not work, and begins each dial at another one.
 /// </summary>
 internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvider time)
 {
     const int MaxHosts = 1024;   // an application that calls arbitrary hosts must not grow without bound
 
+    /// <summary>How long an address that failed is tried last: about what a server takes to come back.</summary>
+    static readonly TimeSpan AvoidTime = TimeSpan.FromMinutes(1);
+
     readonly Lock _lock = new();
     readonly Dictionary<string, Entry> _entries = new(StringComparer.OrdinalIgnoreCase);
-    readonly bool _keep = options.CacheEnabled;
-    readonly TimeSpan _ttl = options.CacheTtl;
 
-    /// <summary>The addresses of a host, in the resolver's order; the array is shared and must not be changed. Throws <see cref="SocketException"/>.</summary>
-    public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken)
+    /// <summary>A lookup was answered: the host and all of its addresses. Called from a lookup's thread, under no lock; never when nothing is kept.</summary>
+    public Action<string, IPAddress[]>? Answered { get; set; }
+
+    /// <summary>The addresses of a host in the order in which a dial should try them. Throws <see cref="SocketException"/>.</summary>
+    public async ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken)
     {
-        if (IPAddress.TryParse(host, out IPAddress? literal))
+        if (LiteralOf(host) is { } literal)
         {
-            return new([literal]);
+            return [literal];
         }
 
         Entry entry;
-        bool isNew = false;
+        TaskCompletionSource<IPAddress[]> lookup;
+        var isNew = false;
         lock (_lock)
         {
-            if (!_entries.TryGetValue(host, out entry!) || HasExpired(entry))
+            if (!_entries.TryGetValue(host, out entry!))
             {
                 entry = new Entry();
                 _entries[host] = entry;
-                isNew = true;
                 TrimToSize_NeedsLock(entry);
             }
-            else if (entry.Addresses is { } addresses)
+
+            var age = entry.Addresses is null ? TimeSpan.MaxValue : time.GetElapsedTime(entry.ResolvedAt);
+            if (age < options.CacheTtl)
             {
-                return new(addresses);
+                return InOrder_NeedsLock(entry, entry.Addresses!);
+            }
+
+            var mayServe = entry.Addresses is not null && age - options.CacheTtl < options.MaxStale;
+            if (entry.Lookup is null && !RemembersFailure(entry))
+            {
+                isNew = true;
+                entry.Lookup = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            }
+            else if (entry.Lookup is null && !mayServe)
+            {
+                throw Remembered(entry);
+            }
+
+            lookup = entry.Lookup!;
+            if (mayServe)
+            {
+                var stale = InOrder_NeedsLock(entry, entry.Addresses!);
+                if (isNew)
+                {
+                    ThreadPool.UnsafeQueueUserWorkItem(static look => _ = look.Cache.LookUpAsync(look.Host, look.Entry, look.Lookup), (Cache: this, Host: host, Entry: entry, Lookup: lookup), preferLocal: false);
+                }
+
+                return stale;
             }
         }
 
         if (isNew)
         {
-            Start(host, entry);
+            // The lookup outlives the call that asked first, so it must not carry that call's context.
+            using AsyncFlowControl flow = ExecutionContext.SuppressFlow();
+            _ = LookUpAsync(host, entry, lookup);
         }
 
-        return new(entry.Lookup.Task.WaitAsync(cancellationToken));
+        var addresses = await lookup.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+        lock (_lock)
+        {
+            return InOrder_NeedsLock(entry, addresses);
+        }
     }
 
-    /// <summary>Forgets a host: the next caller asks anew. A lookup that runs still answers those who wait for it, and is not kept.</summary>
-    public void Invalidate(string host)
+    /// <summary>How a race for a connection went: the addresses in the order of their attempts, and the one that won, if any.</summary>
+    public void Note(string host, IReadOnlyList<IPEndPoint> tried, IPAddress? winner)
     {
         lock (_lock)
         {
-            _entries.Remove(host);
+            if (!_entries.TryGetValue(host, out var entry))
+            {
+                return;
+            }
+
+            foreach (var endPoint in tried)
+            {
+                entry.Avoid[endPoint.Address] = time.GetTimestamp();
+            }
+
+            if (winner is null)
+            {
+                return;
+            }
+
+            // The other family came through first: the whole leading one would cost every dial the head start that it gets.
+            if (tried[0].AddressFamily != winner.AddressFamily)
+            {
+                foreach (var address in (entry.Addresses ?? []).Where(address => address.AddressFamily == tried[0].AddressFamily))
+                {
+                    entry.Avoid[address] = time.GetTimestamp();
+                }
+            }
+
+            entry.Avoid.Remove(winner);
         }
     }
 
-    bool HasExpired(Entry entry) => entry.Addresses is not null && time.GetElapsedTime(entry.ResolvedAt) >= _ttl;
-
-    void Start(string host, Entry entry)
+    /// <summary>Forgets a host, or all: the next caller asks anew. A lookup that runs still answers those who wait for it, and is not kept.</summary>
+    public void Invalidate(string? host)
     {
-        // The lookup outlives the call that asked first, so it must not carry that call's context.
-        using AsyncFlowControl flow = ExecutionContext.SuppressFlow();
-        _ = LookUpAsync(host, entry);
+        lock (_lock)
+        {
+            if (host is null)
+            {
+                _entries.Clear();
+            }
+            else
+            {
+                _entries.Remove(host);
+            }
+        }
     }
 
-    async Task LookUpAsync(string host, Entry entry)
+    /// <summary>Looks up again those of the hosts whose answer is no longer fresh; the rest of the time until the next of them is due.</summary>
+    public TimeSpan Refresh(IEnumerable<string> hosts)
+    {
+        var next = options.CacheTtl;
+        if (!options.CacheEnabled)
+        {
+            return Timeout.InfiniteTimeSpan;
+        }
+
+        foreach (var host in hosts)
+        {
+            Entry? entry;
+            TaskCompletionSource<IPAddress[]>? lookup = null;
+            lock (_lock)
+            {
+                if (!_entries.TryGetValue(host, out entry) || entry.Addresses is null)
+                {
+                    continue;
+                }
+
+                var left = options.CacheTtl - time.GetElapsedTime(entry.ResolvedAt);
+                if (left > TimeSpan.Zero)
+                {
+                    next = left < next ? left : next;
+                }
+                else if (entry.Lookup is null && !RemembersFailure(entry))
+                {
+                    lookup = entry.Lookup = new(TaskCreationOptions.RunContinuationsAsynchronously);
+                }
+            }
+
+            if (lookup is not null)
+            {
+                _ = LookUpAsync(host, entry, lookup);
+            }
+        }
+
+        return next;
+    }
+
+    /// <summary>An address is not looked up; in a URL's spelling IPv6 stands in brackets.</summary>
+    static IPAddress? LiteralOf(string host) =>
+        IPAddress.TryParse(host.StartsWith('[') && host.EndsWith(']') ? host.AsSpan(1, host.Length - 2) : host, out var literal) ? literal : null;
+
+    /// <summary>The machine's own name is answered by the machine itself: nothing is gained by keeping that, and it may be changed by hand at any time.</summary>
+    bool IsKept(string host) => options.CacheEnabled && !host.Equals("localhost", StringComparison.OrdinalIgnoreCase) && !host.EndsWith(".localhost", StringComparison.OrdinalIgnoreCase);
+
+    bool RemembersFailure(Entry entry) => entry.Failure is not null && time.GetElapsedTime(entry.FailedAt) < options.FailureTtl;
+
+    SocketException Remembered(Entry entry) => new(
+        (int)((entry.Failure as SocketException)?.SocketErrorCode ?? SocketError.HostNotFound),
+        string.Create(CultureInfo.InvariantCulture, $"{entry.Failure!.Message.TrimEnd('.')}; the lookup failed {time.GetElapsedTime(entry.FailedAt).TotalSeconds:0.###} s ago and is tried again after {options.FailureTtl.TotalSeconds:0.###} s (Dns.FailureTtl)"));
+
+    /// <summary>Begins each time at another address of a family, keeps the resolver's order of families, and puts last what did not work.</summary>
+    IPAddress[] InOrder_NeedsLock(Entry entry, IPAddress[] addresses)
+    {
+        if (addresses.Length < 2)
+        {
+            return addresses;
+        }
+
+        var turn = entry.Turn++;
+        var ordered = new List<IPAddress>(addresses.Length);
+        foreach (var family in addresses.GroupBy(address => address.AddressFamily))
+        {
+            var members = family.ToArray();
+            ordered.AddRange(Enumerable.Range(0, members.Length).Select(i => members[(int)((turn + (uint)i) % (uint)members.Length)]));
+        }
+
+        return [.. ordered.OrderBy(address => entry.Avoid.TryGetValue(address, out var failedAt) && time.GetElapsedTime(failedAt) < AvoidTime)];   // stable
+    }
+
+    async Task LookUpAsync(string host, Entry entry, TaskCompletionSource<IPAddress[]> lookup)
     {
         IPAddress[]? addresses = null;
         Exception? error = null;
@@ -84,27 +224,36 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
             error = e;
         }
 
+        var isKept = IsKept(host);
         lock (_lock)
         {
-            if (error is null && _keep)
+            isKept &= _entries.TryGetValue(host, out var current) && ReferenceEquals(current, entry);   // after Invalidate a newer one may stand here
+            entry.Lookup = null;
+            entry.Failure = isKept ? error : null;
+            entry.FailedAt = time.GetTimestamp();
+            if (error is null && isKept)
             {
-                entry.ResolvedAt = time.GetTimestamp();
+                entry.ResolvedAt = entry.FailedAt;
                 entry.Addresses = addresses;
-            }
-            else if (_entries.TryGetValue(host, out Entry? current) && ReferenceEquals(current, entry))
-            {
-                _entries.Remove(host);   // only our own: after Invalidate a newer lookup may stand here
+                foreach (var gone in entry.Avoid.Keys.Except(addresses!).ToArray())
+                {
+                    entry.Avoid.Remove(gone);
+                }
             }
         }
 
         if (error is null)
         {
-            entry.Lookup.SetResult(addresses!);
+            lookup.SetResult(addresses!);
+            if (isKept)
+            {
+                Answered?.Invoke(host, addresses!);
+            }
         }
         else
         {
-            entry.Lookup.SetException(error);
-            _ = entry.Lookup.Task.Exception;   // observed: every caller may have gone
+            lookup.SetException(error);
+            _ = lookup.Task.Exception;   // observed: every caller may have gone
         }
     }
 
@@ -120,9 +269,9 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         foreach ((string host, Entry entry) in _entries)
         {
             // Running lookups stay, or their callers would no longer be joined by others.
-            if (!ReferenceEquals(entry, keep) && entry.Addresses is not null && entry.ResolvedAt < oldestAt)
+            if (!ReferenceEquals(entry, keep) && entry.Lookup is null && Math.Max(entry.ResolvedAt, entry.FailedAt) < oldestAt)
             {
-                (oldest, oldestAt) = (host, entry.ResolvedAt);
+                (oldest, oldestAt) = (host, Math.Max(entry.ResolvedAt, entry.FailedAt));
             }
         }
 
@@ -132,10 +281,15 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         }
     }
 
+    /// <summary>All of it belongs to the lock.</summary>
     sealed class Entry
     {
-        public readonly TaskCompletionSource<IPAddress[]> Lookup = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        public IPAddress[]? Addresses;   // null while the lookup runs; guarded by the lock, as is the time
+        public TaskCompletionSource<IPAddress[]>? Lookup;
+        public IPAddress[]? Addresses;   // the last answer
         public long ResolvedAt;
+        public Exception? Failure;       // of the last lookup
+        public long FailedAt;
+        public uint Turn;
+        public readonly Dictionary<IPAddress, long> Avoid = [];
     }
 }

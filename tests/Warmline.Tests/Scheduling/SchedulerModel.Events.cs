@@ -1,3 +1,4 @@
+using System.Net;
 using Warmline.Scheduling;
 
 namespace Warmline.Tests.Scheduling;
@@ -5,6 +6,7 @@ namespace Warmline.Tests.Scheduling;
 /// <summary>Each event: note in the books what it means, play it, compare.</summary>
 internal sealed partial class SchedulerModel
 {
+    static readonly IPAddress[] Addresses = [IPAddress.Loopback, IPAddress.IPv6Loopback, IPAddress.Parse("192.0.2.1")];
     static readonly IOException DialError = new("no route");
 
     readonly List<ModelKey> _dialed = [];
@@ -99,6 +101,7 @@ internal sealed partial class SchedulerModel
         if (mattered)
         {
             link.Answered = true;
+            link.State.Address = _random.Next(10) == 0 ? null : Addresses[_random.Next(Addresses.Length)];
             link.IsHttp2 = isHttp2;
             link.SettingsDueAt = link.DialedAt + _limits.ConnectTimeout;
             link.Home.SpeaksHttp2 = isHttp2;
@@ -227,6 +230,29 @@ internal sealed partial class SchedulerModel
         }
 
         _scheduler.Retire(key?.Key.Origin, _now, _actions);
+        Absorb();
+    }
+
+    void Retire(string host, IPAddress[] addresses)
+    {
+        Log("Vanished", host);
+        var vanished = 0;
+        foreach (var link in _links)
+        {
+            if (link.IsUsable && link.Home.Key.DialedHost == host && link.State.Address is { } address && !addresses.Contains(address))
+            {
+                link.NoMore = true;
+                vanished++;
+            }
+        }
+
+        if (vanished > 0)
+        {
+            _coverage.Situations.Add("an address vanished");
+        }
+
+        _scheduler.Retire(host, addresses, _now, _actions);
+        Require(vanished > 0 || _actions.Count == 0, "an answer that changes nothing did something");
         Absorb();
     }
 

@@ -121,7 +121,7 @@ internal sealed partial class SchedulerModel
     {
         var key = _keys[_random.Next(_keys.Length)];
         var link = _gone.Count > 0 && _random.Next(3) == 0 ? Any(_gone) : _links.Count > 0 ? Any(_links) : null;
-        switch (_random.Next(16))
+        switch (_random.Next(17))
         {
             case 0 or 1:
                 WarmUp(key, _random.Next(1, 12));
@@ -137,6 +137,9 @@ internal sealed partial class SchedulerModel
                 break;
             case 6:
                 Retire(_random.Next(3) == 0 ? null : key);
+                break;
+            case 16:
+                Retire(key.Key.DialedHost, [.. Addresses.Where(_ => _random.Next(3) > 0)]);
                 break;
             case 7:
                 LimitsChanged(ModelSetup.DrawLimits(_random));

@@ -66,7 +66,7 @@ public sealed class SchedulerModelTests
             missing.AddRange(events.Concat(releases).Where(name => !coverage.EventsInPhase.Contains((name, phase))).Select(name => $"{name} in {phase}"));
         }
 
-        string[] situations = ["placed anew", "a key starves", "several keys starve", "a key wants more", "a busy connection gives way", "a busy connection is too old", "warm again after all", "a cold burst is held back"];
+        string[] situations = ["placed anew", "a key starves", "several keys starve", "a key wants more", "a busy connection gives way", "a busy connection is too old", "warm again after all", "a cold burst is held back", "an address vanished"];
         missing.AddRange(situations.Where(situation => !coverage.Situations.Contains(situation)));
         return missing;
     }

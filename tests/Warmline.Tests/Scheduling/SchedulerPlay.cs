@@ -103,8 +103,9 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
     {
         var until = Now + TimeSpan.FromSeconds(seconds);
         var all = new List<SchedulerAction>();
-        while (WakeAt <= until)
+        for (var ticks = 0; WakeAt <= until; ticks++)
         {
+            Assert.True(ticks < 100_000, $"asks for tick after tick at {WakeAt}");   // a timer that does not move on would hold the test for ever
             Now = WakeAt > Now ? WakeAt : Now;
             WakeAt = TimeSpan.MaxValue;
             Play(() => Scheduler.Tick(Now, Actions));

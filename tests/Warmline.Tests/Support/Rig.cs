@@ -15,12 +15,12 @@ internal sealed class Rig : IAsyncDisposable
     /// <summary>Milliseconds after which a test counts as hung: a net under the test, no measure of speed.</summary>
     public const int Patience = 60_000;
 
-    Rig(MockLlmServer mock, ConnectionPool pool, LogRecorder logs)
+    Rig(MockLlmServer mock, ConnectionPool pool, LogRecorder logs, string? host)
     {
         Mock = mock;
         Pool = pool;
         Logs = logs;
-        Client = pool.CreateClient(mock.BaseAddress);
+        Client = pool.CreateClient(host is null ? mock.BaseAddress : new UriBuilder(mock.BaseAddress) { Host = host }.Uri);
     }
 
     public MockLlmServer Mock { get; }
@@ -37,12 +37,12 @@ internal sealed class Rig : IAsyncDisposable
 
     public static CancellationToken Ct => TestContext.Current.CancellationToken;
 
-    public static async Task<Rig> StartAsync(Action<ConnectionPoolOptions>? configure = null, MockLlmOptions? mock = null, TimeProvider? time = null, INetwork? network = null)
+    public static async Task<Rig> StartAsync(Action<ConnectionPoolOptions>? configure = null, MockLlmOptions? mock = null, TimeProvider? time = null, INetwork? network = null, string? host = null)
     {
         var server = await MockLlmServer.StartAsync(mock, cancellationToken: Ct);
         var options = Options(server, configure);
         var logs = new LogRecorder();
-        return new Rig(server, new ConnectionPool(options, logs, time, network), logs);
+        return new Rig(server, new ConnectionPool(options, logs, time, network), logs, host);
     }
 
     public static Task<Rig> StartHttp1Async(Action<ConnectionPoolOptions>? configure = null, MockLlmOptions? mock = null, TimeProvider? time = null)

@@ -25,7 +25,7 @@ public sealed class DnsCacheTests
         Assert.Equal([First], await cache.ResolveAsync("A.TEST", _ct));
         Assert.Single(_network.Resolved);
 
-        _time.Advance(TimeSpan.FromSeconds(1));
+        _time.Advance(TimeSpan.FromSeconds(1) + TimeSpan.FromHours(1));
         _network.Resolve = (_, _) => new([Second]);
         Assert.Equal([Second], await cache.ResolveAsync("a.test", _ct));
         Assert.Equal(2, _network.Resolved.Count);
@@ -43,6 +43,7 @@ public sealed class DnsCacheTests
     [Theory(Timeout = TestLimit.Milliseconds)]
     [InlineData("192.0.2.7")]
     [InlineData("2001:db8::7")]
+    [InlineData("[2001:db8::7]")]
     public async Task An_address_is_not_looked_up(string address)
     {
         Assert.Equal([IPAddress.Parse(address)], await NewCache().ResolveAsync(address, _ct));
@@ -75,7 +76,7 @@ public sealed class DnsCacheTests
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]
-    public async Task A_failure_reaches_all_who_wait_and_is_not_kept()
+    public async Task A_failure_reaches_all_who_wait_and_is_remembered_for_a_moment()
     {
         var answer = new TaskCompletionSource<IPAddress[]>();
         _network.Resolve = (_, _) => new(answer.Task);
@@ -86,6 +87,13 @@ public sealed class DnsCacheTests
         await Assert.ThrowsAsync<SocketException>(() => first);
         await Assert.ThrowsAsync<SocketException>(() => second);
 
+        _time.Advance(TimeSpan.FromMilliseconds(999));
+        var remembered = await Assert.ThrowsAsync<SocketException>(async () => await cache.ResolveAsync("a.test", _ct));
+        Assert.Equal(SocketError.HostNotFound, remembered.SocketErrorCode);
+        Assert.Contains("failed 0.999 s ago and is tried again after 1 s (Dns.FailureTtl)", remembered.Message);
+        Assert.Single(_network.Resolved);
+
+        _time.Advance(TimeSpan.FromMilliseconds(1));
         _network.Resolve = (_, _) => new([First]);
         Assert.Equal([First], await cache.ResolveAsync("a.test", _ct));
     }
@@ -161,6 +169,86 @@ public sealed class DnsCacheTests
         };
         await NewCache().ResolveAsync("a.test", _ct);
         Assert.Null(seen);
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task An_answer_past_its_time_is_given_out_at_once_while_one_lookup_runs()
+    {
+        DnsCache cache = NewCache();
+        await cache.ResolveAsync("a.test", _ct);
+        var answer = new TaskCompletionSource<IPAddress[]>();
+        _network.Resolve = (_, _) => new(answer.Task);
+        _time.Advance(TimeSpan.FromSeconds(301));
+
+        Assert.Equal([First], await cache.ResolveAsync("a.test", _ct));
+        Assert.Equal([First], await cache.ResolveAsync("a.test", _ct));
+        await Eventually.TrueAsync(() => _network.Resolved.Count == 2);
+        answer.SetResult([Second]);
+        await Eventually.TrueAsync(() => cache.ResolveAsync("a.test", _ct).AsTask().Result[0].Equals(Second));
+        Assert.Equal(2, _network.Resolved.Count);
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task When_the_refresh_fails_the_old_answer_goes_on_up_to_its_bound()
+    {
+        DnsCache cache = NewCache();
+        await cache.ResolveAsync("a.test", _ct);
+        _network.Resolve = (_, _) => ValueTask.FromException<IPAddress[]>(new SocketException((int)SocketError.TryAgain));
+        _time.Advance(TimeSpan.FromSeconds(301));
+        Assert.Equal([First], await cache.ResolveAsync("a.test", _ct));
+        await Eventually.TrueAsync(() => _network.Resolved.Count == 2);
+
+        _time.Advance(TimeSpan.FromSeconds(3598));
+        Assert.Equal([First], await cache.ResolveAsync("a.test", _ct));
+        await Eventually.TrueAsync(() => _network.Resolved.Count == 3);
+        _time.Advance(TimeSpan.FromSeconds(1));
+        await Assert.ThrowsAsync<SocketException>(async () => await cache.ResolveAsync("a.test", _ct));
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task Localhost_is_asked_for_every_time()
+    {
+        DnsCache cache = NewCache();
+        await cache.ResolveAsync("localhost", _ct);
+        await cache.ResolveAsync("api.localhost", _ct);
+        await cache.ResolveAsync("localhost", _ct);
+        Assert.Equal(3, _network.Resolved.Count);
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task Each_dial_begins_at_the_next_address_of_the_leading_family()
+    {
+        IPAddress six = IPAddress.Parse("2001:db8::1"), seven = IPAddress.Parse("2001:db8::2");
+        _network.Resolve = (_, _) => new([six, seven, First, Second]);
+        DnsCache cache = NewCache();
+        Assert.Equal([six, seven, First, Second], await cache.ResolveAsync("a.test", _ct));
+        Assert.Equal([seven, six, Second, First], await cache.ResolveAsync("a.test", _ct));
+        Assert.Equal([six, seven, First, Second], await cache.ResolveAsync("a.test", _ct));
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task An_address_that_failed_goes_last_for_a_minute()
+    {
+        _network.Resolve = (_, _) => new([First, Second]);
+        DnsCache cache = NewCache();
+        await cache.ResolveAsync("a.test", _ct);
+        cache.Note("a.test", [new(First, 443), new(Second, 443)], Second);
+        Assert.Equal([Second, First], await cache.ResolveAsync("a.test", _ct));
+        Assert.Equal([Second, First], await cache.ResolveAsync("a.test", _ct));
+        _time.Advance(TimeSpan.FromMinutes(1));
+        Assert.Equal([Second, First], await cache.ResolveAsync("a.test", _ct));
+        Assert.Equal([First, Second], await cache.ResolveAsync("a.test", _ct));
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task A_family_that_lost_the_race_is_not_led_with_again()
+    {
+        IPAddress six = IPAddress.Parse("2001:db8::1"), seven = IPAddress.Parse("2001:db8::2");
+        _network.Resolve = (_, _) => new([six, seven, First]);
+        DnsCache cache = NewCache();
+        await cache.ResolveAsync("a.test", _ct);
+        cache.Note("a.test", [new(six, 443), new(First, 443)], First);
+        Assert.Equal(First, (await cache.ResolveAsync("a.test", _ct))[0]);
     }
 
     DnsCache NewCache(TimeSpan? ttl = null) => new(_network, new DnsOptions { CacheTtl = ttl ?? TimeSpan.FromSeconds(300) }, _time);

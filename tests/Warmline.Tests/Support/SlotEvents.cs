@@ -46,7 +46,6 @@ internal sealed class SlotEvents : ISlotOwner
 
     void Add(string what)
     {
-        OnEvent?.Invoke(what);
         lock (_lock)
         {
             _events.Add(what);
@@ -55,5 +54,7 @@ internal sealed class SlotEvents : ISlotOwner
                 seen.TrySetResult();
             }
         }
+
+        OnEvent?.Invoke(what);   // after it is written down: what it starts may bring the next event
     }
 }

@@ -48,13 +48,16 @@ internal sealed class SlotEvents : ISlotOwner
     {
         lock (_lock)
         {
-            _events.Add(what);
+            _events.Add(what);   // before what it starts, which may bring the next event
+        }
+
+        OnEvent?.Invoke(what);
+        lock (_lock)
+        {
             foreach ((_, TaskCompletionSource seen) in _waiting.Where(waiting => waiting.Event == what))
             {
                 seen.TrySetResult();
             }
         }
-
-        OnEvent?.Invoke(what);   // after it is written down: what it starts may bring the next event
     }
 }

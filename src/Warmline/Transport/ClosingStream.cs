@@ -72,30 +72,60 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
     }
 
-    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    /// <summary>A read whose end its caller reports, by <see cref="EndRead"/> or <see cref="FailRead"/>: nearly all reads wait, and each would need an asynchronous frame here.</summary>
+    public ValueTask<int> BeginRead(Memory<byte> buffer, CancellationToken cancellationToken)
     {
         Enter(Reading);
-        ValueTask<int> read;
         try
         {
-            read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
+            var read = _inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
+            if (cancellationToken.CanBeCanceled && !read.IsCompleted)
+            {
+                Pend(Reading);
+            }
+
+            return read;
         }
         catch
         {
             _isBroken = true;
-            Leave(Reading);
+            Leave(Reading | (Reading << ToStuck));
             throw;
         }
+    }
 
-        if (!read.IsCompletedSuccessfully)
+    public void EndRead(int count)
+    {
+        SeeResponse(count);
+        Leave(Reading | (Reading << ToStuck));
+    }
+
+    /// <summary>What to throw.</summary>
+    public Exception FailRead(Exception error, CancellationToken cancellationToken)
+    {
+        var wasCancelled = error is OperationCanceledException;
+        if (!wasCancelled)
         {
-            return AwaitReadAsync(read, cancellationToken.CanBeCanceled);
+            _isBroken = true;
         }
 
-        int count = read.Result;
-        SeeResponse(count);
-        Leave(Reading);
-        return new(count);
+        Leave(Reading | (Reading << ToStuck));
+        return wasCancelled && !cancellationToken.CanBeCanceled && _stop.IsCancellationRequested ? Gone() : error;
+    }
+
+    public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        var read = BeginRead(buffer, cancellationToken);
+        try
+        {
+            int count = await read.ConfigureAwait(false);
+            EndRead(count);
+            return count;
+        }
+        catch (Exception error)
+        {
+            throw FailRead(error, cancellationToken);
+        }
     }
 
     public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
@@ -234,7 +264,10 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     {
         Enter(Writing);
         _wroteAny = true;
-        _responseCame = false;
+        if (_responseCame)   // looked at before it is written: the reader's core has it, too
+        {
+            _responseCame = false;
+        }
     }
 
     void Enter(int use)
@@ -268,41 +301,6 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         {
             _isBroken = true;
             _inner.Dispose();
-        }
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> AwaitReadAsync(ValueTask<int> read, bool isStuck)
-    {
-        int left = Reading;
-        try
-        {
-            if (isStuck)
-            {
-                left |= Reading << ToStuck;
-                Pend(Reading);
-            }
-
-            int count = await read.ConfigureAwait(false);
-            SeeResponse(count);
-            return count;
-        }
-        catch (OperationCanceledException) when (!isStuck && _stop.IsCancellationRequested)
-        {
-            throw Gone();
-        }
-        catch (Exception error)
-        {
-            if (error is not OperationCanceledException)
-            {
-                _isBroken = true;
-            }
-
-            throw;
-        }
-        finally
-        {
-            Leave(left);
         }
     }
 

@@ -189,7 +189,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         ValueTask<int> read;
         try
         {
-            read = inner.ReadAsync(buffer, cancellationToken);
+            read = inner.BeginRead(buffer, cancellationToken);
         }
         catch
         {
@@ -199,28 +199,36 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
 
         if (!read.IsCompletedSuccessfully)
         {
-            return AwaitReadAsync(read, buffer);
+            return AwaitReadAsync(read, buffer, cancellationToken);
         }
 
         int count = read.Result;
+        inner.EndRead(count);
         SeeRead(buffer.Span, count);
         return new(count);
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> AwaitReadAsync(ValueTask<int> read, Memory<byte> buffer)
+    async ValueTask<int> AwaitReadAsync(ValueTask<int> read, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         int count;
         try
         {
             count = await read.ConfigureAwait(false);
         }
-        catch
+        catch (Exception error)
         {
+            var told = inner.FailRead(error, cancellationToken);
             ReportClosing();
-            throw;
+            if (told == error)
+            {
+                throw;
+            }
+
+            throw told;
         }
 
+        inner.EndRead(count);
         SeeRead(buffer.Span, count);
         return count;
     }

@@ -19,7 +19,8 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
     readonly Lock _lock = new();
     readonly Dictionary<string, Entry> _entries = new(StringComparer.OrdinalIgnoreCase);
 
-    /// <summary>A lookup was answered: the host and all of its addresses. Called from a lookup's thread, under no lock; never when nothing is kept.</summary>
+    /// <summary>A lookup was answered: the host and all addresses of this answer and the one before. Many servers tell a few of their addresses each time, another few the
+    /// next: an address has vanished when two answers in a row lack it. Called from a lookup's thread, under no lock; never when nothing is kept.</summary>
     public Action<string, IPAddress[]>? Answered { get; set; }
 
     /// <summary>The addresses of a host in the order in which a dial should try them. Throws <see cref="SocketException"/>.</summary>
@@ -225,6 +226,7 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         }
 
         var isKept = IsKept(host);
+        IPAddress[]? before = null;
         lock (_lock)
         {
             isKept &= _entries.TryGetValue(host, out var current) && ReferenceEquals(current, entry);   // after Invalidate a newer one may stand here
@@ -234,6 +236,7 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
             if (error is null && isKept)
             {
                 entry.ResolvedAt = entry.FailedAt;
+                before = entry.Addresses;
                 entry.Addresses = addresses;
                 foreach (var gone in entry.Avoid.Keys.Except(addresses!).ToArray())
                 {
@@ -247,7 +250,7 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
             lookup.SetResult(addresses!);
             if (isKept)
             {
-                Answered?.Invoke(host, addresses!);
+                Answered?.Invoke(host, before is null ? addresses! : [.. addresses!.Union(before)]);
             }
         }
         else

@@ -14,9 +14,13 @@ internal sealed partial class PoolEngine : IAsyncDisposable
     /// <summary>Takes nothing new, waits for what runs, cuts what is left at the deadline.</summary>
     public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason, CancellationToken cancellationToken)
     {
+        if (!_takesNothing)   // a dispose drains once more what is drained already
+        {
+            var stats = GetStats();
+            LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
+        }
+
         _takesNothing = true;
-        var stats = GetStats();
-        LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
         await _connector.StopAsync().ConfigureAwait(false);
         try

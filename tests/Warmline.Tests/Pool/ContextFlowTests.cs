@@ -138,25 +138,11 @@ public sealed class ContextFlowTests
         }
     }
 
-    sealed class WatchedStream(Stream inner, Action<string> visit) : Stream
+    sealed class WatchedStream(Stream inner, Action<string> visit) : PassingStream(inner)
     {
-        public override bool CanRead => true;
-
-        public override bool CanWrite => true;
-
-        public override bool CanSeek => false;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position
-        {
-            get => throw new NotSupportedException();
-            set => throw new NotSupportedException();
-        }
-
         public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
         {
-            var count = await inner.ReadAsync(buffer, cancellationToken);
+            var count = await base.ReadAsync(buffer, cancellationToken);
             visit("read");
             return count;
         }
@@ -164,29 +150,18 @@ public sealed class ContextFlowTests
         public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
         {
             visit("write");
-            return inner.WriteAsync(buffer, cancellationToken);
+            return base.WriteAsync(buffer, cancellationToken);
         }
-
-        public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
-
-        public override void Flush() => inner.Flush();
-
-        public override int Read(byte[] buffer, int offset, int count) => inner.Read(buffer, offset, count);
 
         public override void Write(byte[] buffer, int offset, int count)
         {
             visit("write");
-            inner.Write(buffer, offset, count);
+            base.Write(buffer, offset, count);
         }
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
 
         protected override void Dispose(bool disposing)
         {
             visit("close");
-            inner.Dispose();
             base.Dispose(disposing);
         }
     }

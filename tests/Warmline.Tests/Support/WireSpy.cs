@@ -4,7 +4,7 @@ using System.Net.Sockets;
 namespace Warmline.Tests.Support;
 
 /// <summary>A server's end of a TCP connection, below its TLS: notes when the client's FIN or reset was read. An end of TLS that comes before is its close_notify.</summary>
-internal sealed class WireSpy(NetworkStream inner) : Stream
+internal sealed class WireSpy(NetworkStream inner) : PassingStream(inner)
 {
     public int ClientPort { get; } = ((IPEndPoint)inner.Socket.RemoteEndPoint!).Port;
 
@@ -13,25 +13,11 @@ internal sealed class WireSpy(NetworkStream inner) : Stream
 
     public bool SawReset { get; private set; }
 
-    public override bool CanRead => true;
-
-    public override bool CanWrite => true;
-
-    public override bool CanSeek => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
-
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
         try
         {
-            int count = await inner.ReadAsync(buffer, cancellationToken);
+            int count = await base.ReadAsync(buffer, cancellationToken);
             SawEnd |= count == 0 && buffer.Length > 0;
             return count;
         }
@@ -40,31 +26,5 @@ internal sealed class WireSpy(NetworkStream inner) : Stream
             SawReset = true;
             throw;
         }
-    }
-
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => inner.WriteAsync(buffer, cancellationToken);
-
-    public override Task FlushAsync(CancellationToken cancellationToken) => Task.CompletedTask;
-
-    public override void Flush()
-    {
-    }
-
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => inner.Write(buffer, offset, count);
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
-        {
-            inner.Dispose();
-        }
-
-        base.Dispose(disposing);
     }
 }

@@ -31,15 +31,16 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         {
         }
 
-        var (cut, running) = Read(static (scheduler, now) => (scheduler.Streams(now, int.MaxValue), scheduler.Leased().Cast<PooledRequest>().ToArray()));
+        var running = Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray());
+        StreamInfo[] cut = [.. running.Select(call => call.Describe(Now))];
         foreach (var call in running)
         {
             call.Abort(reason);
         }
 
-        if (cut.Count > 0)
+        if (cut.Length > 0)
         {
-            LogMessages.DrainCut(_logger, cut.Count);
+            LogMessages.DrainCut(_logger, cut.Length);
         }
 
         // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too.
@@ -70,6 +71,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         await DrainAsync(TimeSpan.Zero, PoolRejectionReason.Disposed, CancellationToken.None).ConfigureAwait(false);
         await _timer.DisposeAsync().ConfigureAwait(false);
         await _namesTimer.DisposeAsync().ConfigureAwait(false);
+        await _leakTimer.DisposeAsync().ConfigureAwait(false);
         _idleWatch.Dispose();
         if (_statsLog is not null)
         {

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Runtime.CompilerServices;
 
@@ -22,6 +23,9 @@ internal interface IExchange
 
     /// <summary>The caller leaves the response body before its end.</summary>
     void ResponseAbandoned();
+
+    /// <summary>The caller let the response go, neither read to its end nor disposed.</summary>
+    void ResponseLeaked();
 
     /// <summary>The response body was read to its end, or nobody will read it further.</summary>
     void ResponseEnded(bool whole);
@@ -121,6 +125,13 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     long _read;
     int _ended;
     int _disposed;
+
+    /// <summary>Nobody can read or dispose it any more. The pool itself refers to the exchange and never to its body, or this could not be seen.</summary>
+    [SuppressMessage("Usage", "MA0055", Justification = "That nobody holds a response any more is known to nobody else.")]
+    ~ResponseBody()
+    {
+        ThreadPool.UnsafeQueueUserWorkItem(static body => body.Reclaim(), this, preferLocal: false);   // the garbage collector's thread has others to serve
+    }
 
     public override bool CanRead => true;
 
@@ -234,6 +245,12 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         base.Dispose(disposing);
     }
 
+    void Reclaim()
+    {
+        exchange.ResponseLeaked();
+        Leave();
+    }
+
     void Leave()
     {
         if (Volatile.Read(ref _ended) == 0 && _read != length)
@@ -338,10 +355,12 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         return exchange.Translate(error, caller);
     }
 
+    [SuppressMessage("Usage", "CA1816", Justification = "Its end is what the finalizer looks for; Dispose is one way to it.")]
     public void End(bool whole)
     {
         if (Interlocked.Exchange(ref _ended, 1) == 0)
         {
+            GC.SuppressFinalize(this);
             exchange.ResponseEnded(whole);
         }
     }

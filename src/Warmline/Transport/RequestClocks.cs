@@ -145,6 +145,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     long _totalSince;
     int _phase = (int)StallPhase.FirstByte;
     int _stalled = -1;
+    int _reads;
 
     internal RequestClocks? Previous { get; set; }
 
@@ -154,6 +155,20 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     /// <summary>The clock that ran out, if one did.</summary>
     public StallPhase? Stalled => Volatile.Read(ref _stalled) is >= 0 and var phase ? (StallPhase)phase : null;
+
+    /// <summary>Reads of the response body that were begun.</summary>
+    public int Reads => Volatile.Read(ref _reads);
+
+    /// <summary>Whether the headers, or more of the body, are waited for.</summary>
+    public bool IsWaiting => Volatile.Read(ref _waitSince) != 0;
+
+    /// <summary>How long nothing has come, or gone, of what is waited for.</summary>
+    public TimeSpan Silence => (Volatile.Read(ref _writeSince), Volatile.Read(ref _waitSince)) switch
+    {
+        (0, 0) => TimeSpan.Zero,
+        (0, var wait) => new(clock.Now - wait),
+        (var write, _) => new(clock.Now - write),
+    };
 
     public TimeSpan LimitOf(StallPhase phase) => phase switch
     {
@@ -178,7 +193,11 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     public void BeginFirstByte() => BeginWait(StallPhase.FirstByte);
 
-    public void BeginRead() => BeginWait(StallPhase.Read);
+    public void BeginRead()
+    {
+        _reads++;
+        BeginWait(StallPhase.Read);
+    }
 
     /// <summary>The headers, or bytes of the body, have come.</summary>
     public void EndWait() => Volatile.Write(ref _waitSince, 0);

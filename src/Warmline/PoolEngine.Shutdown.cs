@@ -7,6 +7,8 @@ namespace Warmline;
 /// <summary>The end of a pool: drain, then dispose.</summary>
 internal sealed partial class PoolEngine : IAsyncDisposable
 {
+    static readonly TimeSpan DrainReport = TimeSpan.FromSeconds(15);
+
     readonly TaskCompletionSource _leasesEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly TaskCompletionSource _connectionsClosed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     bool _disposed;
@@ -23,14 +25,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         _takesNothing = true;
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
         await _connector.StopAsync().ConfigureAwait(false);
-        try
-        {
-            await _leasesEnded.Task.WaitAsync(deadline, _time, cancellationToken).ConfigureAwait(false);
-        }
-        catch (TimeoutException)
-        {
-        }
-
+        await UntilLeasesEndAsync(deadline, cancellationToken).ConfigureAwait(false);
         var running = Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray());
         StreamInfo[] cut = [.. running.Select(call => call.Describe(Now))];
         foreach (var call in running)
@@ -54,6 +49,32 @@ internal sealed partial class PoolEngine : IAsyncDisposable
 
         await _connectionsClosed.Task.ConfigureAwait(false);
         return cut;
+    }
+
+    /// <summary>Until the last call has ended or the deadline is over; a drain of minutes says now and then what it waits for.</summary>
+    async Task UntilLeasesEndAsync(TimeSpan deadline, CancellationToken cancellationToken)
+    {
+        var end = deadline == Timeout.InfiniteTimeSpan ? TimeSpan.MaxValue : Now + deadline;
+        while (true)
+        {
+            var left = end - Now;
+            var wait = left < TimeSpan.Zero ? TimeSpan.Zero : left < DrainReport ? left : DrainReport;
+            try
+            {
+                await _leasesEnded.Task.WaitAsync(wait, _time, cancellationToken).ConfigureAwait(false);
+                return;
+            }
+            catch (TimeoutException)
+            {
+                if (wait == left || wait == TimeSpan.Zero)
+                {
+                    return;
+                }
+            }
+
+            var (running, oldest) = Read(static (scheduler, now) => (scheduler.Leases, now - scheduler.Leased().Select(call => call.GrantedAt).DefaultIfEmpty(now).Min()));
+            LogMessages.DrainGoesOn(_logger, running, oldest.TotalSeconds);
+        }
     }
 
     public async ValueTask DisposeAsync()

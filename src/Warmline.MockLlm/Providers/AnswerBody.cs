@@ -29,7 +29,8 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
 {
     static readonly TimeSpan PingInterval = TimeSpan.FromSeconds(15);
 
-    readonly bool _whole = plan.DribbleBytes is null && (plan.TruncateAfterBytes is null || entry.Protocol != "HTTP/1.1");
+    readonly bool _whole = plan.DribbleBytes is null && (plan.TruncateAfterBytes is null || entry.Connection.Http2 is not null);
+    readonly Http2Tap? _tap = entry.Connection.Http2;
     long _sent;
     bool _over;
 
@@ -38,7 +39,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
     {
         http.Response.ContentType = "application/json";
         var half = json.Length / 2;
-        var breaks = plan.FaultAfterTokens is not null && plan.Fault is not MockFault.None;
+        var breaks = plan.FaultAfterTokens is not null && plan.Fault is not MockFault.None and not MockFault.ErrorEvent and not MockFault.Failed;
         json = breaks && plan.Fault == MockFault.Garbage ? json[..half] + "this is no JSON" : json;
         if (!breaks || plan.Fault != MockFault.End)
         {
@@ -110,9 +111,9 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
 
     async Task BeginAsync()
     {
-        if (plan.TruncateAfterBytes is { } most && entry.Protocol != "HTTP/1.1")
+        if (_tap is not null && (plan.TruncateAfterBytes is not null || plan.DribbleBytes is not null || plan.Fault != MockFault.None))
         {
-            entry.Connection.Http2!.Truncate(StreamId, most);
+            _tap.Watch(StreamId, plan.TruncateAfterBytes);
         }
 
         if (plan.DelayBeforeBody is { } delay)
@@ -129,6 +130,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
     async Task FaultAsync(string ping, Func<int, string> error)
     {
         await FlushAsync().ConfigureAwait(false);
+        await PassedAsync().ConfigureAwait(false);
         switch (plan.Fault)
         {
             case MockFault.Cancel or MockFault.InternalError or MockFault.Refuse:
@@ -254,7 +256,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
     {
         if (text.Length > 0)
         {
-            Encoding.UTF8.GetBytes(text, http.Response.BodyWriter);
+            _sent += Encoding.UTF8.GetBytes(text, http.Response.BodyWriter);
         }
     }
 
@@ -276,7 +278,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
                 Count();
             }
 
-            if (entry.Protocol == "HTTP/1.1" && plan.TruncateAfterBytes is { } most && _sent + piece.Length > most)
+            if (_tap is null && plan.TruncateAfterBytes is { } most && _sent + piece.Length > most)
             {
                 await CutAsync(piece, (int)(most - _sent)).ConfigureAwait(false);
             }
@@ -284,6 +286,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
             _sent += piece.Length;
             await http.Response.Body.WriteAsync(piece, aborted).ConfigureAwait(false);
             await http.Response.Body.FlushAsync(aborted).ConfigureAwait(false);
+            await PassedAsync().ConfigureAwait(false);
         }
 
         await UnlessVanishedAsync().ConfigureAwait(false);
@@ -292,6 +295,9 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
             Count();   // idempotent
         }
     }
+
+    /// <summary>HTTP/2: Kestrel's flush is over before its frames have left, and a RST_STREAM would take their place.</summary>
+    Task PassedAsync() => _tap is null || plan.TruncateAfterBytes is not null ? Task.CompletedTask : _tap.PassedAsync(StreamId, _sent).WaitAsync(aborted);
 
     /// <summary>On a connection that has vanished an answer never gets on.</summary>
     ValueTask UnlessVanishedAsync() => entry.Connection.Faults.IsVanished ? WaitAsync(Timeout.InfiniteTimeSpan) : ValueTask.CompletedTask;

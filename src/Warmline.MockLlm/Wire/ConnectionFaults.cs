@@ -9,7 +9,8 @@ namespace Warmline.MockLlm;
 /// </summary>
 internal sealed class ConnectionFaults(MockConnection connection, DelayScheduler scheduler)
 {
-    internal const string NoHttp = "\u0000\u0017this is neither a status line nor a frame\r\n\r\n";
+    /// <summary>As a frame it would be 16 MB long.</summary>
+    internal const string NoHttp = "\u00ffthis is neither a status line nor a frame\r\n\r\n";
 
     readonly Lock _lock = new();
     PipeReaderTap? _input;

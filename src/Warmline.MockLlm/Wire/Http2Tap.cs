@@ -19,7 +19,8 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
     readonly Queue<Announced> _unacknowledged = new();
     readonly Dictionary<int, StreamHalf> _open = [];
     readonly Dictionary<int, int> _order = [];
-    readonly Dictionary<int, long> _bodyLeft = [];
+    readonly Dictionary<int, Body> _bodies = [];
+    readonly List<Body> _awaited = [];
     readonly Queue<(byte[] Bytes, TaskCompletionSource? Left)> _toInject = new();
     FrameWalker _fromClient = new(PrefaceLength);
     FrameWalker _fromServer = new(0);
@@ -32,6 +33,7 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
     int _lastProcessed = int.MaxValue;
     bool _goAwayQueued, _goAwayLeft;
     int _payloadToPass;
+    Body? _payloadOf;
 
     [Flags]
     enum StreamHalf : byte
@@ -96,12 +98,31 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
         }
     }
 
-    /// <summary>Lets only so many bytes of a stream's body pass, the last ones with END_STREAM.</summary>
-    public void Truncate(int stream, long bytes)
+    /// <summary>Counts what passes of a stream's body, for <see cref="PassedAsync"/>.</summary>
+    /// <param name="stream">Its id.</param>
+    /// <param name="limit">Only so many bytes pass, the last ones with END_STREAM. Null: all.</param>
+    public void Watch(int stream, long? limit)
     {
         lock (_lock)
         {
-            _bodyLeft[stream] = bytes;
+            _bodies[stream] = new Body { Left = limit ?? long.MaxValue };
+        }
+    }
+
+    /// <summary>Completes when so many bytes of a watched body have left; Kestrel's own flush is over before.</summary>
+    public Task PassedAsync(int stream, long bytes)
+    {
+        lock (_lock)
+        {
+            var body = _bodies[stream];
+            if (body.Passed >= bytes)
+            {
+                return Task.CompletedTask;
+            }
+
+            body.Awaited = bytes;
+            _awaited.Add(body);
+            return body.Reached.Task;
         }
     }
 
@@ -151,6 +172,7 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
                     left.TrySetResult();
                 }
 
+                TellPassed();
                 CloseWhenDrained();
                 if (flush.IsCompleted || (result.IsCompleted && !result.IsCanceled))
                 {
@@ -250,6 +272,11 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
             var passed = Math.Min(payload.Length, _payloadToPass);
             to.Write(payload[..passed]);
             _payloadToPass -= passed;
+            if (passed > 0 && _payloadOf is { } body)
+            {
+                body.Passed += passed;
+            }
+
             if (!_fromServer.Next(ref bytes, out var frame))
             {
                 return;
@@ -257,6 +284,7 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
 
             // Between HEADERS and its last CONTINUATION no other frame may stand.
             _inHeaderBlock = frame.Type is FrameHeader.Headers or FrameHeader.Continuation ? !frame.EndHeaders : _inHeaderBlock;
+            _payloadOf = null;
             var cut = frame.Type == FrameHeader.Data ? Cut(frame) : frame;
             _payloadToPass = cut?.Length ?? 0;
             if (cut is not { } left)
@@ -274,20 +302,35 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
         }
     }
 
-    /// <summary>A frame of a truncated body: as it is, shorter with END_STREAM, or null when the end has gone before it.</summary>
+    /// <summary>A frame of a body: as it is, or shorter with END_STREAM where it is truncated, or null when that end has gone before it.</summary>
     FrameHeader? Cut(FrameHeader frame)
     {
         const byte EndStream = 1;
         lock (_lock)
         {
-            if (!_bodyLeft.TryGetValue(frame.StreamId, out var left) || left < 0)
+            if (!_bodies.TryGetValue(frame.StreamId, out var body))
             {
-                return left < 0 ? null : frame;
+                return frame;
             }
 
-            var ends = frame.Length >= left;
-            _bodyLeft[frame.StreamId] = ends ? -1 : left - frame.Length;
-            return ends ? frame with { Length = (int)left, Flags = EndStream } : frame;
+            if (body.Left < 0)
+            {
+                return null;
+            }
+
+            _payloadOf = body;
+            var ends = frame.Length >= body.Left;
+            frame = ends ? frame with { Length = (int)body.Left, Flags = EndStream } : frame;
+            body.Left = ends ? -1 : body.Left - frame.Length;
+            return frame;
+        }
+    }
+
+    void TellPassed()
+    {
+        lock (_lock)
+        {
+            _awaited.RemoveAll(static body => body.Passed >= body.Awaited && body.Reached.TrySetResult());
         }
     }
 
@@ -387,6 +430,12 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
                 _open[frame.StreamId] = ended;
             }
         }
+    }
+
+    sealed class Body
+    {
+        public readonly TaskCompletionSource Reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        public long Left, Passed, Awaited;
     }
 
     readonly record struct Announced(int Streams, bool Injected);

@@ -97,7 +97,14 @@ internal sealed class MockConnection : ConnectionContext
             return;   // it is on its way to a FIN, or reset already
         }
 
-        EndedHere(); // Kestrel aborts also because the client has gone
+        if (End is MockConnectionEnd.ClientFin or MockConnectionEnd.ClientReset && Volatile.Read(ref StreamsOpen) == 0)
+        {
+            // Kestrel aborts also because the client has gone. Nothing runs that an abort could free, everything above reads the end by itself; and an abort would
+            // show the client our FIN before the connection is counted as closed.
+            return;
+        }
+
+        EndedHere();
         if (_oneWay > TimeSpan.Zero)
         {
             _ = AbortLaterAsync(abortReason);

@@ -39,9 +39,17 @@ public sealed record MockConnectionRecord(long Id, string? Protocol, int Request
 /// <param name="Started">When its head had arrived.</param>
 /// <param name="Ended">When the last byte of the answer was handed to the connection, or when it was broken off; null while it runs.</param>
 /// <param name="Aborted">The client went away before the answer ended.</param>
+/// <param name="Processed">
+/// False when the server did nothing with it but note its head: refused (REFUSED_STREAM), above a GOAWAY's last stream, or on a connection that a script
+/// closed, reset or let vanish before. No id may have two records with true unless its client sent it twice without proof.
+/// </param>
+/// <param name="Attempt">Which attempt with the same <c>x-mock-id</c> it was, from 1, unprocessed ones counted; 1 without that header.</param>
+/// <param name="NumberOnConnection">Which request of its connection it was, from 1.</param>
+/// <param name="Tokens">Tokens of a stream that were handed to the connection, whether somebody read them or not.</param>
 public sealed record MockRequestRecord(
     long Sequence, long ConnectionId, string Protocol, string Method, string Path, string? MockId,
-    long BodyLength, int Status, DateTimeOffset Started, DateTimeOffset? Ended, bool Aborted);
+    long BodyLength, int Status, DateTimeOffset Started, DateTimeOffset? Ended, bool Aborted,
+    bool Processed, int Attempt, int NumberOnConnection, int Tokens);
 
 /// <summary>A consistent snapshot of what the server counted since it started or since <see cref="MockLlmServer.ResetCounters"/>.</summary>
 public sealed record MockCounters
@@ -69,6 +77,9 @@ public sealed record MockCounters
 
     /// <summary>Requests that were answered to the end, errors included.</summary>
     public long RequestsCompleted { get; init; }
+
+    /// <summary>Requests that were not processed: see <see cref="MockRequestRecord.Processed"/>.</summary>
+    public long RequestsUnprocessed { get; init; }
 
     /// <summary>Requests whose client went away before the answer ended.</summary>
     public long AbortedRequests { get; init; }

@@ -17,8 +17,12 @@ namespace Warmline.MockLlm;
 /// counters. For demos and for tests. All members are thread-safe.
 /// </summary>
 /// <remarks>
-/// Per request, by headers: <c>x-mock-status</c>, <c>x-mock-retry-after</c> (seconds), <c>x-mock-fail-first</c> (fail the first N attempts of the same
-/// <c>x-mock-id</c>, with 503 or <c>x-mock-status</c>), <c>x-mock-service-ms</c>, <c>x-mock-tokens</c>, <c>x-mock-token-gap-ms</c>.
+/// Per request, by headers, so from any language: <c>x-mock-status</c>, <c>x-mock-fault</c> (a <see cref="MockFault"/>, as <c>go-away</c>), <c>x-mock-fault-after-tokens</c>,
+/// <c>x-mock-before-body</c> (true), <c>x-mock-fail-first</c> (status and fault only in the first N attempts of the same <c>x-mock-id</c>; 503 where neither is named),
+/// <c>x-mock-retry-after</c> (seconds), <c>x-mock-retry-after-forms</c> (such as <c>http-date,milliseconds</c>), <c>x-mock-should-retry</c>, <c>x-mock-service-ms</c>,
+/// <c>x-mock-body-delay-ms</c>, <c>x-mock-tail-delay-ms</c> (these three also <c>never</c>), <c>x-mock-tokens</c>, <c>x-mock-token-gap-ms</c>, <c>x-mock-ping-ms</c>,
+/// <c>x-mock-dribble-bytes</c>, <c>x-mock-dribble-gap-ms</c>, <c>x-mock-truncate-after-bytes</c>, <c>x-mock-extra-bytes</c>, <c>x-mock-header-padding</c>.
+/// They mean what the members of <see cref="MockReply"/> with those names do; a script's reply wins over them.
 /// A request that offers tools is answered with a call of the first one until it brings a tool's result (chat completions and messages).
 /// </remarks>
 public sealed class MockLlmServer : IAsyncDisposable
@@ -136,6 +140,27 @@ public sealed class MockLlmServer : IAsyncDisposable
         {
             connection.Http2?.Announce(limit);
         }
+    }
+
+    /// <summary>Lets live connections fail now: all of them, or those that are chosen. Returns before the last of it has left.</summary>
+    /// <param name="fault"><see cref="MockFault.Fin"/>, <see cref="MockFault.Reset"/>, <see cref="MockFault.GoAway"/> or <see cref="MockFault.Vanish"/>.</param>
+    /// <param name="which">Chooses by what the server knows of a connection. Default: all.</param>
+    /// <returns>How many were told to.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">A fault that is none of a connection.</exception>
+    public int FailConnections(MockFault fault, Func<MockConnectionRecord, bool>? which = null)
+    {
+        if (fault < MockFault.Fin)
+        {
+            throw new ArgumentOutOfRangeException(nameof(fault), fault, "Must be Fin, Reset, GoAway or Vanish: the others are of one answer.");
+        }
+
+        var chosen = _board.OpenConnections(which ?? (_ => true));
+        foreach (var connection in chosen)
+        {
+            connection.Faults.Fail(fault);
+        }
+
+        return chosen.Length;
     }
 
     /// <summary>The network as seen by clients in this process: DNS and TCP take their time at the client.</summary>

@@ -8,10 +8,11 @@ public sealed class MockRequest
 {
     readonly IHeaderDictionary _headers;
 
-    internal MockRequest(long sequence, long connectionId, int attempt, HttpRequest request)
+    internal MockRequest(long sequence, long connectionId, int numberOnConnection, int attempt, HttpRequest request)
     {
         Sequence = sequence;
         ConnectionId = connectionId;
+        NumberOnConnection = numberOnConnection;
         Attempt = attempt;
         Method = request.Method;
         Path = request.Path.Value ?? "/";
@@ -24,6 +25,9 @@ public sealed class MockRequest
 
     /// <summary>The number of its connection, as in <see cref="MockConnectionRecord.Id"/>.</summary>
     public long ConnectionId { get; }
+
+    /// <summary>Which request of its connection it is, from 1: from 2 on the connection is reused. HTTP/2 counts in the order in which the streams were opened.</summary>
+    public int NumberOnConnection { get; }
 
     /// <summary>Which attempt with the same <c>x-mock-id</c> this is, from 1; 1 without that header.</summary>
     public int Attempt { get; }
@@ -42,44 +46,6 @@ public sealed class MockRequest
 
     /// <summary>The value of a request header, null when it was not sent.</summary>
     public string? Header(string name) => _headers.TryGetValue(name, out var value) ? value.ToString() : null;
-}
-
-/// <summary>What a script changes in one answer. Everything not set stays as the options and the request's <c>x-mock-*</c> headers say.</summary>
-public sealed record MockReply
-{
-    /// <summary>The status; 400 and above come with an error body in the provider's shape. Default: null.</summary>
-    public int? Status { get; init; }
-
-    /// <summary>The message in the error body. Default: one that fits the status.</summary>
-    public string? ErrorMessage { get; init; }
-
-    /// <summary>Sent as <c>retry-after</c> in seconds (to OpenAI clients also as <c>retry-after-ms</c>). Default: null, none.</summary>
-    public TimeSpan? RetryAfter { get; init; }
-
-    /// <summary>Response headers to set, over those of the provider. Default: none.</summary>
-    public IReadOnlyDictionary<string, string>? Headers { get; init; }
-
-    /// <summary>
-    /// Time before the response headers, in place of <see cref="MockLlmOptions.ServiceTime"/>; <see cref="Timeout.InfiniteTimeSpan"/>: they never come.
-    /// </summary>
-    public TimeSpan? DelayBeforeHeaders { get; init; }
-
-    /// <summary>Tokens of the completion. Default: null.</summary>
-    public int? Tokens { get; init; }
-
-    /// <summary>Time between two tokens of a stream. Default: null.</summary>
-    public TimeSpan? TokenGap { get; init; }
-
-    /// <summary>Break off at once, before a byte is answered: HTTP/1.1 resets the connection, HTTP/2 the stream. Default: false.</summary>
-    public bool Abort { get; init; }
-
-    /// <summary>
-    /// Break off a stream after so many tokens, which do arrive: HTTP/1.1 by FIN without the end of the body, HTTP/2 by RST_STREAM. Default: null, never.
-    /// </summary>
-    public int? AbortAfterTokens { get; init; }
-
-    /// <summary>Answer without reading the request's body. Default: false.</summary>
-    public bool BeforeBody { get; init; }
 }
 
 /// <summary>A connection as <see cref="MockLlmOptions.OnConnection"/> sees it, just accepted.</summary>
@@ -122,4 +88,35 @@ public sealed record MockConnectionPlan
     /// Close after the answer to this many requests, without a <c>Connection: close</c> before: HTTP/1.1 by FIN, HTTP/2 by GOAWAY. Default: null, never.
     /// </summary>
     public int? CloseAfterRequests { get; init; }
+
+    /// <summary>
+    /// <see cref="IdleFault"/> when no request has run for this time, more than 0; counted from the end of the handshake or of the last answer, by the server's
+    /// clock and exact, other than <see cref="MockLlmOptions.IdleTimeout"/>. Default: null, never.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">0 or less.</exception>
+    public TimeSpan? IdleTimeout
+    {
+        get;
+        init => field = value is null || value > TimeSpan.Zero ? value : throw new ArgumentOutOfRangeException(nameof(IdleTimeout), value, "Must be more than 0.");
+    }
+
+    /// <summary>
+    /// What happens after <see cref="IdleTimeout"/>: <see cref="MockFault.Fin"/> (the default), <see cref="MockFault.Reset"/>, <see cref="MockFault.GoAway"/> or
+    /// <see cref="MockFault.Vanish"/>.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Another one.</exception>
+    public MockFault IdleFault
+    {
+        get;
+        init => field = value >= MockFault.Fin ? value : throw new ArgumentOutOfRangeException(nameof(IdleFault), value, "Must be Fin, Reset, GoAway or Vanish.");
+    } = MockFault.Fin;
+
+    /// <summary>
+    /// HTTP/2: only the first so many requests, 0 or more, are processed; the GOAWAY that comes with request <see cref="GoAwayAtRequest"/> names the last of
+    /// them as its last stream. Requests after it are in flight above that: they wait unprocessed, and are recorded so. Then FIN. Default: null, never.
+    /// </summary>
+    public int? GoAwayAfterRequests { get; init; }
+
+    /// <summary>The request, by its number on the connection, whose arrival sends the GOAWAY; at least 1. Default: null, that of <see cref="GoAwayAfterRequests"/>.</summary>
+    public int? GoAwayAtRequest { get; init; }
 }

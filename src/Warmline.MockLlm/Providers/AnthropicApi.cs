@@ -71,12 +71,18 @@ internal static class AnthropicApi
         var tail = Event("content_block_stop", """{"type":"content_block_stop","index":0}""")
             + Event("message_delta", $$$"""{"type":"message_delta","delta":{"stop_reason":"{{{stop}}}","stop_sequence":null},"usage":{"output_tokens":{{{tokens}}}}}""")
             + Event("message_stop", """{"type":"message_stop"}""");
-        if (tool is not null)
+        return x.EventsAsync(new EventStream
         {
-            return x.EventsAsync(head, 1, _ => Event("content_block_delta", $$$"""{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{{{tool.Escaped}}}"}}"""), tail, Ping);
-        }
-
-        return x.EventsAsync(head, tokens, i => Event("content_block_delta", $$$"""{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"{{{Exchange.Token(i)}}}"}}"""), tail, Ping);
+            Head = head,
+            Tokens = tool is null ? tokens : 1,
+            Token = tool is null
+                ? i => Event("content_block_delta", $$$"""{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"{{{Exchange.Token(i)}}}"}}""")
+                : _ => Event("content_block_delta", $$$"""{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{{{tool.Escaped}}}"}}"""),
+            Tail = tail,
+            Ping = Ping,
+            Pings = true,
+            Error = _ => Event("error", $$$"""{"type":"error","error":{"type":"overloaded_error","message":"{{{JsonEncodedText.Encode(x.Plan.ErrorMessage ?? "Overloaded")}}}"}}"""),
+        });
     }
 
     public static Task CountTokensAsync(Exchange x) => x.JsonAsync($$"""{"input_tokens":{{x.PromptTokens}}}""");

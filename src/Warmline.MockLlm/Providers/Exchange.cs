@@ -10,11 +10,9 @@ internal sealed class BrokenOffException() : Exception("scripted: broken off");
 
 /// <summary>One request and its answer: the parsed body, the pacing, and the exact moment at which it ends.</summary>
 internal sealed class Exchange(
-    HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now) : IDisposable
+    HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now, CancellationToken aborted) : IDisposable
 {
     static readonly string[] Words = ["Warm", " connections", " answer", " at", " once", ";", " cold", " ones", " shake", " hands", " first", "."];
-    static readonly TimeSpan PingInterval = TimeSpan.FromSeconds(15);
-
     JsonDocument? _body;
     string? _model;
 
@@ -23,7 +21,8 @@ internal sealed class Exchange(
     public ReplyPlan Plan => plan;
     public DateTimeOffset Now => now;
     public long UnixTime => now.ToUnixTimeSeconds();
-    public CancellationToken Aborted => http.RequestAborted;
+    /// <summary>The client, the connection or the server has gone.</summary>
+    public CancellationToken Aborted => aborted;
 
     /// <summary>The model asked for, escaped for JSON.</summary>
     public string Model => _model ??= JsonEncodedText.Encode(Text("model") ?? "mock-model").ToString();
@@ -127,80 +126,60 @@ internal sealed class Exchange(
             ? new ValueTask(Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, Aborted))
             : scheduler.DelayAsync(plan.Delay, Aborted);
 
-    /// <summary>The whole answer at once.</summary>
-    public Task JsonAsync(string json)
-    {
-        http.Response.ContentType = "application/json";
-        http.Response.ContentLength = Encoding.UTF8.GetByteCount(json);
-        return FinishAsync(json);
-    }
+    public Task JsonAsync(string json) => Answer().JsonAsync(json);
 
-    /// <summary>Server-sent events: the head leaves with the first token, the tail with the last one.</summary>
-    public async Task EventsAsync(string head, int tokens, Func<int, string> token, string tail, string? ping)
+    public Task EventsAsync(EventStream events) => Answer().EventsAsync(events);
+
+    AnswerBody Answer() => new(http, entry, plan, board, scheduler, aborted);
+
+    /// <summary>The script's fault in place of the answer. False: there is an answer all the same.</summary>
+    public async Task<bool> FailAsync()
     {
-        http.Response.ContentType = "text/event-stream; charset=utf-8";
-        http.Response.Headers.CacheControl = "no-cache";
-        Write(head);
-        var start = scheduler.Now;
-        for (var i = 0; i < tokens; i++)
+        var faults = entry.Connection.Faults;
+        switch (plan.FaultAfterTokens is null ? plan.Fault : MockFault.None)
         {
-            if (i > 0 && plan.TokenGap > TimeSpan.Zero)
-            {
-                await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
-                await WaitForTokenAsync(scheduler.Add(start, plan.TokenGap * i), ping).ConfigureAwait(false);
-            }
-            else if (i % 64 == 63)
-            {
-                await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
-            }
+            case MockFault.None:
+                return false;
+            case MockFault.GoAway:
+                faults.Fail(MockFault.GoAway);
+                return false;
+            case MockFault.Silence:
+                await Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, aborted).ConfigureAwait(false);
+                break;
+            case MockFault.Garbage:
+                End();
+                await faults.AnswerGarbageAsync().ConfigureAwait(false);
+                break;
+            case MockFault.Vanish:
+                faults.Fail(MockFault.Vanish);
+                End();
+                await Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, aborted).ConfigureAwait(false);
+                break;
+            case MockFault.Fin or MockFault.Reset:
+                End();
+                faults.Fail(plan.Fault);
+                break;
+            default:
+                End();
+                if (!AnswerBody.ResetStream(http, plan.Fault))
+                {
+                    http.Abort();
+                }
 
-            if (i == plan.AbortAfterTokens)
-            {
-                await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
-                board.RequestEnded(entry, http.Response.StatusCode, completed: false, abortedByClient: false);
-                throw new BrokenOffException();
-            }
-
-            Write(token(i));
+                break;
         }
 
-        await FinishAsync(tail).ConfigureAwait(false);
+        return true;
     }
 
-    /// <summary>Break off at once from the server's side.</summary>
-    public void Break()
+    void End()
     {
-        board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, abortedByClient: false);
-        http.Abort();
-    }
-
-    async ValueTask WaitForTokenAsync(long due, string? ping)
-    {
-        while (ping is not null && scheduler.Now < due && scheduler.Add(scheduler.Now, PingInterval) < due)
+        if (plan.LeavesUnprocessed)
         {
-            await scheduler.DelayAsync(PingInterval, Aborted).ConfigureAwait(false);
-            Write(ping);
-            await http.Response.BodyWriter.FlushAsync(Aborted).ConfigureAwait(false);
+            board.Unprocessed(entry);
         }
 
-        await scheduler.UntilAsync(due, Aborted).ConfigureAwait(false);
-    }
-
-    async Task FinishAsync(string last)
-    {
-        Aborted.ThrowIfCancellationRequested();
-        Write(last);
-        // Counted before the last bytes leave: a client that answers the end with its next request must never find two streams open.
-        board.RequestEnded(entry, http.Response.StatusCode, completed: true, abortedByClient: false);
-        await http.Response.CompleteAsync().ConfigureAwait(false);
-    }
-
-    void Write(string text)
-    {
-        if (text.Length > 0)
-        {
-            Encoding.UTF8.GetBytes(text, http.Response.BodyWriter);
-        }
+        board.RequestEnded(entry, 0, completed: false, abortedByClient: false);
     }
 
     public void Dispose() => _body?.Dispose();

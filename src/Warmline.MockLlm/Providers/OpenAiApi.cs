@@ -9,6 +9,8 @@ namespace Warmline.MockLlm;
 /// <summary>The shapes of OpenAI: chat completions, responses, embeddings, models; its headers and its errors.</summary>
 internal static class OpenAiApi
 {
+    const string Ping = ": ping\n\n";
+
     static readonly string[] Models = ["gpt-4o", "gpt-4o-mini", "text-embedding-3-small"];
 
     public static void WriteHeaders(Exchange x, RateWindow.Reading rate)
@@ -28,11 +30,11 @@ internal static class OpenAiApi
         static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
     }
 
-    /// <summary>As OpenAI writes durations: <c>120ms</c>, <c>1s</c>, <c>6m0s</c>.</summary>
+    /// <summary>As OpenAI writes durations: <c>120ms</c>, <c>1s</c>, <c>6m0s</c>, <c>1h0m0s</c>: Go's form.</summary>
     static string Duration(TimeSpan time) =>
         time < TimeSpan.FromSeconds(1) ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalMilliseconds}ms")
         : time < TimeSpan.FromMinutes(1) ? string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.###}s")
-        : string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalMinutes}m{time.Seconds}s");
+        : string.Create(CultureInfo.InvariantCulture, $"{(time.TotalHours >= 1 ? $"{(int)time.TotalHours}h" : "")}{time.Minutes}m{time.Seconds}s");
 
     public static Task ErrorAsync(Exchange x, int status, string? message)
     {
@@ -75,15 +77,26 @@ internal static class OpenAiApi
         var head = $$"""{{start}}{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]{{usageNull}}}""" + "\n\n";
         var tail = $$"""{{start}}{"index":0,"delta":{},"logprobs":null,"finish_reason":"{{finish}}"}]{{usageNull}}}""" + "\n\n"
             + (withUsage ? $$"""{{start}}],"usage":{{usage}}}""" + "\n\n" : "") + "data: [DONE]\n\n";
+        string? arguments = null;
         if (tool is not null)
         {
             head = $$$"""{{{start}}}{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{{{call}}}""}}],"refusal":null},"logprobs":null,"finish_reason":null}]{{{usageNull}}}}""" + "\n\n";
-            var arguments = $$$"""{{{start}}}{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{{{tool.Escaped}}}"}}]},"logprobs":null,"finish_reason":null}]{{{usageNull}}}}""" + "\n\n";
-            return x.EventsAsync(head, 1, _ => arguments, tail, ping: null);
+            arguments = $$$"""{{{start}}}{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{{{tool.Escaped}}}"}}]},"logprobs":null,"finish_reason":null}]{{{usageNull}}}}""" + "\n\n";
         }
 
-        return x.EventsAsync(head, tokens, i => $$"""{{start}}{"index":0,"delta":{"content":"{{Exchange.Token(i)}}"},"logprobs":null,"finish_reason":null}]{{usageNull}}}""" + "\n\n", tail, ping: null);
+        return x.EventsAsync(new EventStream
+        {
+            Head = head,
+            Tokens = tool is null ? tokens : 1,
+            Token = i => arguments ?? $$"""{{start}}{"index":0,"delta":{"content":"{{Exchange.Token(i)}}"},"logprobs":null,"finish_reason":null}]{{usageNull}}}""" + "\n\n",
+            Tail = tail,
+            Ping = Ping,
+            Error = _ => $$$"""data: {"error":{"message":"{{{ErrorText(x)}}}","type":"server_error","param":null,"code":null}}""" + "\n\n",
+        });
     }
+
+    static string ErrorText(Exchange x) =>
+        JsonEncodedText.Encode(x.Plan.ErrorMessage ?? "The server had an error while processing your request. Sorry about that!").ToString();
 
     static string Usage(Exchange x, int tokens) => $$$"""
         {"prompt_tokens":{{{x.PromptTokens}}},"completion_tokens":{{{tokens}}},"total_tokens":{{{x.PromptTokens + tokens}}},"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}
@@ -117,10 +130,19 @@ internal static class OpenAiApi
             + Event("response.content_part.done", tokens + 5, $"{at},\"part\":{part}")
             + Event("response.output_item.done", tokens + 6, $"\"output_index\":0,\"item\":{message}")
             + Event("response." + endStatus, tokens + 7, $"\"response\":{complete}");
-        return x.EventsAsync(head, tokens, i => Event("response.output_text.delta", i + 4, $"{at},\"delta\":\"{Exchange.Token(i)}\",\"logprobs\":[]"), tail, ping: null);
+        return x.EventsAsync(new EventStream
+        {
+            Head = head,
+            Tokens = tokens,
+            Token = i => Event("response.output_text.delta", i + 4, $"{at},\"delta\":\"{Exchange.Token(i)}\",\"logprobs\":[]"),
+            Tail = tail,
+            Ping = Ping,
+            Error = sent => Event("error", sent + 4, $"\"code\":\"server_error\",\"message\":\"{ErrorText(x)}\",\"param\":null"),
+            Failed = sent => Event("response.failed", sent + 4, $"\"response\":{Response("failed", "", "null", "null", $$"""{"code":"server_error","message":"{{ErrorText(x)}}"}""")}"),
+        });
 
-        string Response(string status, string output, string used, string incomplete) => $$$"""
-            {"id":"{{{id}}}","object":"response","created_at":{{{x.UnixTime}}},"status":"{{{status}}}","background":false,"error":null,"incomplete_details":{{{incomplete}}},"instructions":null,"max_output_tokens":null,"model":"{{{x.Model}}}","output":[{{{output}}}],"parallel_tool_calls":true,"previous_response_id":null,"reasoning":{"effort":null,"summary":null},"service_tier":"default","store":false,"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_p":1.0,"truncation":"disabled","usage":{{{used}}},"user":null,"metadata":{}}
+        string Response(string status, string output, string used, string incomplete, string error = "null") => $$$"""
+            {"id":"{{{id}}}","object":"response","created_at":{{{x.UnixTime}}},"status":"{{{status}}}","background":false,"error":{{{error}}},"incomplete_details":{{{incomplete}}},"instructions":null,"max_output_tokens":null,"model":"{{{x.Model}}}","output":[{{{output}}}],"parallel_tool_calls":true,"previous_response_id":null,"reasoning":{"effort":null,"summary":null},"service_tier":"default","store":false,"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_p":1.0,"truncation":"disabled","usage":{{{used}}},"user":null,"metadata":{}}
             """;
 
         static string Event(string type, int number, string fields) => $$"""

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 
 namespace Warmline.MockLlm;
 
@@ -36,6 +37,8 @@ internal sealed class RateWindow
 /// <summary>The way of a request through the server, in numbered steps.</summary>
 internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board, DelayScheduler scheduler, TimeProvider time)
 {
+    const int PaddingLine = 1000;
+
     readonly ConcurrentDictionary<string, int> _attempts = new(StringComparer.Ordinal);
     readonly RateWindow _rate = new();
 
@@ -44,46 +47,59 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
     public async Task HandleAsync(HttpContext http)
     {
         var connection = http.Features.Get<MockConnection>()!;
-        var path = http.Request.Path.Value ?? "/";
         var mockId = http.Request.Headers["x-mock-id"].FirstOrDefault();
-        var entry = board.RequestStarted(connection, http.Request.Protocol, http.Request.Method, path, mockId);
+        var attempt = mockId is null ? 1 : _attempts.AddOrUpdate(mockId, 1, static (_, count) => count + 1);
+
+        // 1 admit: a connection that a script has ended, or a stream above a GOAWAY, gets its request noted and nothing else
+        var admitted = connection.Faults.TryBegin(http.Features.Get<IHttp2StreamIdFeature>()?.StreamId, out var number);
+        var entry = board.RequestStarted(connection, http.Request, mockId, attempt, number, admitted);
+        using var aborted = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted, connection.Broken.Token);
+        if (!admitted)
+        {
+            await Task.Delay(Timeout.InfiniteTimeSpan, time, aborted.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            return;
+        }
+
         var closeAfter = connection.Plan.CloseAfterRequests;
         try
         {
-            // 1 decide: options, then the request's own headers, then the script
-            var attempt = mockId is null ? 1 : _attempts.AddOrUpdate(mockId, 1, static (_, count) => count + 1);
-            var reply = options.OnRequest?.Invoke(new MockRequest(entry.Sequence, connection.Id, attempt, http.Request));
+            // 2 decide: options, then the request's own headers, then the script
+            var reply = options.OnRequest?.Invoke(new MockRequest(entry.Sequence, connection.Id, number, attempt, http.Request));
             var plan = ReplyPlan.Resolve(options, http.Request.Headers, reply, attempt);
-            using var exchange = new Exchange(http, entry, plan, board, scheduler, time.GetUtcNow());
-            if (plan.Abort)
+            using var exchange = new Exchange(http, entry, plan, board, scheduler, time.GetUtcNow(), aborted.Token);
+
+            // 3 read the body, unless the script answers, or fails, before
+            var hasBody = HttpMethods.IsPost(entry.Method);
+            var wellFormed = !hasBody || plan.BeforeBody || plan.LeavesUnprocessed || await exchange.ReadBodyAsync().ConfigureAwait(false);
+            if (await exchange.FailAsync().ConfigureAwait(false))
             {
-                exchange.Break();
                 return;
             }
 
-            // 2 read the body, unless the script answers before
-            var isAnthropic = AnthropicApi.IsClient(http.Request);
-            var hasBody = HttpMethods.IsPost(entry.Method);
-            var wellFormed = !hasBody || plan.BeforeBody || await exchange.ReadBodyAsync().ConfigureAwait(false);
-
-            // 3 think
+            // 4 think
             await exchange.ServeAsync().ConfigureAwait(false);
 
-            // 4 answer
-            var status = plan.Status != 200 ? plan.Status : !IsAuthorized(http.Request) ? 401 : !wellFormed ? 400 : 200;
+            // 5 answer
+            var isAnthropic = AnthropicApi.IsClient(http.Request);
+            var overloaded = !exchange.Streams && plan.Fault is MockFault.ErrorEvent or MockFault.Failed;
+            var status = overloaded ? (isAnthropic ? 529 : 503) : plan.Status != 200 ? plan.Status : !IsAuthorized(http.Request) ? 401 : !wellFormed ? 400 : 200;
             await AnswerAsync(exchange, isAnthropic, status).ConfigureAwait(false);
         }
         catch (Exception error) when (error is OperationCanceledException or IOException or BadHttpRequestException)
         {
             var byClient = connection.End != MockConnectionEnd.Server;
             board.RequestEnded(entry, http.Response.HasStarted ? http.Response.StatusCode : 0, completed: false, byClient);
-            http.Abort();
+            if (!connection.Faults.IsClosed)
+            {
+                http.Abort();
+            }
         }
         finally
         {
             // A script that throws must not leave an open stream behind.
             board.RequestEnded(entry, StatusCodes.Status500InternalServerError, completed: false, abortedByClient: false);
-            if (entry.Connection.ServedOne() == closeAfter)
+            connection.Faults.Ended();
+            if (entry.Connection.ServedOne() == closeAfter || connection.CloseAfterAnswer)
             {
                 http.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
             }
@@ -95,6 +111,11 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
         var response = exchange.Http.Response;
         response.StatusCode = status;
         var rate = _rate.Count(exchange.Now, exchange.PromptTokens + exchange.Plan.Tokens);
+        if (status == StatusCodes.Status429TooManyRequests && exchange.Plan.RetryAfter is { } reset)
+        {
+            rate = new RateWindow.Reading(0, 0, reset);
+        }
+
         if (isAnthropic)
         {
             AnthropicApi.WriteHeaders(exchange, rate);
@@ -104,19 +125,16 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
             OpenAiApi.WriteHeaders(exchange, rate);
         }
 
-        if (exchange.Plan.RetryAfter is { } retryAfter)
-        {
-            response.Headers.RetryAfter = retryAfter.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture);
-            if (!isAnthropic)
-            {
-                response.Headers["retry-after-ms"] = retryAfter.TotalMilliseconds.ToString("0.###", CultureInfo.InvariantCulture);
-            }
-        }
-
+        WriteRetryHeaders(response.Headers, exchange, isAnthropic);
         var answer = status < 400 ? Route(exchange, isAnthropic) : null;
         foreach (var (name, value) in exchange.Plan.Headers ?? new Dictionary<string, string>())
         {
             response.Headers[name] = value;
+        }
+
+        for (var (left, i) = (exchange.Plan.HeaderPadding, 1); left > 0; left -= PaddingLine, i++)
+        {
+            response.Headers[$"x-mock-padding-{i}"] = new string('x', Math.Min(left, PaddingLine));
         }
 
         if (answer is null)
@@ -130,6 +148,35 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
         }
 
         await answer(exchange).ConfigureAwait(false);
+    }
+
+    static void WriteRetryHeaders(IHeaderDictionary headers, Exchange exchange, bool isAnthropic)
+    {
+        var plan = exchange.Plan;
+        if (plan.RetryAfter is { } after)
+        {
+            var forms = plan.RetryAfterForms != MockRetryAfterForms.Default ? plan.RetryAfterForms
+                : MockRetryAfterForms.Seconds | (isAnthropic ? MockRetryAfterForms.Default : MockRetryAfterForms.Milliseconds);
+            if (forms.HasFlag(MockRetryAfterForms.HttpDate))
+            {
+                // Whole seconds, never too early.
+                headers.RetryAfter = (exchange.Now + after).AddTicks(TimeSpan.TicksPerSecond - 1).ToString("R", CultureInfo.InvariantCulture);
+            }
+            else if (forms.HasFlag(MockRetryAfterForms.Seconds))
+            {
+                headers.RetryAfter = after.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture);
+            }
+
+            if (forms.HasFlag(MockRetryAfterForms.Milliseconds))
+            {
+                headers["retry-after-ms"] = after.TotalMilliseconds.ToString("0.###", CultureInfo.InvariantCulture);
+            }
+        }
+
+        if (plan.ShouldRetry is { } should)
+        {
+            headers["x-should-retry"] = should ? "true" : "false";
+        }
     }
 
     static Func<Exchange, Task>? Route(Exchange exchange, bool isAnthropic)

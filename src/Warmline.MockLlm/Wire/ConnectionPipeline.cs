@@ -124,16 +124,35 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
         {
             // A full handshake has sent the certificate; a resumed one is shorter than the certificate alone.
             board.TlsCompleted(connection, resumed: connection.SentBeforeLastRead < certificateLength);
-            context.Transport = new DuplexPipe(connection.AboveTls(context.Transport.Input), context.Transport.Output);
         }
 
+        var input = connection.Above(context.Transport.Input, options.UseTls);
+        using var over = new CancellationTokenSource();
+        try
+        {
+            if (connection.Faults.Attach(context, input))
+            {
+                var idle = connection.Faults.WatchIdleAsync(over.Token);
+                await HttpAsync(connection, context, next).ConfigureAwait(false);
+                await over.CancelAsync().ConfigureAwait(false);
+                await idle.ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            await input.FinishAsync().ConfigureAwait(false);
+        }
+    }
+
+    async Task HttpAsync(MockConnection connection, ConnectionContext context, ConnectionDelegate next)
+    {
         switch (connection.Plan.Act)
         {
             case MockConnectionAct.SilentAfterTls:
                 await connection.UntilClosedAsync().ConfigureAwait(false);
                 return;
             case MockConnectionAct.GarbageForHttp:
-                await AnswerGarbageAsync(context.Transport, "\u0000\u0017this is neither a status line nor a frame\r\n\r\n").ConfigureAwait(false);
+                await AnswerGarbageAsync(context.Transport, ConnectionFaults.NoHttp).ConfigureAwait(false);
                 return;
         }
 
@@ -145,7 +164,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
             return;
         }
 
-        connection.Http2 = new Http2Tap(board, limit);
+        connection.Http2 = new Http2Tap(board, limit, connection);
         await connection.Http2.RunAsync(context, next).ConfigureAwait(false);
     }
 

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.AspNetCore.Http;
 
 namespace Warmline.MockLlm;
 
@@ -12,12 +13,19 @@ internal sealed class RequestEntry
     public required string Path { get; init; }
     public required string? MockId { get; init; }
     public required DateTimeOffset Started { get; init; }
+    public required int Attempt { get; init; }
+    public required int Number { get; init; }
+    public required bool Processed;
     public long BodyLength;
     public int Status;
     public DateTimeOffset? Ended;
     public bool Aborted;
 
-    public MockRequestRecord ToRecord() => new(Sequence, Connection.Id, Protocol, Method, Path, MockId, BodyLength, Status, Started, Ended, Aborted);
+    // Counted by the handler alone; a record shows what it has reached.
+    public int Tokens;
+
+    public MockRequestRecord ToRecord() => new(
+        Sequence, Connection.Id, Protocol, Method, Path, MockId, BodyLength, Status, Started, Ended, Aborted, Processed, Attempt, Number, Volatile.Read(ref Tokens));
 }
 
 /// <summary>Everything the server counts, behind one lock, so that a snapshot is consistent and a peak is exact.</summary>
@@ -65,25 +73,33 @@ internal sealed class CounterBoard(TimeProvider time, bool recordRequests)
         return counts with { TlsHandshakes = counts.TlsHandshakes + 1, TlsHandshakesResumed = counts.TlsHandshakesResumed + (resumed ? 1 : 0) };
     });
 
-    public RequestEntry RequestStarted(MockConnection connection, string protocol, string method, string path, string? mockId)
+    /// <param name="connection">Its connection.</param>
+    /// <param name="http">The request.</param>
+    /// <param name="mockId">Its <c>x-mock-id</c>.</param>
+    /// <param name="attempt">Which one with that id.</param>
+    /// <param name="number">Its number on the connection.</param>
+    /// <param name="processed">False: it is noted and nothing more, so it has ended already and never was an open stream.</param>
+    public RequestEntry RequestStarted(MockConnection connection, HttpRequest http, string? mockId, int attempt, int number, bool processed)
     {
+        var (now, path) = (time.GetUtcNow(), http.Path.Value ?? "/");
         var entry = new RequestEntry
         {
-            Sequence = Interlocked.Increment(ref _requestIds), Connection = connection, Protocol = protocol, Method = method, Path = path,
-            MockId = mockId, Started = time.GetUtcNow(),
+            Sequence = Interlocked.Increment(ref _requestIds), Connection = connection, Protocol = http.Protocol, Method = http.Method, Path = path,
+            MockId = mockId, Started = now, Ended = processed ? null : now, Attempt = attempt, Number = number, Processed = processed,
         };
         Change(counts =>
         {
-            connection.Protocol = protocol;
+            connection.Protocol = http.Protocol;
             connection.Requests++;
-            connection.StreamsOpen++;
-            connection.PeakStreams = Math.Max(connection.PeakStreams, connection.StreamsOpen);
-            CollectionsMarshal.GetValueRefOrAddDefault(_requestsByPath, path, out _)++;
-            if (recordRequests)
+            if (!processed)
             {
-                _requests.Add(entry);
+                Note_NeedsLock(entry);
+                return counts with { Requests = counts.Requests + 1, RequestsUnprocessed = counts.RequestsUnprocessed + 1 };
             }
 
+            connection.StreamsOpen++;
+            connection.PeakStreams = Math.Max(connection.PeakStreams, connection.StreamsOpen);
+            Note_NeedsLock(entry);
             var open = counts.StreamsOpen + 1;
             return counts with
             {
@@ -95,6 +111,13 @@ internal sealed class CounterBoard(TimeProvider time, bool recordRequests)
         });
         return entry;
     }
+
+    /// <summary>It turned out that nothing will be done with it.</summary>
+    public void Unprocessed(RequestEntry entry) => Change(counts =>
+    {
+        entry.Processed = false;
+        return counts with { RequestsUnprocessed = counts.RequestsUnprocessed + 1 };
+    });
 
     /// <summary>Idempotent: the first end counts.</summary>
     public void RequestEnded(RequestEntry entry, int status, bool completed, bool abortedByClient) => Change(counts =>
@@ -128,6 +151,18 @@ internal sealed class CounterBoard(TimeProvider time, bool recordRequests)
         {
             return [.. _open.Values];
         }
+    }
+
+    /// <param name="which">Asked outside the lock.</param>
+    public MockConnection[] OpenConnections(Func<MockConnectionRecord, bool> which)
+    {
+        (MockConnection Connection, MockConnectionRecord Record)[] open;
+        lock (_lock)
+        {
+            open = [.. _open.Values.Select(c => (c, c.ToRecord()))];
+        }
+
+        return [.. open.Where(o => which(o.Record)).Select(o => o.Connection)];
     }
 
     public MockRequestRecord[] Requests()
@@ -201,6 +236,15 @@ internal sealed class CounterBoard(TimeProvider time, bool recordRequests)
         }
 
         changed?.SetResult();
+    }
+
+    void Note_NeedsLock(RequestEntry entry)
+    {
+        CollectionsMarshal.GetValueRefOrAddDefault(_requestsByPath, entry.Path, out _)++;
+        if (recordRequests)
+        {
+            _requests.Add(entry);
+        }
     }
 
     MockCounters Snapshot_NeedsLock() => _counts with

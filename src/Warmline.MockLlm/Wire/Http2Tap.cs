@@ -5,61 +5,12 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Warmline.MockLlm;
 
-/// <summary>SETTINGS_MAX_CONCURRENT_STREAMS as the server wants it now, for connections to come and, through their taps, for those that live.</summary>
-internal sealed class StreamLimit(int value)
-{
-    int _value = value;
-
-    public int Value { get => Volatile.Read(ref _value); set => Volatile.Write(ref _value, value); }
-}
-
-internal readonly record struct FrameHeader(int Length, byte Type, byte Flags, int StreamId)
-{
-    public const byte Data = 0, Headers = 1, Reset = 3, Settings = 4, Continuation = 9;
-
-    public bool EndStream => (Flags & 1) != 0 && Type is Data or Headers;
-
-    public bool Ack => (Flags & 1) != 0;
-
-    public bool EndHeaders => (Flags & 4) != 0;
-}
-
-/// <summary>Walks over the frames of one direction of an HTTP/2 connection, however the bytes are cut up.</summary>
-internal struct FrameWalker(int preface)
-{
-    readonly byte[] _header = new byte[9];
-    int _headerLength;
-    int _skip = preface;
-
-    public readonly bool AtBoundary => _headerLength == 0 && _skip == 0;
-
-    /// <summary>Consumes bytes up to the end of the next frame header; false when the bytes end before.</summary>
-    public bool Next(ref ReadOnlySpan<byte> bytes, out FrameHeader frame)
-    {
-        var skipped = Math.Min(_skip, bytes.Length);
-        _skip -= skipped;
-        var taken = Math.Min(9 - _headerLength, bytes.Length - skipped);
-        bytes.Slice(skipped, taken).CopyTo(_header.AsSpan(_headerLength));
-        _headerLength += taken;
-        bytes = bytes[(skipped + taken)..];
-        frame = default;
-        if (_headerLength < 9)
-        {
-            return false;
-        }
-
-        _headerLength = 0;
-        _skip = (_header[0] << 16) | (_header[1] << 8) | _header[2];
-        frame = new FrameHeader(_skip, _header[3], _header[4], BinaryPrimitives.ReadInt32BigEndian(_header.AsSpan(5)) & int.MaxValue);
-        return true;
-    }
-}
-
 /// <summary>
-/// Sits between Kestrel's HTTP/2 and TLS on one connection. It announces another stream limit by a real SETTINGS frame at a frame boundary, and it counts the
-/// streams a client opens above the limit it has acknowledged. Kestrel takes the extra acknowledgement; the limit it enforces stays the one of the start.
+/// Sits between Kestrel's HTTP/2 and TLS on one connection. It puts frames in between those of Kestrel (another stream limit, GOAWAY), cuts a stream's body short,
+/// knows the order in which streams were opened, and counts those above the limit the client has acknowledged. Kestrel takes the extra acknowledgement; the limit
+/// it enforces stays the one of the start.
 /// </summary>
-internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
+internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnection? connection = null)
 {
     const int PrefaceLength = 24;
     const ushort MaxConcurrentStreams = 3;
@@ -67,12 +18,22 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
     readonly Lock _lock = new();
     readonly Queue<Announced> _unacknowledged = new();
     readonly Dictionary<int, StreamHalf> _open = [];
+    readonly Dictionary<int, int> _order = [];
+    readonly Dictionary<int, Body> _bodies = [];
+    readonly List<Body> _awaited = [];
+    readonly Queue<(byte[] Bytes, TaskCompletionSource? Left)> _toInject = new();
     FrameWalker _fromClient = new(PrefaceLength);
     FrameWalker _fromServer = new(0);
     Pipe? _serverOutput;
     bool _greeted, _inHeaderBlock;
     int? _toAnnounce;
-    int _lastStream, _limitInForce = int.MaxValue;
+    int _lastStream, _opened, _limitInForce = int.MaxValue;
+
+    // Going away, in this order: the last stream that is processed is settled, the frame is on its way, it has left, the streams up to it have ended.
+    int _lastProcessed = int.MaxValue;
+    bool _goAwayQueued, _goAwayLeft;
+    int _payloadToPass;
+    Body? _payloadOf;
 
     [Flags]
     enum StreamHalf : byte
@@ -90,6 +51,79 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
         }
 
         _serverOutput?.Reader.CancelPendingRead();
+    }
+
+    /// <summary>GOAWAY now: every stream that has arrived is served, later ones are not.</summary>
+    public void GoAway()
+    {
+        lock (_lock)
+        {
+            GoAway_NeedsLock(_lastStream);
+        }
+
+        _serverOutput?.Reader.CancelPendingRead();
+    }
+
+    void GoAway_NeedsLock(int lastStream)
+    {
+        if (!_goAwayQueued)
+        {
+            (_goAwayQueued, _lastProcessed) = (true, Math.Min(_lastProcessed, lastStream));
+            _toInject.Enqueue((FrameHeader.GoAwayFrame(_lastProcessed), null));
+        }
+    }
+
+    /// <summary>Completes when the bytes have left, between two frames.</summary>
+    public Task InjectAsync(byte[] bytes)
+    {
+        var left = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        lock (_lock)
+        {
+            _toInject.Enqueue((bytes, left));
+        }
+
+        _serverOutput?.Reader.CancelPendingRead();
+        return left.Task;
+    }
+
+    /// <summary>Which stream it is, from 1, in the order in which they were opened.</summary>
+    /// <param name="stream">Its id.</param>
+    /// <param name="isAbove">A GOAWAY says, or will say, that it is not processed.</param>
+    public int? Order(int stream, out bool isAbove)
+    {
+        lock (_lock)
+        {
+            isAbove = stream > _lastProcessed;
+            return _order.Remove(stream, out var order) ? order : null;
+        }
+    }
+
+    /// <summary>Counts what passes of a stream's body, for <see cref="PassedAsync"/>.</summary>
+    /// <param name="stream">Its id.</param>
+    /// <param name="limit">Only so many bytes pass, the last ones with END_STREAM. Null: all.</param>
+    public void Watch(int stream, long? limit)
+    {
+        lock (_lock)
+        {
+            _bodies[stream] = new Body { Left = limit ?? long.MaxValue };
+        }
+    }
+
+    /// <summary>Completes when so many bytes of a watched body have left; Kestrel's own flush is over before.</summary>
+    public Task PassedAsync(int stream, long bytes)
+    {
+        lock (_lock)
+        {
+            var body = _bodies[stream];
+            if (body.Passed >= bytes)
+            {
+                return Task.CompletedTask;
+            }
+
+            body.Awaited = bytes;
+            _awaited.Add(body);
+            return body.Reached.Task;
+        }
     }
 
     public async Task RunAsync(ConnectionContext context, ConnectionDelegate next)
@@ -127,17 +161,19 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
 
                 foreach (var segment in buffer)
                 {
-                    OnServerBytes(segment.Span);
-                    to.Write(segment.Span);
+                    OnServerBytes(segment.Span, to);
                 }
 
                 from.AdvanceTo(result.Buffer.End);
-                if (_greeted && !_inHeaderBlock && _fromServer.AtBoundary)
+                var injected = _greeted && !_inHeaderBlock && _fromServer.AtBoundary ? Inject(to) : null;
+                var flush = await to.FlushAsync().ConfigureAwait(false);
+                foreach (var left in injected ?? [])
                 {
-                    Inject(to);
+                    left.TrySetResult();
                 }
 
-                var flush = await to.FlushAsync().ConfigureAwait(false);
+                TellPassed();
+                CloseWhenDrained();
                 if (flush.IsCompleted || (result.IsCompleted && !result.IsCanceled))
                 {
                     break;
@@ -180,38 +216,121 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
         return buffer.Slice(9 + length);
     }
 
-    void Inject(PipeWriter to)
+    /// <summary>The signals to give once what was put in has left.</summary>
+    List<TaskCompletionSource>? Inject(PipeWriter to)
     {
+        List<TaskCompletionSource>? signals = null;
         lock (_lock)
         {
+            while (_toInject.TryDequeue(out var injected))
+            {
+                to.Write(injected.Bytes);
+                if (injected.Left is { } left)
+                {
+                    (signals ??= []).Add(left);
+                }
+            }
+
+            _goAwayLeft = _goAwayQueued;
             if (_toAnnounce is not { } streams)
             {
-                return;
+                return signals;
             }
 
             _toAnnounce = null;
             _unacknowledged.Enqueue(new Announced(streams, Injected: true));
             var frame = to.GetSpan(15);
-            ReadOnlySpan<byte> head = [0, 0, 6, FrameHeader.Settings, 0, 0, 0, 0, 0, 0, (byte)MaxConcurrentStreams];
-            head.CopyTo(frame);
+            new FrameHeader(6, FrameHeader.Settings, 0, 0).Write(frame);
+            BinaryPrimitives.WriteUInt16BigEndian(frame[9..], MaxConcurrentStreams);
             BinaryPrimitives.WriteInt32BigEndian(frame[11..], streams);
             to.Advance(15);
         }
 
         board.SettingsInjected();
+        return signals;
     }
 
-    void OnServerBytes(ReadOnlySpan<byte> bytes)
+    /// <summary>After the GOAWAY and the last stream it lets live, the connection ends.</summary>
+    void CloseWhenDrained()
     {
-        while (_fromServer.Next(ref bytes, out var frame))
+        lock (_lock)
         {
+            if (!_goAwayLeft || _open.Keys.Any(stream => stream <= _lastProcessed))
+            {
+                return;
+            }
+        }
+
+        connection?.Faults.Fail(MockFault.Fin);
+    }
+
+    void OnServerBytes(ReadOnlySpan<byte> bytes, PipeWriter to)
+    {
+        while (true)
+        {
+            var payload = _fromServer.Payload(ref bytes);
+            var passed = Math.Min(payload.Length, _payloadToPass);
+            to.Write(payload[..passed]);
+            _payloadToPass -= passed;
+            if (passed > 0 && _payloadOf is { } body)
+            {
+                body.Passed += passed;
+            }
+
+            if (!_fromServer.Next(ref bytes, out var frame))
+            {
+                return;
+            }
+
             // Between HEADERS and its last CONTINUATION no other frame may stand.
             _inHeaderBlock = frame.Type is FrameHeader.Headers or FrameHeader.Continuation ? !frame.EndHeaders : _inHeaderBlock;
-            if (frame.EndStream || frame.Type == FrameHeader.Reset)
+            _payloadOf = null;
+            var cut = frame.Type == FrameHeader.Data ? Cut(frame) : frame;
+            _payloadToPass = cut?.Length ?? 0;
+            if (cut is not { } left)
+            {
+                continue;
+            }
+
+            left.Write(to.GetSpan(FrameHeader.Size));
+            to.Advance(FrameHeader.Size);
+            if (left.EndStream || left.Type == FrameHeader.Reset)
             {
                 // Noted before the bytes leave, so a client that reacts to them is never counted as too early.
-                Ended(frame, StreamHalf.ServerEnded);
+                Ended(left, StreamHalf.ServerEnded);
             }
+        }
+    }
+
+    /// <summary>A frame of a body: as it is, or shorter with END_STREAM where it is truncated, or null when that end has gone before it.</summary>
+    FrameHeader? Cut(FrameHeader frame)
+    {
+        const byte EndStream = 1;
+        lock (_lock)
+        {
+            if (!_bodies.TryGetValue(frame.StreamId, out var body))
+            {
+                return frame;
+            }
+
+            if (body.Left < 0)
+            {
+                return null;
+            }
+
+            _payloadOf = body;
+            var ends = frame.Length >= body.Left;
+            frame = ends ? frame with { Length = (int)body.Left, Flags = EndStream } : frame;
+            body.Left = ends ? -1 : body.Left - frame.Length;
+            return frame;
+        }
+    }
+
+    void TellPassed()
+    {
+        lock (_lock)
+        {
+            _awaited.RemoveAll(static body => body.Passed >= body.Awaited && body.Reached.TrySetResult());
         }
     }
 
@@ -232,6 +351,7 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
             if (frame.EndStream || frame.Type == FrameHeader.Reset)
             {
                 Ended(frame, StreamHalf.ClientEnded);
+                CloseWhenDrained();
             }
         }
     }
@@ -257,7 +377,7 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
 
     void Opened(int stream)
     {
-        bool beyond;
+        bool beyond, goesAway = false;
         lock (_lock)
         {
             if (stream <= _lastStream)
@@ -268,6 +388,21 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
             _lastStream = stream;
             beyond = _open.Count >= _limitInForce;
             _open.Add(stream, StreamHalf.None);
+            _order.Add(stream, ++_opened);
+            if (connection?.Plan.GoAwayAfterRequests is { } most)
+            {
+                _lastProcessed = _opened == Math.Max(1, most) ? (most <= 0 ? 0 : stream) : _lastProcessed;
+                goesAway = _opened == Math.Max(1, connection.Plan.GoAwayAtRequest ?? most);
+                if (goesAway)
+                {
+                    GoAway_NeedsLock(_lastProcessed);
+                }
+            }
+        }
+
+        if (goesAway)
+        {
+            _serverOutput?.Reader.CancelPendingRead();
         }
 
         if (beyond)
@@ -295,6 +430,12 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit)
                 _open[frame.StreamId] = ended;
             }
         }
+    }
+
+    sealed class Body
+    {
+        public readonly TaskCompletionSource Reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        public long Left, Passed, Awaited;
     }
 
     readonly record struct Announced(int Streams, bool Injected);

@@ -30,6 +30,7 @@ internal sealed class MockConnection : ConnectionContext
 #pragma warning disable CS0618 // Obsolete because not every reader calls back; the pipe under Kestrel's sockets does.
         inner.Transport.Input.OnWriterCompleted(static (error, state) => ((MockConnection)state!).OnInputEnded(error), this);
 #pragma warning restore CS0618
+        Faults = new ConnectionFaults(this, scheduler);
         Items = inner.Items;
         ConnectionClosed = inner.ConnectionClosed;
     }
@@ -41,6 +42,14 @@ internal sealed class MockConnection : ConnectionContext
     public bool HandshakeDone { get; set; }
 
     public Http2Tap? Http2 { get; set; }
+
+    public ConnectionFaults Faults { get; }
+
+    /// <summary>Cancelled when a script has closed the connection: its handlers have nobody to answer to.</summary>
+    public CancellationTokenSource Broken { get; } = new();
+
+    /// <summary>HTTP/1.1: a script ends it after the answer that runs.</summary>
+    public bool CloseAfterAnswer { get; set; }
 
     // These five belong to the lock of the CounterBoard.
     public string? Protocol;
@@ -73,7 +82,7 @@ internal sealed class MockConnection : ConnectionContext
 
     /// <summary>It would not end by itself when the server stops: a request runs, or a script keeps it silent.</summary>
     public bool IsBusy =>
-        Volatile.Read(ref StreamsOpen) > 0 || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || ((!HandshakeDone || CloseNotify) && End == MockConnectionEnd.Open);
+        Volatile.Read(ref StreamsOpen) > 0 || Faults.IsVanished || Faults.IsClosed || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || ((!HandshakeDone || CloseNotify) && End == MockConnectionEnd.Open);
 
     /// <summary>Counts an answered request; the count with it.</summary>
     public int ServedOne() => Interlocked.Increment(ref _served);
@@ -83,7 +92,19 @@ internal sealed class MockConnection : ConnectionContext
 
     public override void Abort(ConnectionAbortedException abortReason)
     {
-        EndedHere(); // Kestrel aborts also because the client has gone
+        if (Faults.IsClosed)
+        {
+            return;   // it is on its way to a FIN, or reset already
+        }
+
+        if (End is MockConnectionEnd.ClientFin or MockConnectionEnd.ClientReset && Volatile.Read(ref StreamsOpen) == 0)
+        {
+            // Kestrel aborts also because the client has gone. Nothing runs that an abort could free, everything above reads the end by itself; and an abort would
+            // show the client our FIN before the connection is counted as closed.
+            return;
+        }
+
+        EndedHere();
         if (_oneWay > TimeSpan.Zero)
         {
             _ = AbortLaterAsync(abortReason);
@@ -148,8 +169,8 @@ internal sealed class MockConnection : ConnectionContext
     /// <summary>What TLS reads. The end is shown apart from the last bytes: these may hold the close_notify.</summary>
     public PipeReader BelowTls(PipeReader input) => new Below(input, this);
 
-    /// <summary>What TLS gives.</summary>
-    public PipeReader AboveTls(PipeReader input) => new Above(input, this);
+    /// <summary>What HTTP reads: what TLS gives, or the bytes themselves.</summary>
+    public AboveTap Above(PipeReader input, bool isTls) => new(input, this, isTls);
 
     sealed class Below(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
     {
@@ -162,7 +183,7 @@ internal sealed class MockConnection : ConnectionContext
         protected override void OnEnd(Exception? error) => Volatile.Write(ref connection._tlsSawEnd, 1);
     }
 
-    sealed class Above(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
+    internal sealed class AboveTap(PipeReader inner, MockConnection connection, bool isTls) : PipeReaderTap(inner)
     {
         protected override void OnBytes(ReadOnlySpan<byte> bytes)
         {
@@ -170,10 +191,53 @@ internal sealed class MockConnection : ConnectionContext
 
         protected override void OnEnd(Exception? error)
         {
-            if (error is null && Volatile.Read(ref connection._tlsSawEnd) == 0)
+            if (isTls && error is null && Volatile.Read(ref connection._tlsSawEnd) == 0)
             {
                 Volatile.Write(ref connection._closeNotify, 1);
             }
+        }
+
+        /// <summary>Not yet: see <see cref="FinishAsync"/>.</summary>
+        public override void Complete(Exception? exception = null)
+        {
+        }
+
+        /// <summary>
+        /// After everybody who reads. Kestrel stops reading when the client's GOAWAY or its FIN is known, and the client's close_notify may be there unread; so we
+        /// look once more, and take only what is there.
+        /// </summary>
+        public async Task FinishAsync()
+        {
+            const int Looks = 16;   // a client that goes on sending must not hold us
+            try
+            {
+                for (var i = 0; isTls && !connection.CloseNotify && i < Looks; i++)
+                {
+                    var read = Inner.ReadAsync();
+                    if (!read.IsCompleted)
+                    {
+                        Inner.CancelPendingRead();
+                    }
+
+                    var result = await read.ConfigureAwait(false);
+                    Inner.AdvanceTo(result.Buffer.End);
+                    if (result.IsCompleted)
+                    {
+                        OnEnd(null);
+                    }
+
+                    if (result.IsCompleted || result.IsCanceled)
+                    {
+                        break;
+                    }
+                }
+            }
+            catch (Exception)
+            {
+                // No end in good order.
+            }
+
+            await Inner.CompleteAsync().ConfigureAwait(false);
         }
     }
 

@@ -16,6 +16,8 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
 {
     ReadOnlySequence<byte> _last;
     long _shown;
+    volatile bool _ended;
+    bool _endGiven;
 
     protected PipeReader Inner => inner;
 
@@ -29,8 +31,20 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
     {
     }
 
+    /// <summary>From now on the consumer reads an end, whatever comes from below.</summary>
+    public void End()
+    {
+        _ended = true;
+        inner.CancelPendingRead();
+    }
+
     public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
     {
+        if (_ended)
+        {
+            return new ValueTask<ReadResult>(GiveEnd());
+        }
+
         var read = inner.ReadAsync(cancellationToken);
         return read.IsCompletedSuccessfully ? new ValueTask<ReadResult>(Show(read.Result)) : Awaited(read);
     }
@@ -51,6 +65,12 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
 
     public override bool TryRead(out ReadResult result)
     {
+        if (_ended)
+        {
+            result = GiveEnd();
+            return true;
+        }
+
         if (!inner.TryRead(out result))
         {
             return false;
@@ -60,8 +80,20 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
         return true;
     }
 
+    ReadResult GiveEnd()
+    {
+        _endGiven = true;
+        return new ReadResult(ReadOnlySequence<byte>.Empty, isCanceled: false, isCompleted: true);
+    }
+
     ReadResult Show(ReadResult result)
     {
+        if (_ended)
+        {
+            inner.AdvanceTo(result.Buffer.End);
+            return GiveEnd();
+        }
+
         _last = result.Buffer;
         foreach (var segment in _last.Slice(_shown))
         {
@@ -90,6 +122,11 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
 
     public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
     {
+        if (_endGiven)
+        {
+            return;   // the bytes of that result were nobody's
+        }
+
         _shown -= _last.Slice(0, consumed).Length;
         _last = default;
         inner.AdvanceTo(consumed, examined);
@@ -124,6 +161,44 @@ internal sealed class CountingPipeWriter(PipeWriter inner) : PipeWriter
     public override Span<byte> GetSpan(int sizeHint = 0) => inner.GetSpan(sizeHint);
 
     public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) => inner.FlushAsync(cancellationToken);
+
+    public override bool CanGetUnflushedBytes => inner.CanGetUnflushedBytes;
+
+    public override long UnflushedBytes => inner.UnflushedBytes;
+
+    public override void CancelPendingFlush() => inner.CancelPendingFlush();
+
+    public override void Complete(Exception? exception = null) => inner.Complete(exception);
+}
+
+/// <summary>Passes a writer through until told to stop: then everything is taken and dropped, as if it had been sent.</summary>
+internal sealed class GateWriter(PipeWriter inner) : PipeWriter
+{
+    volatile bool _muted;
+    long _left = long.MaxValue;
+
+    /// <summary>Nothing more leaves. From any thread.</summary>
+    public void Mute() => _muted = true;
+
+    /// <summary>Only so many more bytes leave. From the writer's own thread.</summary>
+    public void CutAfter(long bytes) => _left = bytes;
+
+    public override void Advance(int bytes)
+    {
+        // What the writer wrote lies in the memory of the inner one: what is not advanced over is overwritten by what comes next.
+        var passed = _muted ? 0 : (int)Math.Min(bytes, _left);
+        _left -= passed;
+        if (passed > 0)
+        {
+            inner.Advance(passed);
+        }
+    }
+
+    public override Memory<byte> GetMemory(int sizeHint = 0) => inner.GetMemory(sizeHint);
+
+    public override Span<byte> GetSpan(int sizeHint = 0) => inner.GetSpan(sizeHint);
+
+    public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) => _muted ? default : inner.FlushAsync(cancellationToken);
 
     public override bool CanGetUnflushedBytes => inner.CanGetUnflushedBytes;
 

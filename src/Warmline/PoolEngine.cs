@@ -25,6 +25,7 @@ internal sealed partial class PoolEngine
     readonly ITimer? _statsLog;
     readonly long _start;
     TimeSpan _wakeAt = TimeSpan.MaxValue;
+    long _streamErrors;
 
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
     {
@@ -40,7 +41,7 @@ internal sealed partial class PoolEngine
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
-            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
+            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Content, settings.Timeouts.Total));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, FindQuiet);
@@ -191,7 +192,14 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed) };
+    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with
+    {
+        Enabled = Settings.Enabled,
+        Bypassed = Interlocked.Read(ref _bypassed),
+        StreamErrors = Interlocked.Read(ref _streamErrors),
+    };
+
+    public void CountStreamError() => Interlocked.Increment(ref _streamErrors);
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 

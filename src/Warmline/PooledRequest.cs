@@ -1,6 +1,7 @@
 using System.Net;
 using System.Threading.Tasks.Sources;
 using Warmline.Options;
+using Warmline.Providers;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
@@ -41,7 +42,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public RequestClocks Clocks { get; }
 
-    public TimeProvider Time => _engine.Time;
+    public TimeSpan Now => _engine.Now;
+
+    public SseWatcher? Events { get; set; }
 
     public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
@@ -81,6 +84,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
                 Send = (UploadedAt ?? GrantedAt) - GrantedAt,
                 FirstByte = (HeadersAt ?? GrantedAt) - GrantedAt,
                 LastByte = EndedAt - GrantedAt,
+                FirstToken = Events?.FirstContentAt - GrantedAt,
+                Tokens = Events?.Contents ?? 0,
+                LongestTokenGap = Events?.LongestGap,
+                MeanTokenGap = Events?.MeanGap,
                 ConnectionId = Connection?.Id ?? 0,
                 ConnectionAge = ConnectionAge,
                 Reused = Reused,
@@ -168,6 +175,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public void ResponseAbandoned() => Slot.Abandon();
 
+    public void StreamErrorSeen() => _engine.CountStreamError();
+
     public void ResponseEnded(bool whole)
     {
         EndedAt = _engine.Now;
@@ -238,7 +247,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.Silence, NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;

@@ -53,6 +53,9 @@ public sealed record PoolStats
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>
     public TimeSpan TimeSaved { get; init; }
 
+    /// <summary>Streams of server-sent events, answered with 200, in which the provider then reported an error; each stream counts once.</summary>
+    public long StreamErrors { get; init; }
+
     /// <summary>Whether new calls go through the pool: <see cref="ConnectionPoolOptions.Enabled"/>.</summary>
     public bool Enabled { get; init; } = true;
 

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Net;
 using System.Runtime.CompilerServices;
+using Warmline.Providers;
 
 namespace Warmline.Transport;
 
@@ -9,7 +10,11 @@ internal interface IExchange
 {
     RequestClocks Clocks { get; }
 
-    TimeProvider Time { get; }
+    /// <summary>On the clock by which the call's times are told.</summary>
+    TimeSpan Now { get; }
+
+    /// <summary>What the response's stream of events tells; null for another response.</summary>
+    SseWatcher? Events { get; set; }
 
     /// <summary>Whether leaving an answer unread costs the connection.</summary>
     bool EndsWithItsAnswer { get; }
@@ -22,6 +27,9 @@ internal interface IExchange
 
     /// <summary>The caller leaves the response body before its end.</summary>
     void ResponseAbandoned();
+
+    /// <summary>The response's stream of events brought an error. Comes for its first only.</summary>
+    void StreamErrorSeen();
 
     /// <summary>The response body was read to its end, or nobody will read it further.</summary>
     void ResponseEnded(bool whole);
@@ -46,6 +54,11 @@ internal sealed class PooledContent : HttpContent
         if (decompress is not DecompressionMethods.None)
         {
             _decoded = Decompression.Decode(_body, Headers, decompress);
+        }
+
+        if (hasBody && Bodies.IsEventStream(this))
+        {
+            _body.Watch(isDecoded: _decoded is not null);
         }
 
         if (!hasBody || inner.Headers.ContentLength == 0)
@@ -112,12 +125,16 @@ internal sealed class PooledContent : HttpContent
 /// <summary>The response body as the caller reads it: the read clock runs while the caller waits, the end is reported once, and leaving before it aborts the exchange.</summary>
 internal sealed class ResponseBody(Stream inner, IExchange exchange, long? length) : Stream
 {
-    /// <summary>Of an answer that is left on HTTP/1.1 so much is read on behind the caller's back, where its length says that it is no generation that
-    /// would go on: that is cheaper than a handshake.</summary>
+    /// <summary>Of an answer that is left so much is read on behind the caller's back, where it is known to be no generation that would go on: that is cheaper than a
+    /// handshake. After a stream's terminal event a few bytes come; after an error event one more event may, with the whole of what was generated in it.</summary>
     const long MostReadOn = 64 * 1024;
 
+    /// <summary>Enough for a lost last packet to be sent again, which takes 200 ms and a round trip or more; little enough for a provider that goes on after all.</summary>
     static readonly TimeSpan ReadOnTime = TimeSpan.FromSeconds(1);
 
+    SseWatcher? _events;
+    bool _isDecoded;
+    bool _errorSeen;
     long _read;
     int _ended;
     int _disposed;
@@ -177,7 +194,36 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
             return ValueTask.FromException<int>(Failed(error, CancellationToken.None) ?? error);
         }
 
-        return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer.Length)) : ReadSlowlyAsync(pending, buffer.Length, CancellationToken.None);
+        return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer)) : ReadSlowlyAsync(pending, buffer, CancellationToken.None);
+    }
+
+    /// <summary>It is a stream of events. <paramref name="isDecoded"/>: not in these bytes, which are compressed; whoever decodes them reports what it <see cref="Saw"/>.</summary>
+    public void Watch(bool isDecoded)
+    {
+        exchange.Events = _events = new SseWatcher();
+        exchange.Clocks.WatchContent();
+        _isDecoded = isDecoded;
+    }
+
+    /// <summary>So much of the stream of events is given to the caller.</summary>
+    public void Saw(ReadOnlySpan<byte> bytes)
+    {
+        if (_events is not { } events || events.Feed(bytes) is not (not SseKind.None and var found))
+        {
+            return;
+        }
+
+        exchange.Clocks.GotEvent();
+        if ((found & SseKind.Content) != 0)
+        {
+            events.TimeContent(exchange.Now);
+        }
+
+        if ((found & SseKind.Error) != 0 && !_errorSeen)
+        {
+            _errorSeen = true;
+            exchange.StreamErrorSeen();
+        }
     }
 
     /// <summary>Reads on and forgets, until the end or so many bytes. That it fails is no matter: the exchange has ended then, too.</summary>
@@ -221,9 +267,9 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     {
         if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
         {
-            if (_ended == 0 && exchange.EndsWithItsAnswer && _read < length && length - _read <= MostReadOn && !exchange.Clocks.IsCancellationRequested)
+            if (Volatile.Read(ref _ended) == 0 && IsNearEnd && !exchange.Clocks.IsCancellationRequested)
             {
-                _ = ReadOnAsync();
+                ReadOn();
             }
             else
             {
@@ -234,6 +280,10 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         base.Dispose(disposing);
     }
 
+    /// <summary>Whether the rest is worth reading, and nobody is reading it: a stream that has had its last event, or, where leaving costs the connection, the short rest of a known length.</summary>
+    bool IsNearEnd => !exchange.Clocks.IsWaiting
+        && (_events is { IsNearEnd: true } || (exchange.EndsWithItsAnswer && _read < length && length - _read <= MostReadOn));
+
     void Leave()
     {
         if (Volatile.Read(ref _ended) == 0 && _read != length)
@@ -243,19 +293,48 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
 
         // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
         inner.Dispose();
+        exchange.Clocks.EndRest();
         End(whole: _read == length);
     }
 
-    /// <summary>Disposing does not wait for it; the lease does.</summary>
-    async Task ReadOnAsync()
+    /// <summary>
+    /// Disposing does not wait for it; the lease does. What is there already, as the end of a stream mostly is, in one packet with its last event, is read at once: then the
+    /// lease has ended when the caller goes on, and his next call finds the connection free.
+    /// </summary>
+    void ReadOn()
     {
+        exchange.Clocks.BeginRest(ReadOnTime);
         var buffer = ArrayPool<byte>.Shared.Rent(4096);
         try
         {
-            using var limit = new CancellationTokenSource(ReadOnTime, exchange.Time);
-            using var aborted = exchange.Clocks.Token.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), limit);
-            for (int read; _read < length && (read = await inner.ReadAsync(buffer, limit.Token).ConfigureAwait(false)) > 0; _read += read)
+            for (var most = MostReadOn; most > 0;)
             {
+                var pending = inner.ReadAsync(buffer, exchange.Clocks.Token);
+                if (!pending.IsCompletedSuccessfully)
+                {
+                    _ = ReadOnAsync(pending, buffer, most);
+                    return;
+                }
+
+                most = GoesOn(pending.Result, most);
+            }
+        }
+        catch (Exception)
+        {
+            // As below.
+        }
+
+        ArrayPool<byte>.Shared.Return(buffer);
+        Leave();
+    }
+
+    async Task ReadOnAsync(ValueTask<int> pending, byte[] buffer, long most)
+    {
+        try
+        {
+            while ((most = GoesOn(await pending.ConfigureAwait(false), most)) > 0)
+            {
+                pending = inner.ReadAsync(buffer, exchange.Clocks.Token);
             }
         }
         catch (Exception)
@@ -267,8 +346,20 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         Leave();
     }
 
+    /// <summary>How much more to read.</summary>
+    long GoesOn(int read, long most)
+    {
+        _read += read;
+        if (read == 0 && length is null)
+        {
+            End(whole: true);
+        }
+
+        return read == 0 || _read >= length ? 0 : most - read;
+    }
+
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> ReadSlowlyAsync(ValueTask<int> pending, int wanted, CancellationToken caller)
+    async ValueTask<int> ReadSlowlyAsync(ValueTask<int> pending, Memory<byte> buffer, CancellationToken caller)
     {
         int read;
         try
@@ -285,7 +376,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
             throw;
         }
 
-        return Got(read, wanted);
+        return Got(read, buffer);
     }
 
     /// <summary>The caller's token aborts the whole exchange: a reader that leaves wants the provider to stop.</summary>
@@ -303,20 +394,25 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         var pending = _ended == 0 ? inner.ReadAsync(buffer, clocks.Token) : inner.ReadAsync(buffer, CancellationToken.None);
         if (pending.IsCompletedSuccessfully)
         {
-            return Got(pending.Result, buffer.Length);
+            return Got(pending.Result, buffer);
         }
 
         using (caller.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), clocks))
         {
-            return await ReadSlowlyAsync(pending, buffer.Length, caller).ConfigureAwait(false);
+            return await ReadSlowlyAsync(pending, buffer, caller).ConfigureAwait(false);
         }
     }
 
-    int Got(int read, int wanted)
+    int Got(int read, Memory<byte> buffer)
     {
         exchange.Clocks.EndWait();
         _read += read;
-        if (read == 0 && wanted > 0)
+        if (_events is not null && !_isDecoded)
+        {
+            Saw(buffer.Span[..read]);
+        }
+
+        if (read == 0 && buffer.Length > 0)
         {
             if (_read < length)
             {
@@ -362,6 +458,19 @@ internal static class Bodies
                 to.Headers.TryAddWithoutValidation(header.Key, header.Value);
             }
         }
+    }
+
+    /// <summary>By its type; not one that is compressed, whose events nobody here can see.</summary>
+    public static bool IsEventStream(HttpContent content)
+    {
+        const string Type = "text/event-stream";
+        if (!content.Headers.NonValidated.TryGetValues("Content-Type", out var values) || content.Headers.NonValidated.Contains("Content-Encoding"))
+        {
+            return false;
+        }
+
+        var value = values.ToString().AsSpan().Trim();
+        return value.StartsWith(Type, StringComparison.OrdinalIgnoreCase) && (value.Length == Type.Length || value[Type.Length] is ';' or ' ' or '\t');
     }
 
     /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes.</summary>

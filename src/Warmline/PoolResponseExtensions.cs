@@ -56,7 +56,7 @@ public static class PoolResponseExtensions
         {
             var parser = SseParser.Create(body, (name, data) =>
             {
-                isOver = (SseEvents.KindOf(name, data) & SseKind.Terminal) != 0;
+                isOver = (SseEvents.KindOf(name, data) & SseKind.Terminal) is not SseKind.None;
                 return itemParser(name, data);
             });
             await foreach (var item in parser.EnumerateAsync(cancellationToken).ConfigureAwait(false))

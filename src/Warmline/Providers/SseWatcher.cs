@@ -203,7 +203,7 @@ internal sealed class SseWatcher
         if (_dataLines++ == 0)
         {
             _isDone = length == SseEvents.Done.Utf8.Length && data.SequenceEqual(SseEvents.Done.Utf8);
-            _byData = length == 0 ? null : _named is null ? SseEvents.ByData(data) : SseEvents.Message;
+            _byData = length == 0 ? null : SseEvents.ByData(data);   // also beside a name: a later line may take that back
         }
         else
         {
@@ -228,8 +228,8 @@ internal sealed class SseWatcher
             {
                 Events++;
                 Contents += kind is SseKind.Content ? 1 : 0;
-                Errors += (kind & SseKind.Error) != 0 ? 1 : 0;
-                IsOver = (kind & SseKind.Terminal) != 0;
+                Errors += (kind & SseKind.Error) is not SseKind.None ? 1 : 0;
+                IsOver = (kind & SseKind.Terminal) is not SseKind.None;
                 _last = pending;
                 _lastUnknownLength = isUnknown ? _unknownLength : 0;
                 if (isUnknown)

@@ -214,12 +214,12 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         }
 
         exchange.Clocks.GotEvent();
-        if ((found & SseKind.Content) != 0)
+        if ((found & SseKind.Content) is not SseKind.None)
         {
             events.TimeContent(exchange.Now);
         }
 
-        if ((found & SseKind.Error) != 0 && !_errorSeen)
+        if ((found & SseKind.Error) is not SseKind.None && !_errorSeen)
         {
             _errorSeen = true;
             exchange.StreamErrorSeen();

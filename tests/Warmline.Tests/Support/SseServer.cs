@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
+using System.Threading.Channels;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Xunit;
@@ -116,6 +117,15 @@ internal sealed class SseServer : IAsyncDisposable
         {
             await http.Response.WriteAsync(text, http.RequestAborted);
             await http.Response.Body.FlushAsync(http.RequestAborted);
+        }
+
+        /// <summary>Says what the test writes, until it writes no more.</summary>
+        public async Task FollowAsync(ChannelReader<string> script)
+        {
+            await foreach (var text in script.ReadAllAsync(http.RequestAborted))
+            {
+                await SayAsync(text);
+            }
         }
 
         /// <summary>Waits for the test, or the client's leaving.</summary>

@@ -29,9 +29,10 @@ sealed class BenchServer : IAsyncDisposable
         }
     }
 
-    public static async Task<BenchServer> StartAsync()
+    /// <param name="tokenGap">Milliseconds between the tokens of a stream.</param>
+    public static async Task<BenchServer> StartAsync(int tokenGap = 0)
     {
-        var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, ["serve"]) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardInput = true })!;
+        var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, ["serve", "--token-gap", tokenGap.ToString(CultureInfo.InvariantCulture)]) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardInput = true })!;
         var address = await process.StandardOutput.ReadLineAsync() ?? throw new InvalidOperationException("The server did not start.");
         var lines = int.Parse((await process.StandardOutput.ReadLineAsync())!, CultureInfo.InvariantCulture);
         var pem = "";
@@ -50,9 +51,9 @@ sealed class BenchServer : IAsyncDisposable
         return new BenchServer(process, new Uri(address), pem);
     }
 
-    public static async Task<int> ServeAsync(CancellationToken stop)
+    public static async Task<int> ServeAsync(int tokenGap, CancellationToken stop)
     {
-        await using var mock = await MockLlmServer.StartAsync(new MockLlmOptions { Tokens = 4, MaxStreamsPerConnection = 100 }, cancellationToken: stop);
+        await using var mock = await MockLlmServer.StartAsync(new MockLlmOptions { Tokens = 4, MaxStreamsPerConnection = 100, TokenGap = TimeSpan.FromMilliseconds(tokenGap) }, cancellationToken: stop);
         var pem = mock.CertificateAuthority.ExportCertificatePem().Trim();
         Console.WriteLine(mock.BaseAddress);
         Console.WriteLine(pem.Split('\n').Length);

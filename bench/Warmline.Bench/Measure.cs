@@ -27,6 +27,8 @@ static class Measure
         Content = new ByteArrayContent(body) { Headers = { { "Content-Type", "application/json" } } },
     };
 
+    public static byte[] StreamPrompt { get; } = """{"model":"mock","stream":true,"messages":[{"role":"user","content":"xxxxxxxxxxxxxxxxxxxx"}]}"""u8.ToArray();
+
     public static byte[] Prompt(int bytes) => Encoding.UTF8.GetBytes($$"""{"model":"mock","messages":[{"role":"user","content":"{{new string('x', bytes)}}"}]}""");
 
     /// <summary>Sends one completion and reads the answer to its end, as an SDK does.</summary>

@@ -25,9 +25,34 @@ var burst = new Command("burst", "Wall time of a burst of calls beside .NET's ow
 burst.SetAction((result, _) => new Burst(time, new Uri(result.GetValue(url)!), result.GetValue(ca)!, result.GetValue(rtt), result.GetValue(service), result.GetValue(burstCalls), result.GetValue(prompt), result.GetValue(rounds),
     result.GetValue(proxy) switch { null => null, "env" => HttpClient.DefaultProxy, { } address => ProxyAt(new Uri(address)) }).RunAsync());
 
-var serve = new Command("serve", "The server that overhead starts for itself") { Hidden = true };
-serve.SetAction((_, stop) => BenchServer.ServeAsync(stop));
+var pauseCalls = new Option<int>("--calls") { Description = "Calls of each way", DefaultValueFactory = _ => 500 };
+var users = new Option<int>("--users") { Description = "Users with a client each", DefaultValueFactory = _ => 20 };
+var longest = new Option<double>("--longest") { Description = "The longest pause in s", DefaultValueFactory = _ => 40 };
+var hang = new Option<double>("--hang") { Description = "Seconds after which a call counts as hung", DefaultValueFactory = _ => 15 };
+var seed = new Option<int>("--seed") { DefaultValueFactory = _ => 1 };
+var peers = new Option<string?>("--peers") { Description = "Others in the same run, e.g. undici-h1,undici-h2,httpx-h1,httpx-h2 (npm install in the peers folder; Debian's python3-httpx and python3-h2)" };
+var sleep = new Option<int>("--sleep-process") { Description = "The process of the link, to be stopped now and then: a machine that sleeps" };
+var pauses = new Command("pauses", "Calls with pauses between them: failures, hangs and late calls beside .NET's own handler and other stacks") { url, ca, pauseCalls, users, longest, hang, seed, peers, sleep };
+pauses.SetAction((result, _) => new Pauses(time, new Uri(result.GetValue(url)!), result.GetValue(ca)!, result.GetValue(pauseCalls), result.GetValue(users), result.GetValue(longest), result.GetValue(hang), result.GetValue(seed), result.GetValue(peers), result.GetValue(sleep)).RunAsync());
+
+var times = new Option<int>("--times") { DefaultValueFactory = _ => 1_000 };
+var abort = new Command("abort", "How soon the server learns that a reader has left") { times };
+abort.SetAction((result, _) => new Streams(time).AbortAsync(result.GetValue(times)));
+var streams = new Option<int>("--streams") { DefaultValueFactory = _ => 100_000 };
+var abandon = new Command("abandon", "What abandoned streams leave behind") { streams };
+abandon.SetAction((result, _) => new Streams(time).AbandonAsync(result.GetValue(streams)));
+var openStreams = new Option<int>("--streams") { DefaultValueFactory = _ => 10_000 };
+var seconds = new Option<int>("--seconds") { DefaultValueFactory = _ => 20 };
+var open = new Command("open", "Memory and CPU of open, silent streams") { openStreams, seconds };
+open.SetAction((result, _) => new Streams(time).OpenAsync(result.GetValue(openStreams), result.GetValue(seconds)));
+var events = new Command("events", "CPU of each event of a stream") { rounds };
+events.SetAction((result, _) => new Streams(time).EventsAsync(result.GetValue(rounds)));
+
+var tokenGap = new Option<int>("--token-gap");
+var serve = new Command("serve", "The server that the others start for themselves") { Hidden = true };
+serve.Options.Add(tokenGap);
+serve.SetAction((result, stop) => BenchServer.ServeAsync(result.GetValue(tokenGap), stop));
 
 static WebProxy ProxyAt(Uri address) => new(address) { Credentials = address.UserInfo.Split(':', 2) is [{ Length: > 0 } user, var password] ? new NetworkCredential(Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : null };
 
-return await new RootCommand("Measurements of Warmline") { overhead, burst, serve }.Parse(args).InvokeAsync();
+return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, serve }.Parse(args).InvokeAsync();

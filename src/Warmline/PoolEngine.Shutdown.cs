@@ -7,6 +7,8 @@ namespace Warmline;
 /// <summary>The end of a pool: drain, then dispose.</summary>
 internal sealed partial class PoolEngine : IAsyncDisposable
 {
+    static readonly TimeSpan DrainReport = TimeSpan.FromSeconds(15);
+
     readonly TaskCompletionSource _leasesEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly TaskCompletionSource _connectionsClosed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     bool _disposed;
@@ -23,23 +25,17 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         _takesNothing = true;
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
         await _connector.StopAsync().ConfigureAwait(false);
-        try
-        {
-            await _leasesEnded.Task.WaitAsync(deadline, _time, cancellationToken).ConfigureAwait(false);
-        }
-        catch (TimeoutException)
-        {
-        }
-
-        var (cut, running) = Read(static (scheduler, now) => (scheduler.Streams(now, int.MaxValue), scheduler.Leased().Cast<PooledRequest>().ToArray()));
+        await UntilLeasesEndAsync(deadline, cancellationToken).ConfigureAwait(false);
+        var running = Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray());
+        StreamInfo[] cut = [.. running.Select(call => call.Describe(Now))];
         foreach (var call in running)
         {
             call.Abort(reason);
         }
 
-        if (cut.Count > 0)
+        if (cut.Length > 0)
         {
-            LogMessages.DrainCut(_logger, cut.Count);
+            LogMessages.DrainCut(_logger, cut.Length);
         }
 
         // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too.
@@ -53,6 +49,32 @@ internal sealed partial class PoolEngine : IAsyncDisposable
 
         await _connectionsClosed.Task.ConfigureAwait(false);
         return cut;
+    }
+
+    /// <summary>Until the last call has ended or the deadline is over; a drain of minutes says now and then what it waits for.</summary>
+    async Task UntilLeasesEndAsync(TimeSpan deadline, CancellationToken cancellationToken)
+    {
+        var end = deadline == Timeout.InfiniteTimeSpan ? TimeSpan.MaxValue : Now + deadline;
+        while (true)
+        {
+            var left = end - Now;
+            var wait = left < TimeSpan.Zero ? TimeSpan.Zero : left < DrainReport ? left : DrainReport;
+            try
+            {
+                await _leasesEnded.Task.WaitAsync(wait, _time, cancellationToken).ConfigureAwait(false);
+                return;
+            }
+            catch (TimeoutException)
+            {
+                if (wait == left || wait == TimeSpan.Zero)
+                {
+                    return;
+                }
+            }
+
+            var (running, oldest) = Read(static (scheduler, now) => (scheduler.Leases, now - scheduler.Leased().Select(call => call.GrantedAt).DefaultIfEmpty(now).Min()));
+            LogMessages.DrainGoesOn(_logger, running, oldest.TotalSeconds);
+        }
     }
 
     public async ValueTask DisposeAsync()
@@ -70,6 +92,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         await DrainAsync(TimeSpan.Zero, PoolRejectionReason.Disposed, CancellationToken.None).ConfigureAwait(false);
         await _timer.DisposeAsync().ConfigureAwait(false);
         await _namesTimer.DisposeAsync().ConfigureAwait(false);
+        await _leakTimer.DisposeAsync().ConfigureAwait(false);
         _idleWatch.Dispose();
         if (_statsLog is not null)
         {

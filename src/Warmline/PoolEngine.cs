@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Scheduling;
@@ -25,7 +26,6 @@ internal sealed partial class PoolEngine
     readonly ITimer? _statsLog;
     readonly long _start;
     TimeSpan _wakeAt = TimeSpan.MaxValue;
-    long _streamErrors;
 
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
     {
@@ -45,6 +45,7 @@ internal sealed partial class PoolEngine
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, FindQuiet);
+            _leakTimer = time.CreateTimer(static state => ((PoolEngine)state!).LookForLeaks(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _statsLog = settings.StatsLogInterval is { } interval
                 ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
                 : null;
@@ -55,6 +56,8 @@ internal sealed partial class PoolEngine
             LogSwitch(isOn: false);
         }
 
+        _retryBudget = settings.RetryBudget;
+        SetLeakWatch();
         foreach (var (key, connections) in settings.WarmConnections)
         {
             Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
@@ -75,13 +78,15 @@ internal sealed partial class PoolEngine
     {
         if (options is null)
         {
-            return new PooledRequest(this, Settings.Timeouts, caller);
+            return NewRequest(Settings.Timeouts, caller);
         }
 
         ConnectionPool.Check(options);
         var timeouts = Settings.Timeouts.With(options.Timeouts);
-        return new PooledRequest(this, options.MaxQueueTime is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool) ? timeouts with { Pool = longest, PoolClock = nameof(PoolRequestOptions.MaxQueueTime) } : timeouts, caller);
+        return NewRequest(options.MaxQueueTime is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool) ? timeouts with { Pool = longest, PoolClock = nameof(PoolRequestOptions.MaxQueueTime) } : timeouts, caller);
     }
+
+    PooledRequest NewRequest(CallTimeouts timeouts, CancellationToken caller) => new(this, timeouts, caller) { TakenBy = Settings.LeakThreshold is null ? null : new StackTrace(skipFrames: 3) };
 
     /// <summary>Waits until the call has its place.</summary>
     /// <exception cref="PoolRejectedException">It gets none.</exception>
@@ -104,23 +109,6 @@ internal sealed partial class PoolEngine
         return PlacedAsync(call, caller);
     }
 
-    /// <summary>Puts the call back to its place in the queue after an attempt that provably never reached the server; false when it has used up its tries.</summary>
-    public bool Redispatch(PooledRequest call)
-    {
-        var actions = RentActions();
-        bool again;
-        lock (_gate)
-        {
-            call.ResetPlacement();   // before the event: it may be placed within it
-            _scheduler.Release(call, LeaseOutcome.NotSent, Now, actions);
-            again = call.State is not WaiterState.Ended;
-            NoteEnds();
-        }
-
-        Run(actions);
-        return again;
-    }
-
     public ValueTask ReacquireAsync(PooledRequest call, CancellationToken caller) => PlacedAsync(call, caller);
 
     public void UploadEnded(PooledRequest call)
@@ -138,6 +126,11 @@ internal sealed partial class PoolEngine
         lock (_gate)
         {
             _scheduler.Release(call, outcome, Now, actions);
+            if (outcome is LeaseOutcome.Reusable)
+            {
+                EarnRetry_NeedsLock();
+            }
+
             idle = call.Connection is { IsIdle: true, IsHttp2: false };
             NoteEnds();
         }
@@ -183,6 +176,7 @@ internal sealed partial class PoolEngine
 
         var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
         Settings = settings;
+        SetLeakWatch();
         Play(SchedulerLimits.From(settings), static (scheduler, limits, now, actions) => scheduler.LimitsChanged(limits, now, actions));
         foreach (var (key, connections) in settings.WarmConnections.Concat(released.Select(key => KeyValuePair.Create(key, 0))))
         {
@@ -192,18 +186,11 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with
-    {
-        Enabled = Settings.Enabled,
-        Bypassed = Interlocked.Read(ref _bypassed),
-        StreamErrors = Interlocked.Read(ref _streamErrors),
-    };
-
-    public void CountStreamError() => Interlocked.Increment(ref _streamErrors);
+    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
-    public IReadOnlyList<StreamInfo> GetStreams(int max) => Read((scheduler, now) => scheduler.Streams(now, max));
+    public IReadOnlyList<StreamInfo> GetStreams(int max) => Read<IReadOnlyList<StreamInfo>>((scheduler, now) => [.. scheduler.Leased().Take(max).Select(call => ((PooledRequest)call).Describe(now))]);
 
     async ValueTask PlacedAsync(PooledRequest call, CancellationToken caller)
     {

@@ -74,13 +74,13 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                 }
                 catch (Exception error)
                 {
-                    if (call.Failed(error, content, out var verdict))
+                    if (call.Failed(error, request.Method, content))
                     {
                         await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                         continue;
                     }
 
-                    if (Telling(call, error, verdict, cancellationToken) is { } telling)
+                    if (Telling(call, error, cancellationToken) is { } telling)
                     {
                         throw telling;
                     }
@@ -110,28 +110,28 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     protected override HttpResponseMessage Send(HttpRequestMessage request, CancellationToken cancellationToken) =>
         SendAsync(request, cancellationToken).GetAwaiter().GetResult();
 
-    static Exception? Telling(PooledRequest call, Exception error, RequestVerdict verdict, CancellationToken caller) => call.Translate(error, caller) ?? error switch
+    static Exception? Telling(PooledRequest call, Exception error, CancellationToken caller) => call.Translate(error, caller) ?? error switch
     {
         PoolRejectedException or PoolConnectException => null,
         _ when call.Connection is { NeverSentSettings: true } =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
-        HttpRequestException { InnerException: SlotDeadException } failed when verdict is RequestVerdict.Unknown =>
-            new PoolRequestException(verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed),
-        HttpRequestException failed => new PoolRequestException(verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, verdict)}", failed, failed.StatusCode),
+        HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
+            new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed),
+        HttpRequestException failed => new PoolRequestException(call.Verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed, failed.StatusCode),
 
         // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
-        OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
-        IOException failed => new PoolRequestException(verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
+        OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(call.Verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
+        IOException failed => new PoolRequestException(call.Verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
     };
 
-    static string Cause(HttpRequestException error, RequestVerdict verdict) => error.InnerException switch
+    static string Cause(HttpRequestException error, PooledRequest call) => error.InnerException switch
     {
         null => error.Message,
-        SlotDeadException => verdict switch
+        SlotDeadException => call.Verdict switch
         {
             RequestVerdict.NotSent => "each connection ended before the request was sent.",
-            RequestVerdict.Unprocessed => "the server closed the connection and declared that it had not processed the request.",
+            RequestVerdict.Unprocessed => "the server closed the connection and declared that it had not processed the request." + (call.IsOverBudget ? " It is not sent again, as the pool's RetryBudget is used up." : ""),
             _ => "the server closed the connection without an answer.",
         },
         var inner => $"{error.Message} {inner.Message}",

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Threading.Tasks.Sources;
 using Warmline.Options;
@@ -13,6 +14,7 @@ namespace Warmline;
 /// </summary>
 internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 {
+    const long RefusedStream = 7;   // RFC 9113, section 7
     const int NoUpload = 0;
     const int Uploading = 1;
     const int UploadOver = 2;
@@ -27,6 +29,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     int _upload;
     int _aborted;
     TaskCompletionSource? _settled;
+    RequestVerdict _verdict = RequestVerdict.Unknown;
+    TimeSpan? _heldSince;
+    int _readsSeen;
+    int _counted;
     bool _refused;
     volatile bool _broken;
 
@@ -59,6 +65,12 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public TimeSpan? EndedAt { get; private set; }
 
+    /// <summary>Where the call comes from; only recorded where leaks are looked for.</summary>
+    public StackTrace? TakenBy { get; init; }
+
+    /// <summary>The pool's retry budget did not allow another attempt.</summary>
+    public bool IsOverBudget { get; set; }
+
     /// <summary>Ends an upload whose rest the server refuses; null where none is watched.</summary>
     public EarlyAnswer? Early { get; private set; }
 
@@ -66,6 +78,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public bool UploadWasCancelled { get; private set; }
 
     TimeSpan ConnectionAge { get; set; }
+
+    StreamPhase Phase => HeadersAt is not null ? Clocks.IsWaiting ? StreamPhase.Reading : StreamPhase.Held
+        : Volatile.Read(ref _upload) is UploadOver ? StreamPhase.Waiting : StreamPhase.Sending;
 
     bool NothingWritten => Slot.BytesWritten == _writtenBefore;
 
@@ -173,9 +188,15 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         PartEnded(whole);
     }
 
-    public void ResponseAbandoned() => Slot.Abandon();
+    public void ResponseAbandoned()
+    {
+        _engine.Count(Fault.Abandoned);
+        Slot.Abandon();
+    }
 
-    public void StreamErrorSeen() => _engine.CountStreamError();
+    public void ResponseLeaked() => _engine.ReportLeak(this);
+
+    public void StreamErrorSeen() => _engine.Count(Fault.StreamErrors);
 
     public void ResponseEnded(bool whole)
     {
@@ -199,29 +220,36 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         if (status is HttpStatusCode.SwitchingProtocols)
         {
             Clocks.Stop();   // the connection is the caller's from here on, who may be silent as long as he likes
+            _heldSince = TimeSpan.MaxValue;
         }
     }
 
     /// <summary>
-    /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, and
-    /// the body can be given once more.
+    /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, or the
+    /// call may be repeated, and the body can be given once more.
     /// </summary>
-    public bool Failed(Exception error, HttpContent? content, out RequestVerdict verdict)
+    public bool Failed(Exception error, HttpMethod method, HttpContent? content)
     {
         UploadNeverBegan();
         EndEarly();
-        verdict = Judge(error);
+        _verdict = Judge(error);
+        var mayRepeat = _verdict is not RequestVerdict.Unknown || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
         var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
-        if (verdict is RequestVerdict.Unknown || !untouched || Clocks.IsCancellationRequested)
+        if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
         {
-            _broken = _broken || !Connection!.IsHttp2 || verdict is not RequestVerdict.Unknown;
+            _broken = _broken || !Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown;
             ResponseEnded(whole: false);
             return false;
         }
 
         Clocks.Stop();
         UploadedAt = null;
-        return _engine.Redispatch(this);
+        return _engine.Redispatch(this, _verdict switch
+        {
+            RequestVerdict.NotSent => Fault.RetriedNotSent,
+            RequestVerdict.Unprocessed => Fault.RetriedUnprocessed,
+            _ => Fault.RetriedIdempotent,
+        });
     }
 
     /// <summary>Completes when both bodies are over, which for a response that was read to its end or disposed takes a moment at most.</summary>
@@ -237,6 +265,37 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         return settled.Task;
     }
 
+    /// <summary>Whether the server can have worked on the call, as of the last attempt that failed.</summary>
+    public RequestVerdict Verdict => _verdict;
+
+    /// <summary>As <see cref="ConnectionPool.GetStreams"/> shows it.</summary>
+    public StreamInfo Describe(TimeSpan now) => new(Key!.Key.Origin, Connection!.Id, now - GrantedAt, Phase, Clocks.Silence);
+
+    /// <summary>How long the caller has held the response and not read on, if that is at least <paramref name="threshold"/> and was not told yet. Seen from look to look: progress costs the
+    /// reader a count and no time stamp.</summary>
+    public TimeSpan? IsHeldFor(TimeSpan threshold, TimeSpan now)
+    {
+        if (HeadersAt is not { } headers || _heldSince == TimeSpan.MaxValue)
+        {
+            return null;
+        }
+
+        var reads = Clocks.Reads;
+        if (Clocks.IsWaiting || reads != _readsSeen)
+        {
+            (_heldSince, _readsSeen) = (now, reads);
+        }
+
+        var held = now - (_heldSince ?? headers);
+        if (held < threshold)
+        {
+            return null;
+        }
+
+        _heldSince = TimeSpan.MaxValue;
+        return held;
+    }
+
     /// <summary>What the caller should see for a failure after it had its place.</summary>
     public Exception? Translate(Exception error, CancellationToken caller)
     {
@@ -245,9 +304,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
             return new PoolAbortedException((PoolRejectionReason)reason);
         }
 
+        CountFailure(caller);
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.Silence, NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
@@ -284,6 +344,25 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _placed.OnCompleted(continuation, state, token, flags);
 
+    /// <summary>By RFC 9110, section 9.2.2.</summary>
+    static bool IsIdempotent(HttpMethod method) =>
+        method == HttpMethod.Get || method == HttpMethod.Head || method == HttpMethod.Options || method == HttpMethod.Trace || method == HttpMethod.Put || method == HttpMethod.Delete;
+
+    /// <summary>Once for a call, however often its reader asks; a caller who cancelled has lost nothing.</summary>
+    void CountFailure(CancellationToken caller)
+    {
+        var stalled = Clocks.Stalled is not null;
+        if ((stalled || !caller.IsCancellationRequested) && Interlocked.Exchange(ref _counted, 1) == 0)
+        {
+            _engine.Count(stalled ? Fault.Stalled : _verdict switch
+            {
+                RequestVerdict.NotSent => Fault.FailedNotSent,
+                RequestVerdict.Unprocessed => Fault.FailedUnprocessed,
+                _ => Fault.FailedUnknown,
+            });
+        }
+    }
+
     RequestVerdict Judge(Exception error)
     {
         // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed
@@ -291,6 +370,12 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         if (error is HttpRequestException { InnerException: SlotDeadException })
         {
             return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
+        }
+
+        // The platform has tried it again on this connection as often as it does, and it was refused each time.
+        if (error is HttpRequestException { InnerException: HttpProtocolException { ErrorCode: RefusedStream } })
+        {
+            return RequestVerdict.Unprocessed;
         }
 
         // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.

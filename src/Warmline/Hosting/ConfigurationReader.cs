@@ -70,6 +70,8 @@ internal static class ConfigurationReader
         ["MaxConcurrentRequests"] = (options, value) => options.MaxConcurrentRequests = value.Number(),
         ["MaxIdleConnections"] = (options, value) => options.MaxIdleConnections = value.Number(),
         ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number() ?? options.MaxQueueLength,
+        ["RetryBudget"] = (options, value) => options.RetryBudget = value.Number() ?? options.RetryBudget,
+        ["LeakThreshold"] = (options, value) => options.LeakThreshold = value.Time(),
         ["IdleTimeout"] = (options, value) => options.IdleTimeout = value.Time() ?? options.IdleTimeout,
         ["ConnectionLifetime"] = (options, value) => options.ConnectionLifetime = value.Time() ?? options.ConnectionLifetime,
         ["UseProxy"] = (options, value) => options.UseProxy = value.Flag() ?? options.UseProxy,

@@ -47,6 +47,16 @@ public sealed class ConnectionPoolOptions
     /// beyond it a request is refused at once. Range: 1 and up.</summary>
     public int MaxQueueLength { get; set; } = 10_000;
 
+    /// <summary>Calls that may be sent again beyond one for every five that end well, where the server saw the attempt and provably did not start on it, or the call
+    /// is an idempotent one without a body. Default 100: a connection that refuses all its streams once costs nobody anything, a server in trouble is not asked for
+    /// much more than its callers ask. Range: 0 (none) and up.</summary>
+    public int RetryBudget { get; set; } = 100;
+
+    /// <summary>How long a response may be held without anybody reading on before it is reported, in the log and with the stack of its call: a stream that makes progress is
+    /// none, however long it runs. None by default, as recording the stack of each call costs some 10 µs. What is let go unread is reported and closed without it, too,
+    /// once the garbage collector finds it. Range: 1 s and up.</summary>
+    public TimeSpan? LeakThreshold { get; set; }
+
     /// <summary>HTTP/2: whether to speak it and how calls spread over connections.</summary>
     public Http2Options Http2
     {
@@ -174,7 +184,7 @@ public sealed class PoolTimeouts
     public TimeSpan? Read { get; set; }
 
     /// <summary>In a stream of server-sent events: bytes come, but only pings, comments or the beginning of an event that does not end. Counted from the last other event, or the
-    /// headers, while the caller waits for more. Default 600 s: as long as <see cref="FirstByte"/> allows a model to think where it does not stream; behind pings it may think as long.
+    /// headers, while the caller waits for more; silence without a byte is <see cref="Read"/>'s alone. Default 600 s: as long as <see cref="FirstByte"/> allows a model to think where it does not stream; behind pings it may think as long.
     /// Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Content { get; set; }
 

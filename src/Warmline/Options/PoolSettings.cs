@@ -23,6 +23,10 @@ internal sealed record PoolSettings
 
     public required int MaxQueueLength { get; init; }
 
+    public required int RetryBudget { get; init; }
+
+    public required TimeSpan? LeakThreshold { get; init; }
+
     public required Http2Mode Http2Mode { get; init; }
 
     public required int TargetStreams { get; init; }
@@ -100,6 +104,7 @@ internal sealed record PoolSettings
         check.Range("MaxConcurrentRequests", options.MaxConcurrentRequests, 1, int.MaxValue);
         check.Range("MaxIdleConnections", options.MaxIdleConnections, 0, options.MaxConnections, "MaxConnections");
         check.Range("MaxQueueLength", options.MaxQueueLength, 1, int.MaxValue);
+        check.Range("RetryBudget", options.RetryBudget, 0, int.MaxValue);
         check.Time("IdleTimeout", options.IdleTimeout);
         check.Time("ConnectionLifetime", options.ConnectionLifetime);
         if (check.Present("Http2", options.Http2))
@@ -151,6 +156,11 @@ internal sealed record PoolSettings
             check.Time("StatsLogInterval", interval, TimeSpan.FromSeconds(1), infinite: false);
         }
 
+        if (options.LeakThreshold is { } threshold)
+        {
+            check.Time("LeakThreshold", threshold, TimeSpan.FromSeconds(1), infinite: false);
+        }
+
         var maxIdle = options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2;
         var proxy = options.UseProxy ? options.Proxy ?? HttpClient.DefaultProxy : null;
         var warm = check.Hosts(options, maxIdle, proxy);
@@ -169,6 +179,8 @@ internal sealed record PoolSettings
             IdleTimeout = options.IdleTimeout,
             ConnectionLifetime = options.ConnectionLifetime,
             MaxQueueLength = options.MaxQueueLength,
+            RetryBudget = options.RetryBudget,
+            LeakThreshold = options.LeakThreshold,
             Http2Mode = options.Http2.Mode,
             TargetStreams = options.Http2.TargetStreams,
             SpreadConnections = options.Http2.SpreadConnections,

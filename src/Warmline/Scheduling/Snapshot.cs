@@ -44,17 +44,6 @@ internal static class Snapshot
             .SelectMany(key => key.Queue.All().Select(waiter => new WaiterInfo(key.Key.Origin, now - waiter.AskedAt, scheduler.ReasonFor(waiter))))
             .Take(max)];
 
-    public static IReadOnlyList<StreamInfo> Streams(this Scheduler scheduler, TimeSpan now, int max)
-    {
-        var streams = new List<StreamInfo>();
-        foreach (var waiter in scheduler.Leased().Take(max))
-        {
-            streams.Add(new StreamInfo(waiter.Key!.Key.Origin, waiter.Connection!.Id, now - waiter.GrantedAt));
-        }
-
-        return streams;
-    }
-
     /// <summary>Everyone who holds a lease on a connection that is not closed yet.</summary>
     public static IEnumerable<Waiter> Leased(this Scheduler scheduler)
     {

@@ -29,6 +29,15 @@ internal static partial class LogMessages
     [LoggerMessage(8, LogLevel.Error, "A fault inside the pool; the call concerned was ended")]
     public static partial void InternalFault(ILogger logger, Exception error);
 
+    [LoggerMessage(9, LogLevel.Warning, "A response from {Origin} was let go without being read to its end or disposed, {Seconds:0.0} s after its call was placed: its stream is closed now. Dispose every response. Taken by: {Stack}")]
+    public static partial void ResponseLeaked(ILogger logger, string origin, double seconds, string stack);
+
+    [LoggerMessage(10, LogLevel.Warning, "A response from {Origin} has been held unread for {Seconds:0.0} s (LeakThreshold): it keeps its place on a connection until it is read to its end or disposed. Taken by: {Stack}")]
+    public static partial void ResponseHeld(ILogger logger, string origin, double seconds, string stack);
+
+    [LoggerMessage(11, LogLevel.Information, "Drain goes on: {Active} requests in flight, the oldest for {Seconds:0} s")]
+    public static partial void DrainGoesOn(ILogger logger, int active, double seconds);
+
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
     public static partial void SwitchedOff(ILogger logger);
 

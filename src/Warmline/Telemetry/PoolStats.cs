@@ -53,14 +53,14 @@ public sealed record PoolStats
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>
     public TimeSpan TimeSaved { get; init; }
 
-    /// <summary>Streams of server-sent events, answered with 200, in which the provider then reported an error; each stream counts once.</summary>
-    public long StreamErrors { get; init; }
-
     /// <summary>Whether new calls go through the pool: <see cref="ConnectionPoolOptions.Enabled"/>.</summary>
     public bool Enabled { get; init; } = true;
 
     /// <summary>Calls that were sent past the pool, by a plain handler, because it was switched off; they are in no other figure.</summary>
     public long Bypassed { get; init; }
+
+    /// <summary>What went wrong with calls, and what was done about it.</summary>
+    public FaultStats Faults { get; init; } = new();
 
     /// <summary>The same for each origin that is in use or remembered.</summary>
     public IReadOnlyList<OriginStats> Origins { get; init; } = [];
@@ -126,8 +126,63 @@ public sealed record OriginStats
 /// <param name="Reason">What it waits for.</param>
 public readonly record struct WaiterInfo(string Origin, TimeSpan Waited, PoolRejectionReason Reason);
 
+/// <summary>What went wrong with calls since the pool was made. Answers with an error status are answers and in none of these.</summary>
+public sealed record FaultStats
+{
+    /// <summary>Attempts that ended before a byte was sent, because the connection was gone, and whose call was placed anew.</summary>
+    public long RetriedNotSent { get; init; }
+
+    /// <summary>Attempts that the server declared not to have processed (GOAWAY, REFUSED_STREAM), and whose call was sent again.</summary>
+    public long RetriedUnprocessed { get; init; }
+
+    /// <summary>Idempotent calls without a body (GET and its like) that got no answer and were sent again, as the platform does.</summary>
+    public long RetriedIdempotent { get; init; }
+
+    /// <summary>Calls that could have been sent again but had used up their tries, or the pool its <see cref="ConnectionPoolOptions.RetryBudget"/>.</summary>
+    public long RetriesRefused { get; init; }
+
+    /// <summary>Calls that failed without a byte having been sent.</summary>
+    public long FailedNotSent { get; init; }
+
+    /// <summary>Calls that failed although the server declared that it had not processed them: their bodies could not be given again, or the retries were used up.</summary>
+    public long FailedUnprocessed { get; init; }
+
+    /// <summary>Calls that failed and may have been processed; answers that broke off are among them.</summary>
+    public long FailedUnknown { get; init; }
+
+    /// <summary>Calls that a clock ended.</summary>
+    public long Stalled { get; init; }
+
+    /// <summary>Responses that their readers left before the end; the server was told at once.</summary>
+    public long Abandoned { get; init; }
+
+    /// <summary>Responses that were let go, neither read to their end nor disposed, and that the garbage collector found.</summary>
+    public long Leaked { get; init; }
+
+    /// <summary>Streams of server-sent events that brought an error event after they had begun with a good status; each counts once.</summary>
+    public long StreamErrors { get; init; }
+}
+
+/// <summary>Where a request in flight stands.</summary>
+public enum StreamPhase
+{
+    /// <summary>Its body is being sent.</summary>
+    Sending,
+
+    /// <summary>It was sent, and the response's headers are to come.</summary>
+    Waiting,
+
+    /// <summary>The caller waits for more of the response body.</summary>
+    Reading,
+
+    /// <summary>The caller has the response, or a part of it, and does not ask for more at this moment.</summary>
+    Held,
+}
+
 /// <summary>A request in flight.</summary>
 /// <param name="Origin">The origin it goes to.</param>
 /// <param name="ConnectionId">The connection that it rides.</param>
 /// <param name="Age">How long it has had its place.</param>
-public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age);
+/// <param name="Phase">Where it stands.</param>
+/// <param name="Silence">How long nothing has come or gone on it, as far as that is awaited; to within a twentieth of the shortest clock.</param>
+public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence);

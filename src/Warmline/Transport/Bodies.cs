@@ -30,6 +30,9 @@ internal interface IExchange
     /// <summary>The response's stream of events brought an error. Comes for its first only.</summary>
     void StreamErrorSeen();
 
+    /// <summary>The caller let the response go, neither read to its end nor disposed.</summary>
+    void ResponseLeaked();
+
     /// <summary>The response body was read to its end, or nobody will read it further.</summary>
     void ResponseEnded(bool whole);
 

@@ -148,6 +148,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     int _phase = (int)StallPhase.FirstByte;
     int _stalled = -1;
     bool _watchesContent;
+    int _reads;
 
     internal RequestClocks? Previous { get; set; }
 
@@ -157,6 +158,20 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     /// <summary>The clock that ran out, if one did.</summary>
     public StallPhase? Stalled => Volatile.Read(ref _stalled) is >= 0 and var phase ? (StallPhase)phase : null;
+
+    /// <summary>Reads of the response body that were begun.</summary>
+    public int Reads => Volatile.Read(ref _reads);
+
+    /// <summary>Whether the headers, or more of the body, are waited for.</summary>
+    public bool IsWaiting => Volatile.Read(ref _waitSince) != 0;
+
+    /// <summary>How long nothing has come, or gone, of what is waited for.</summary>
+    public TimeSpan Silence => (Volatile.Read(ref _writeSince), Volatile.Read(ref _waitSince)) switch
+    {
+        (0, 0) => TimeSpan.Zero,
+        (0, var wait) => new(clock.Now - wait),
+        (var write, _) => new(clock.Now - write),
+    };
 
     public TimeSpan LimitOf(StallPhase phase) => phase switch
     {
@@ -168,7 +183,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     };
 
     /// <summary>How long nothing had come when it did.</summary>
-    public TimeSpan Silence { get; private set; }
+    public TimeSpan StalledFor { get; private set; }
 
     /// <summary>Starts to be watched. <paramref name="alreadySpent"/> is what the call has used of its total.</summary>
     public void Start(TimeSpan alreadySpent)
@@ -185,7 +200,11 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     public void BeginFirstByte() => BeginWait(StallPhase.FirstByte);
 
-    public void BeginRead() => BeginWait(StallPhase.Read);
+    public void BeginRead()
+    {
+        _reads++;
+        BeginWait(StallPhase.Read);
+    }
 
     /// <summary>The body is a stream of events: bytes alone are no progress from here on.</summary>
     public void WatchContent() => _watchesContent = true;
@@ -197,7 +216,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         Volatile.Write(ref _waitSince, 0);   // before the sum: the tick must not count this wait twice
         if (_watchesContent && since != 0)
         {
-            Volatile.Write(ref _eventless, _eventless + clock.Now - since);
+            Volatile.Write(ref _eventless, _eventless + Math.Max(1, clock.Now - since));
         }
     }
 
@@ -208,9 +227,6 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     public void BeginRest(TimeSpan longest) => Volatile.Write(ref _leftUntil, clock.Now + longest.Ticks);
 
     public void EndRest() => Volatile.Write(ref _leftUntil, 0);
-
-    /// <summary>A read is under way.</summary>
-    public bool IsWaiting => Volatile.Read(ref _waitSince) != 0;
 
     internal StallPhase? Overdue(long now)
     {
@@ -229,7 +245,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         if (over is { } phase)
         {
             var since = phase is StallPhase.Write ? _writeSince : waitSince;
-            Silence = new TimeSpan((since == 0 ? 0 : now - since) + (phase is StallPhase.Content ? _eventless : 0));
+            StalledFor = new TimeSpan((since == 0 ? 0 : now - since) + (phase is StallPhase.Content ? _eventless : 0));
         }
 
         return over;
@@ -254,7 +270,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         Volatile.Write(ref _waitSince, clock.Now);
     }
 
-    /// <summary>Only time that the caller waits counts, summed up over its reads since the last event.</summary>
+    /// <summary>Only time that the caller waits counts, summed up over its reads since the last event. Bytes must have come in it: mere silence is the read clock's.</summary>
     bool IsEventless(long waitSince, long now)
     {
         if (!_watchesContent || waitSince == 0 || limits.Content <= TimeSpan.Zero)
@@ -264,7 +280,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
         // A wait that ended just now is in the sum already: it shows by its own time having changed.
         var eventless = Volatile.Read(ref _eventless);
-        return eventless + now - waitSince >= limits.Content.Ticks && Volatile.Read(ref _waitSince) == waitSince;
+        return eventless > 0 && eventless + now - waitSince >= limits.Content.Ticks && Volatile.Read(ref _waitSince) == waitSince;
     }
 
     static bool IsOver(long since, TimeSpan limit, long now) => since != 0 && limit > TimeSpan.Zero && now - since >= limit.Ticks;

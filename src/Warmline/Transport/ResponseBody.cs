@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using Warmline.Providers;
 
@@ -20,6 +21,13 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     long _read;
     int _ended;
     int _disposed;
+
+    /// <summary>Nobody can read or dispose it any more. The pool itself refers to the exchange and never to its body, or this could not be seen.</summary>
+    [SuppressMessage("Usage", "MA0055", Justification = "That nobody holds a response any more is known to nobody else.")]
+    ~ResponseBody()
+    {
+        ThreadPool.UnsafeQueueUserWorkItem(static body => body.Reclaim(), this, preferLocal: false);   // the garbage collector's thread has others to serve
+    }
 
     public override bool CanRead => true;
 
@@ -165,6 +173,12 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     /// <summary>Whether the rest is worth reading, and nobody is reading it: a stream that has had its last event, or, where leaving costs the connection, the short rest of a known length.</summary>
     bool IsNearEnd => !exchange.Clocks.IsWaiting
         && (_events is { IsNearEnd: true } || (exchange.EndsWithItsAnswer && _read < length && length - _read <= MostReadOn));
+
+    void Reclaim()
+    {
+        exchange.ResponseLeaked();
+        Leave();
+    }
 
     void Leave()
     {
@@ -316,10 +330,12 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
         return exchange.Translate(error, caller);
     }
 
+    [SuppressMessage("Usage", "CA1816", Justification = "Its end is what the finalizer looks for; Dispose is one way to it.")]
     public void End(bool whole)
     {
         if (Interlocked.Exchange(ref _ended, 1) == 0)
         {
+            GC.SuppressFinalize(this);
             exchange.ResponseEnded(whole);
         }
     }

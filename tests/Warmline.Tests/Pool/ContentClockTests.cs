@@ -138,6 +138,20 @@ public sealed class ContentClockTests
         Assert.EndsWith("for 60 s (Timeouts.Read), after 3 events, the last of them my.own. Raise Timeouts.Read if the call may take that long.", error.Message, StringComparison.Ordinal);
     }
 
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Mere_silence_is_the_read_clocks_alone(bool http2)
+    {
+        await using var play = await Playing.StartAsync(http2, options => (options.Timeouts.Read, options.Timeouts.Content) = (Timeout.InfiniteTimeSpan, Limit));
+        await play.SayAsync(Start);
+        await Eventually.TrueAsync(() => play.IsWaiting, () => "The reader does not wait.");
+        play.Time.Advance(TimeSpan.FromHours(1));
+
+        await play.EndAsync();
+        Assert.Equal(0, play.Server.Aborted);
+    }
+
     [Fact(Timeout = Rig.Patience)]
     public async Task The_default_is_ten_minutes()
     {
@@ -168,6 +182,8 @@ public sealed class ContentClockTests
 
         public Task Reading { get; private set; } = Task.CompletedTask;
 
+        public bool IsWaiting => Server.Pool.GetStreams() is [{ Phase: StreamPhase.Reading }];
+
         public string Origin => Server.Address.GetLeftPart(UriPartial.Authority);
 
         public static async Task<Playing> StartAsync(bool http2, Action<ConnectionPoolOptions> configure, bool reads = true, string type = "text/event-stream; charset=utf-8", PoolRequestOptions? own = null)
@@ -176,13 +192,12 @@ public sealed class ContentClockTests
             play.Server = await SseServer.StartAsync(http2, async answer =>
             {
                 answer.Response.ContentType = type;
-                await answer.SayAsync("\n");
+                await answer.Response.Body.FlushAsync();
                 await answer.FollowAsync(play._script.Reader);
             }, configure, play.Time);
             await play.Server.WarmUpAsync();
             var response = await play.Server.SendAsync(own);
             Assert.Equal(type, response.Content.Headers.ContentType?.ToString());
-            play._said = 1;
             play._body = await response.Content.ReadAsStreamAsync(Rig.Ct);
             play.Reading = reads ? play.ReadAllAsync() : Task.CompletedTask;
             return play;

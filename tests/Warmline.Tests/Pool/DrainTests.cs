@@ -62,6 +62,27 @@ public sealed class DrainTests
     }
 
     [Fact(Timeout = Rig.Patience)]
+    public async Task A_drain_of_minutes_tells_what_it_waits_for_and_ends_with_the_last_stream()
+    {
+        var time = new ManualTime();
+        await using var rig = await Rig.StartAsync(true, options => (options.Timeouts.Write, options.Http2.PingDelay) = (Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan), time: time);
+        await rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 1, Rig.Ct);
+        var gate = new Gate();
+        var running = await rig.HoldAsync(2, gate);
+        var drain = rig.Pool.DrainAsync(TimeSpan.FromMinutes(5), Rig.Ct);
+        for (var i = 1; i <= 3; i++)
+        {
+            await Eventually.TrueAsync(() => time.HasTimerIn(TimeSpan.FromSeconds(15)));
+            time.Advance(TimeSpan.FromSeconds(15));
+            await Eventually.TrueAsync(() => rig.Logs.Entries.Any(entry => entry.Message == $"Drain goes on: 2 requests in flight, the oldest for {i * 15} s"), () => string.Join("\n", rig.Logs.Entries));
+        }
+
+        gate.Open();
+        await rig.DoneAsync(running);
+        Assert.Empty(await drain);
+    }
+
+    [Fact(Timeout = Rig.Patience)]
     public async Task A_drain_can_be_left_without_cutting_anything()
     {
         await using var rig = await Rig.StartAsync();

@@ -244,6 +244,8 @@ public sealed class StreamTests
 
         public void ResponseAbandoned() => throw new NotSupportedException();
 
+        public void ResponseLeaked() => throw new NotSupportedException();
+
         public void StreamErrorSeen() => throw new NotSupportedException();
 
         public void ResponseEnded(bool whole) => Ended = whole;

@@ -147,7 +147,7 @@ public sealed class TailTests
             Assert.Contains("event: error", text, StringComparison.Ordinal);
             response.Dispose();
             await server.QuietAsync();
-            Assert.Equal(call, server.Stats.StreamErrors);
+            Assert.Equal(call, server.Stats.Faults.StreamErrors);
         }
 
         await CallAsync(server, "event: response.failed");

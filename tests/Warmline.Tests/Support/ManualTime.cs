@@ -31,6 +31,15 @@ public sealed class ManualTime : TimeProvider
         }
     }
 
+    /// <summary>Whether a timer is due in exactly this time.</summary>
+    public bool HasTimerIn(TimeSpan time)
+    {
+        lock (_lock)
+        {
+            return _armed.Any(timer => timer.Due == _timestamp + time.Ticks);
+        }
+    }
+
     public override long TimestampFrequency => TimeSpan.TicksPerSecond;
 
     public override TimeZoneInfo LocalTimeZone => TimeZoneInfo.Utc;

@@ -19,7 +19,20 @@ internal sealed class RawHttp2Server : IDisposable
 
     public Uri Address => new($"https://localhost:{_server.Port}");
 
-    public ConnectionPool NewPool() => new(new ConnectionPoolOptions { SslOptions = _authority.Trust() });
+    public ConnectionPool NewPool(Action<ConnectionPoolOptions>? configure = null)
+    {
+        var options = new ConnectionPoolOptions { SslOptions = _authority.Trust() };
+        configure?.Invoke(options);
+        return new ConnectionPool(options);
+    }
+
+    /// <summary>The connection that <paramref name="cause"/> makes the client open; accepted meanwhile.</summary>
+    public async Task<Connection> AcceptAfterAsync(Action cause)
+    {
+        var accepting = AcceptAsync();
+        cause();
+        return await accepting;
+    }
 
     public async Task<Connection> AcceptAsync()
     {

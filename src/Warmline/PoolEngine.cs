@@ -41,7 +41,7 @@ internal sealed partial class PoolEngine
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
-            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Total));
+            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Content, settings.Timeouts.Total));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, FindQuiet);

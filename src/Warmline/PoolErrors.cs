@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net;
 using System.Security.Authentication;
 using Warmline.Options;
+using Warmline.Providers;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
@@ -82,12 +83,16 @@ public sealed class PoolRequestException : HttpRequestException
 /// <summary>A clock of the call ran out: it was open and silent, or longer than allowed. The exchange was aborted.</summary>
 public sealed class RequestStalledException : TimeoutException
 {
-    internal RequestStalledException(StallPhase phase, TimeSpan limit, RequestVerdict verdict, string origin)
-        : base(string.Create(CultureInfo.InvariantCulture, $"{Explain(phase)} {origin} for {limit.TotalSeconds:0.###} s (Timeouts.{phase}). Raise Timeouts.{phase} if the call may take that long."))
+    internal RequestStalledException(StallPhase phase, TimeSpan limit, TimeSpan silence, RequestVerdict verdict, string origin, SseWatcher? events)
+        : base(string.Create(CultureInfo.InvariantCulture,
+            $"{Explain(phase)} {origin} for {limit.TotalSeconds:0.###} s (Timeouts.{phase}){Seen(events)}. Raise Timeouts.{phase} if the call may take that long."))
     {
         Phase = phase;
         Limit = limit;
+        Silence = silence;
         Verdict = verdict;
+        LastEvent = events?.LastEvent;
+        EventsSeen = events?.Events ?? 0;
     }
 
     /// <summary>The clock that ran out.</summary>
@@ -95,6 +100,16 @@ public sealed class RequestStalledException : TimeoutException
 
     /// <summary>Its limit.</summary>
     public TimeSpan Limit { get; }
+
+    /// <summary>How long nothing had come when the clock ran out: no byte could be written, no headers, no byte, or, in <see cref="StallPhase.Content"/>, no event.
+    /// In <see cref="StallPhase.Total"/>, how long the caller had been waiting for a byte just then.</summary>
+    public TimeSpan Silence { get; }
+
+    /// <summary>In a stream of server-sent events, the name of the last event that was no ping, at most 48 characters of it; <see langword="null"/> without one.</summary>
+    public string? LastEvent { get; }
+
+    /// <summary>In a stream of server-sent events, how many had come, pings not counted.</summary>
+    public long EventsSeen { get; }
 
     /// <summary>Whether the server can have worked on the request.</summary>
     public RequestVerdict Verdict { get; }
@@ -104,8 +119,11 @@ public sealed class RequestStalledException : TimeoutException
         StallPhase.Write => "No byte of the request body could be written to",
         StallPhase.FirstByte => "No response headers came from",
         StallPhase.Read => "No byte of the response body came from",
+        StallPhase.Content => "No event but pings came from",
         _ => "The call did not end at",
     };
+
+    static string Seen(SseWatcher? events) => events is { Events: > 0 } ? string.Create(CultureInfo.InvariantCulture, $", after {events.Events} events, the last of them {events.LastEvent}") : "";
 }
 
 /// <summary>The pool was disposed, or its drain's deadline was over, while the call was running.</summary>

@@ -193,17 +193,3 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         return colon > 0 && !host.EndsWith(']') ? host[..colon].Trim('[', ']') : host.Trim('[', ']');
     }
 }
-
-/// <summary>The pool's facts on a response.</summary>
-public static class PoolResponseExtensions
-{
-    /// <summary>Where the time of this call went; false when it did not go through a pool, or its content was replaced.
-    /// Ask again after the body was read to have <see cref="RequestTimings.LastByte"/>.</summary>
-    public static bool TryGetPoolTimings(this HttpResponseMessage response, out RequestTimings timings)
-    {
-        ArgumentNullException.ThrowIfNull(response);
-        var call = (response.Content as PooledContent)?.Exchange as PooledRequest;
-        timings = call?.Timings ?? default;
-        return call is not null;
-    }
-}

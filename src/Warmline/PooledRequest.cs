@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Threading.Tasks.Sources;
 using Warmline.Options;
+using Warmline.Providers;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
@@ -47,7 +48,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public RequestClocks Clocks { get; }
 
-    public TimeProvider Time => _engine.Time;
+    public TimeSpan Now => _engine.Now;
+
+    public SseWatcher? Events { get; set; }
 
     public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
@@ -96,6 +99,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
                 Send = (UploadedAt ?? GrantedAt) - GrantedAt,
                 FirstByte = (HeadersAt ?? GrantedAt) - GrantedAt,
                 LastByte = EndedAt - GrantedAt,
+                FirstToken = Events?.FirstContentAt - GrantedAt,
+                Tokens = Events?.Contents ?? 0,
+                LongestTokenGap = Events?.LongestGap,
+                MeanTokenGap = Events?.MeanGap,
                 ConnectionId = Connection?.Id ?? 0,
                 ConnectionAge = ConnectionAge,
                 Reused = Reused,
@@ -188,6 +195,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     }
 
     public void ResponseLeaked() => _engine.ReportLeak(this);
+
+    public void StreamErrorSeen() => _engine.Count(Fault.StreamErrors);
 
     public void ResponseEnded(bool whole)
     {
@@ -298,7 +307,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         CountFailure(caller);
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;

@@ -30,6 +30,7 @@ internal static class ConfigurationReader
         ["Write"] = (options, value) => options.Write = value.Time(),
         ["FirstByte"] = (options, value) => options.FirstByte = value.Time(),
         ["Read"] = (options, value) => options.Read = value.Time(),
+        ["Content"] = (options, value) => options.Content = value.Time(),
         ["Total"] = (options, value) => options.Total = value.Time(),
     };
 

@@ -183,6 +183,11 @@ public sealed class PoolTimeouts
     /// <summary>Silence while the caller waits for more of the response body. Default 120 s. Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Read { get; set; }
 
+    /// <summary>In a stream of server-sent events: bytes come, but only pings, comments or the beginning of an event that does not end. Counted from the last other event, or the
+    /// headers, while the caller waits for more; silence without a byte is <see cref="Read"/>'s alone. Default 600 s: as long as <see cref="FirstByte"/> allows a model to think where it does not stream; behind pings it may think as long.
+    /// Ends in <see cref="RequestStalledException"/>.</summary>
+    public TimeSpan? Content { get; set; }
+
     /// <summary>The whole call, from asking for a place to the last byte. None by default: a healthy stream may run for many minutes.
     /// Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Total { get; set; }

@@ -262,7 +262,7 @@ internal sealed record PoolSettings
         {
             foreach (var (clock, value) in new[]
             {
-                ("Pool", timeouts.Pool), ("Connect", timeouts.Connect), ("Write", timeouts.Write), ("FirstByte", timeouts.FirstByte), ("Read", timeouts.Read), ("Total", timeouts.Total),
+                ("Pool", timeouts.Pool), ("Connect", timeouts.Connect), ("Write", timeouts.Write), ("FirstByte", timeouts.FirstByte), ("Read", timeouts.Read), ("Content", timeouts.Content), ("Total", timeouts.Total),
             })
             {
                 if (value is { } time)
@@ -300,9 +300,9 @@ internal sealed record PoolSettings
 }
 
 /// <summary>The clocks of a call, none of them unset; infinite is <see cref="Timeout.InfiniteTimeSpan"/>.</summary>
-internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan FirstByte, TimeSpan Read, TimeSpan Total)
+internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan FirstByte, TimeSpan Read, TimeSpan Content, TimeSpan Total)
 {
-    public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), Timeout.InfiniteTimeSpan);
+    public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), TimeSpan.FromSeconds(600), Timeout.InfiniteTimeSpan);
 
     /// <summary>What the user calls the limit that <see cref="Pool"/> holds.</summary>
     public string PoolClock { get; init; } = "Timeouts.Pool";
@@ -311,5 +311,5 @@ internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan Firs
     public bool TotalEndsWait => Total > TimeSpan.Zero && (Pool < TimeSpan.Zero || Total < Pool);
 
     public CallTimeouts With(PoolTimeouts? nearer) => nearer is null ? this : new(
-        nearer.Pool ?? Pool, nearer.Write ?? Write, nearer.FirstByte ?? FirstByte, nearer.Read ?? Read, nearer.Total ?? Total);
+        nearer.Pool ?? Pool, nearer.Write ?? Write, nearer.FirstByte ?? FirstByte, nearer.Read ?? Read, nearer.Content ?? Content, nearer.Total ?? Total);
 }

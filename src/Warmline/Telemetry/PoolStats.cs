@@ -159,7 +159,7 @@ public sealed record FaultStats
     /// <summary>Responses that were let go, neither read to their end nor disposed, and that the garbage collector found.</summary>
     public long Leaked { get; init; }
 
-    /// <summary>Error events inside streams that had begun with a good status.</summary>
+    /// <summary>Streams of server-sent events that brought an error event after they had begun with a good status; each counts once.</summary>
     public long StreamErrors { get; init; }
 }
 

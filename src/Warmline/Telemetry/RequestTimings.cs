@@ -28,6 +28,22 @@ public readonly record struct RequestTimings
     /// <summary>From having a place to the end of the response body; <see langword="null"/> as long as it has not ended.</summary>
     public TimeSpan? LastByte { get; init; }
 
+    /// <summary>
+    /// From having a place to the first piece of a streamed answer: the first server-sent event that is neither a ping nor known to be mere framing (<c>message_start</c>,
+    /// <c>response.created</c> and their like). Of OpenAI's chat completions the first chunk counts, which brings the role and comes with the first token.
+    /// <see langword="null"/> before it, and where the answer is no stream of events. Exact to the read that brought it.
+    /// </summary>
+    public TimeSpan? FirstToken { get; init; }
+
+    /// <summary>Events so far that brought a piece of the answer: tokens, as most providers stream.</summary>
+    public long Tokens { get; init; }
+
+    /// <summary>The longest time between two reads that brought such events; <see langword="null"/> before the second. A caller who reads late makes it longer.</summary>
+    public TimeSpan? LongestTokenGap { get; init; }
+
+    /// <summary>The mean time from one such event to the next; <see langword="null"/> before the second read that brought some.</summary>
+    public TimeSpan? MeanTokenGap { get; init; }
+
     /// <summary>The connection that carried the call; unique within the pool.</summary>
     public long ConnectionId { get; init; }
 

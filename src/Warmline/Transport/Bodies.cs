@@ -1,7 +1,6 @@
 using System.Buffers;
-using System.Diagnostics.CodeAnalysis;
 using System.Net;
-using System.Runtime.CompilerServices;
+using Warmline.Providers;
 
 namespace Warmline.Transport;
 
@@ -10,7 +9,11 @@ internal interface IExchange
 {
     RequestClocks Clocks { get; }
 
-    TimeProvider Time { get; }
+    /// <summary>On the clock by which the call's times are told.</summary>
+    TimeSpan Now { get; }
+
+    /// <summary>What the response's stream of events tells; null for another response.</summary>
+    SseWatcher? Events { get; set; }
 
     /// <summary>Whether leaving an answer unread costs the connection.</summary>
     bool EndsWithItsAnswer { get; }
@@ -23,6 +26,9 @@ internal interface IExchange
 
     /// <summary>The caller leaves the response body before its end.</summary>
     void ResponseAbandoned();
+
+    /// <summary>The response's stream of events brought an error. Comes for its first only.</summary>
+    void StreamErrorSeen();
 
     /// <summary>The caller let the response go, neither read to its end nor disposed.</summary>
     void ResponseLeaked();
@@ -50,6 +56,11 @@ internal sealed class PooledContent : HttpContent
         if (decompress is not DecompressionMethods.None)
         {
             _decoded = Decompression.Decode(_body, Headers, decompress);
+        }
+
+        if (hasBody && Bodies.IsEventStream(this))
+        {
+            _body.Watch(isDecoded: _decoded is not null);
         }
 
         if (!hasBody || inner.Headers.ContentLength == 0)
@@ -113,259 +124,6 @@ internal sealed class PooledContent : HttpContent
     }
 }
 
-/// <summary>The response body as the caller reads it: the read clock runs while the caller waits, the end is reported once, and leaving before it aborts the exchange.</summary>
-internal sealed class ResponseBody(Stream inner, IExchange exchange, long? length) : Stream
-{
-    /// <summary>Of an answer that is left on HTTP/1.1 so much is read on behind the caller's back, where its length says that it is no generation that
-    /// would go on: that is cheaper than a handshake.</summary>
-    const long MostReadOn = 64 * 1024;
-
-    static readonly TimeSpan ReadOnTime = TimeSpan.FromSeconds(1);
-
-    long _read;
-    int _ended;
-    int _disposed;
-
-    /// <summary>Nobody can read or dispose it any more. The pool itself refers to the exchange and never to its body, or this could not be seen.</summary>
-    [SuppressMessage("Usage", "MA0055", Justification = "That nobody holds a response any more is known to nobody else.")]
-    ~ResponseBody()
-    {
-        ThreadPool.UnsafeQueueUserWorkItem(static body => body.Reclaim(), this, preferLocal: false);   // the garbage collector's thread has others to serve
-    }
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    /// <summary>Only after 101 Switching Protocols.</summary>
-    public override bool CanWrite => inner.CanWrite;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    public override int Read(Span<byte> buffer)
-    {
-        // The platform's sync read cannot be cancelled, so the clocks could not end it.
-        var shared = ArrayPool<byte>.Shared.Rent(Math.Max(1, Math.Min(buffer.Length, 64 * 1024)));
-        try
-        {
-            var read = ReadAsync(shared.AsMemory(0, Math.Min(buffer.Length, shared.Length)), CancellationToken.None).AsTask().GetAwaiter().GetResult();
-            shared.AsSpan(0, read).CopyTo(buffer);
-            return read;
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(shared);
-        }
-    }
-
-    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
-
-    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        if (cancellationToken.CanBeCanceled)
-        {
-            return ReadCancellableAsync(buffer, cancellationToken);
-        }
-
-        ObjectDisposedException.ThrowIf(_disposed != 0, this);
-        var clocks = exchange.Clocks;
-        clocks.BeginRead();
-        ValueTask<int> pending;
-        try
-        {
-            pending = inner.ReadAsync(buffer, _ended == 0 ? clocks.Token : CancellationToken.None);
-        }
-        catch (Exception error)
-        {
-            return ValueTask.FromException<int>(Failed(error, CancellationToken.None) ?? error);
-        }
-
-        return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer.Length)) : ReadSlowlyAsync(pending, buffer.Length, CancellationToken.None);
-    }
-
-    /// <summary>Reads on and forgets, until the end or so many bytes. That it fails is no matter: the exchange has ended then, too.</summary>
-    public async ValueTask DrainAsync(int most, CancellationToken cancellationToken)
-    {
-        var buffer = ArrayPool<byte>.Shared.Rent(4096);
-        try
-        {
-            for (int read; most > 0 && _ended == 0 && (read = await ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0; most -= read)
-            {
-            }
-        }
-        catch (Exception error) when (error is IOException or OperationCanceledException or TimeoutException or HttpRequestException)
-        {
-            // Reported by the read itself.
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
-    }
-
-    /// <inheritdoc cref="DrainAsync"/>
-    public void Drain(int most) => DrainAsync(most, CancellationToken.None).AsTask().GetAwaiter().GetResult();
-
-    public override void Flush() => inner.Flush();
-
-    public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
-
-    public override void Write(byte[] buffer, int offset, int count) => inner.Write(buffer, offset, count);
-
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => inner.WriteAsync(buffer, cancellationToken);
-
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => inner.WriteAsync(buffer, offset, count, cancellationToken);
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
-        {
-            if (_ended == 0 && exchange.EndsWithItsAnswer && _read < length && length - _read <= MostReadOn && !exchange.Clocks.IsCancellationRequested)
-            {
-                _ = ReadOnAsync();
-            }
-            else
-            {
-                Leave();
-            }
-        }
-
-        base.Dispose(disposing);
-    }
-
-    void Reclaim()
-    {
-        exchange.ResponseLeaked();
-        Leave();
-    }
-
-    void Leave()
-    {
-        if (Volatile.Read(ref _ended) == 0 && _read != length)
-        {
-            exchange.ResponseAbandoned();
-        }
-
-        // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
-        inner.Dispose();
-        End(whole: _read == length);
-    }
-
-    /// <summary>Disposing does not wait for it; the lease does.</summary>
-    async Task ReadOnAsync()
-    {
-        var buffer = ArrayPool<byte>.Shared.Rent(4096);
-        try
-        {
-            using var limit = new CancellationTokenSource(ReadOnTime, exchange.Time);
-            using var aborted = exchange.Clocks.Token.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), limit);
-            for (int read; _read < length && (read = await inner.ReadAsync(buffer, limit.Token).ConfigureAwait(false)) > 0; _read += read)
-            {
-            }
-        }
-        catch (Exception)
-        {
-            // It did not come in time, or not at all: then the connection is not worth waiting for.
-        }
-
-        ArrayPool<byte>.Shared.Return(buffer);
-        Leave();
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> ReadSlowlyAsync(ValueTask<int> pending, int wanted, CancellationToken caller)
-    {
-        int read;
-        try
-        {
-            read = await pending.ConfigureAwait(false);
-        }
-        catch (Exception error)
-        {
-            if (Failed(error, caller) is { } telling)
-            {
-                throw telling;
-            }
-
-            throw;
-        }
-
-        return Got(read, wanted);
-    }
-
-    /// <summary>The caller's token aborts the whole exchange: a reader that leaves wants the provider to stop.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
-    {
-        ObjectDisposedException.ThrowIf(_disposed != 0, this);
-        if (caller.IsCancellationRequested)
-        {
-            throw Failed(new OperationCanceledException(caller), caller)!;
-        }
-
-        var clocks = exchange.Clocks;
-        clocks.BeginRead();
-        var pending = _ended == 0 ? inner.ReadAsync(buffer, clocks.Token) : inner.ReadAsync(buffer, CancellationToken.None);
-        if (pending.IsCompletedSuccessfully)
-        {
-            return Got(pending.Result, buffer.Length);
-        }
-
-        using (caller.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), clocks))
-        {
-            return await ReadSlowlyAsync(pending, buffer.Length, caller).ConfigureAwait(false);
-        }
-    }
-
-    int Got(int read, int wanted)
-    {
-        exchange.Clocks.EndWait();
-        _read += read;
-        if (read == 0 && wanted > 0)
-        {
-            if (_read < length)
-            {
-                End(whole: false);
-                throw new HttpIOException(HttpRequestError.ResponseEnded, $"The response ended after {_read} of {length} bytes.");
-            }
-
-            End(whole: true);
-        }
-
-        return read;
-    }
-
-    Exception? Failed(Exception error, CancellationToken caller)
-    {
-        exchange.Clocks.EndWait();
-        inner.Dispose();   // as below: a cancelled read leaves an HTTP/2 stream open, and the provider generating
-        End(whole: false);
-        return exchange.Translate(error, caller);
-    }
-
-    [SuppressMessage("Usage", "CA1816", Justification = "Its end is what the finalizer looks for; Dispose is one way to it.")]
-    public void End(bool whole)
-    {
-        if (Interlocked.Exchange(ref _ended, 1) == 0)
-        {
-            GC.SuppressFinalize(this);
-            exchange.ResponseEnded(whole);
-        }
-    }
-}
-
 internal static class Bodies
 {
     public static void CopyHeaders(HttpContent from, HttpContent to)
@@ -381,6 +139,19 @@ internal static class Bodies
                 to.Headers.TryAddWithoutValidation(header.Key, header.Value);
             }
         }
+    }
+
+    /// <summary>By its type; not one that is compressed, whose events nobody here can see.</summary>
+    public static bool IsEventStream(HttpContent content)
+    {
+        const string Type = "text/event-stream";
+        if (!content.Headers.NonValidated.TryGetValues("Content-Type", out var values) || content.Headers.NonValidated.Contains("Content-Encoding"))
+        {
+            return false;
+        }
+
+        var value = values.ToString().AsSpan().Trim();
+        return value.StartsWith(Type, StringComparison.OrdinalIgnoreCase) && (value.Length == Type.Length || value[Type.Length] is ';' or ' ' or '\t');
     }
 
     /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes.</summary>

@@ -78,6 +78,7 @@ internal static class Decompression
             }
 
             var read = _decoder.Read(buffer);
+            body.Saw(buffer[..read]);
             if (read == 0 && buffer.Length > 0)
             {
                 body.Drain(MostOverlooked);
@@ -95,6 +96,7 @@ internal static class Decompression
             }
 
             var read = await _decoder.ReadAsync(buffer, cancellationToken).ConfigureAwait(false);
+            body.Saw(buffer.Span[..read]);
             if (read == 0 && buffer.Length > 0)
             {
                 await body.DrainAsync(MostOverlooked, cancellationToken).ConfigureAwait(false);

@@ -143,8 +143,11 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     long _writeSince;
     long _waitSince;
     long _totalSince;
+    long _eventless;
+    long _leftUntil;
     int _phase = (int)StallPhase.FirstByte;
     int _stalled = -1;
+    bool _watchesContent;
     int _reads;
 
     internal RequestClocks? Previous { get; set; }
@@ -175,8 +178,12 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         StallPhase.Write => limits.Write,
         StallPhase.FirstByte => limits.FirstByte,
         StallPhase.Read => limits.Read,
+        StallPhase.Content => limits.Content,
         _ => limits.Total,
     };
+
+    /// <summary>How long nothing had come when it did.</summary>
+    public TimeSpan StalledFor { get; private set; }
 
     /// <summary>Starts to be watched. <paramref name="alreadySpent"/> is what the call has used of its total.</summary>
     public void Start(TimeSpan alreadySpent)
@@ -199,8 +206,27 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         BeginWait(StallPhase.Read);
     }
 
+    /// <summary>The body is a stream of events: bytes alone are no progress from here on.</summary>
+    public void WatchContent() => _watchesContent = true;
+
     /// <summary>The headers, or bytes of the body, have come.</summary>
-    public void EndWait() => Volatile.Write(ref _waitSince, 0);
+    public void EndWait()
+    {
+        var since = _waitSince;
+        Volatile.Write(ref _waitSince, 0);   // before the sum: the tick must not count this wait twice
+        if (_watchesContent && since != 0)
+        {
+            Volatile.Write(ref _eventless, _eventless + Math.Max(1, clock.Now - since));
+        }
+    }
+
+    /// <summary>An event has come that is no ping.</summary>
+    public void GotEvent() => Volatile.Write(ref _eventless, 0);
+
+    /// <summary>The caller has left, and the rest is read on for the connection's sake alone: for so long.</summary>
+    public void BeginRest(TimeSpan longest) => Volatile.Write(ref _leftUntil, clock.Now + longest.Ticks);
+
+    public void EndRest() => Volatile.Write(ref _leftUntil, 0);
 
     internal StallPhase? Overdue(long now)
     {
@@ -209,10 +235,20 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
             return null;
         }
 
-        return IsOver(Volatile.Read(ref _writeSince), limits.Write, now) ? StallPhase.Write
-            : IsOver(Volatile.Read(ref _waitSince), LimitOf((StallPhase)_phase), now) ? (StallPhase)_phase
+        var waitSince = Volatile.Read(ref _waitSince);
+        StallPhase? over = IsOver(Volatile.Read(ref _writeSince), limits.Write, now) ? StallPhase.Write
+            : IsOver(waitSince, LimitOf((StallPhase)_phase), now) ? (StallPhase)_phase
+            : IsEventless(waitSince, now) ? StallPhase.Content
             : _totalSince != 0 && _totalSince != long.MaxValue && now - _totalSince >= limits.Total.Ticks ? StallPhase.Total
+            : Volatile.Read(ref _leftUntil) is not 0 and var until && now >= until ? StallPhase.Read
             : null;
+        if (over is { } phase)
+        {
+            var since = phase is StallPhase.Write ? _writeSince : waitSince;
+            StalledFor = new TimeSpan((since == 0 ? 0 : now - since) + (phase is StallPhase.Content ? _eventless : 0));
+        }
+
+        return over;
     }
 
     internal void Stall(StallPhase phase)
@@ -232,6 +268,19 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     {
         _phase = (int)phase;
         Volatile.Write(ref _waitSince, clock.Now);
+    }
+
+    /// <summary>Only time that the caller waits counts, summed up over its reads since the last event. Bytes must have come in it: mere silence is the read clock's.</summary>
+    bool IsEventless(long waitSince, long now)
+    {
+        if (!_watchesContent || waitSince == 0 || limits.Content <= TimeSpan.Zero)
+        {
+            return false;
+        }
+
+        // A wait that ended just now is in the sum already: it shows by its own time having changed.
+        var eventless = Volatile.Read(ref _eventless);
+        return eventless > 0 && eventless + now - waitSince >= limits.Content.Ticks && Volatile.Read(ref _waitSince) == waitSince;
     }
 
     static bool IsOver(long since, TimeSpan limit, long now) => since != 0 && limit > TimeSpan.Zero && now - since >= limit.Ticks;

@@ -1,0 +1,243 @@
+using System.Text;
+using System.Threading.Channels;
+using Warmline.Tests.Support;
+using Xunit;
+
+namespace Warmline.Tests.Pool;
+
+/// <summary>A stream of events that brings bytes and gets nowhere ends in the content clock; one that gets on, or is no such stream, does not.</summary>
+public sealed class ContentClockTests
+{
+    const string Start = "event: message_start\ndata: {\"type\":\"message_start\"}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\"}\n\n";
+    const string Ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+    const string Delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\"}\n\n";
+    const string Framing = "event: response.in_progress\ndata: {}\n\n";
+
+    static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
+    static readonly TimeSpan Step = TimeSpan.FromSeconds(5);
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, Ping)]
+    [InlineData(false, Ping)]
+    [InlineData(true, ": keep-alive\n\n")]
+    [InlineData(false, ": keep-alive\n\n")]
+    [InlineData(true, "x")]   // a line that never ends
+    [InlineData(false, "data: y\n")]   // an event that never ends
+    public async Task Pings_comments_and_dribble_end_in_the_content_clock(bool http2, string piece)
+    {
+        await using var play = await Playing.StartAsync(http2, options => options.Timeouts.Content = Limit);
+        await play.SayAsync(Start);
+        var waited = TimeSpan.Zero;
+        for (; !play.Reading.IsCompleted && waited < TimeSpan.FromHours(1); waited += Step)
+        {
+            await play.SayAsync(piece);
+            play.Time.Advance(Step);
+        }
+
+        var error = await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading);
+
+        Assert.Equal((StallPhase.Content, Limit, RequestVerdict.Unknown, "content_block_delta", 2L), (error.Phase, error.Limit, error.Verdict, error.LastEvent, error.EventsSeen));
+        Assert.True(waited >= Limit && error.Silence >= Limit, $"{waited}, {error.Silence}");
+        Assert.Equal($"No event but pings came from {play.Origin} for 60 s (Timeouts.Content), after 2 events, the last of them content_block_delta. Raise Timeouts.Content if the call may take that long.", error.Message);
+        await play.Server.AbortedAsync(1);
+        await play.Server.QuietAsync();
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, Delta)]
+    [InlineData(false, Delta)]
+    [InlineData(true, Framing)]
+    [InlineData(false, "data: {\"unknown\":1}\n\n")]
+    public async Task A_stream_that_gets_on_between_its_pings_is_not_cut(bool http2, string progress)
+    {
+        await using var play = await Playing.StartAsync(http2, options => options.Timeouts.Content = Limit);
+        for (var round = 0; round < 100; round++)
+        {
+            await play.SayAsync(round % 9 == 0 ? progress : Ping);   // 45 s without an event, at 60 s allowed
+            play.Time.Advance(Step);
+        }
+
+        await play.EndAsync();
+        Assert.Equal(0, play.Server.Aborted);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task The_callers_own_pauses_do_not_count(bool http2)
+    {
+        await using var play = await Playing.StartAsync(http2, options => options.Timeouts.Content = Limit, reads: false);
+        for (var round = 0; round < 20; round++)
+        {
+            await play.SayAsync(Ping);
+            await play.ReadAsync();
+            play.Time.Advance(TimeSpan.FromHours(1));   // the caller is elsewhere
+        }
+
+        Assert.Equal(0, play.Server.Aborted);
+        Assert.Equal(1, play.Server.Stats.Active);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("text/plain")]
+    [InlineData("application/x-ndjson")]
+    [InlineData("text/event-streams")]
+    public async Task Other_bodies_have_no_content_clock(string type)
+    {
+        await using var play = await Playing.StartAsync(http2: true, options => options.Timeouts.Content = Limit, type: type);
+        for (var round = 0; round < 100; round++)
+        {
+            await play.SayAsync(Ping);
+            play.Time.Advance(Step);
+        }
+
+        await play.EndAsync();
+        Assert.Equal(0, play.Server.Aborted);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_call_can_bring_its_own_content_clock(bool isInfinite)
+    {
+        var own = new PoolRequestOptions { Timeouts = new() { Content = isInfinite ? Timeout.InfiniteTimeSpan : Limit } };
+        await using var play = await Playing.StartAsync(http2: true, options => options.Timeouts.Content = isInfinite ? Limit : Timeout.InfiniteTimeSpan, own: own);
+        for (var round = 0; round < 100 && !play.Reading.IsCompleted; round++)
+        {
+            await play.SayAsync(Ping);
+            play.Time.Advance(Step);
+        }
+
+        if (isInfinite)
+        {
+            await play.EndAsync();
+        }
+        else
+        {
+            Assert.Equal(StallPhase.Content, (await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading)).Phase);
+        }
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Silence_names_the_last_event_and_how_long_it_was(bool http2)
+    {
+        await using var play = await Playing.StartAsync(http2, options => options.Timeouts.Read = Limit);
+        await play.SayAsync(Start + Ping + "event: my.own\ndata: secret\n\n");
+        while (!play.Reading.IsCompleted)
+        {
+            play.Time.Advance(Step);
+            await Task.Yield();
+        }
+
+        var error = await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading);
+
+        Assert.Equal((StallPhase.Read, "my.own", 3L), (error.Phase, error.LastEvent, error.EventsSeen));
+        Assert.InRange(error.Silence, Limit, Limit + Step);
+        Assert.EndsWith("for 60 s (Timeouts.Read), after 3 events, the last of them my.own. Raise Timeouts.Read if the call may take that long.", error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Mere_silence_is_the_read_clocks_alone(bool http2)
+    {
+        await using var play = await Playing.StartAsync(http2, options => (options.Timeouts.Read, options.Timeouts.Content) = (Timeout.InfiniteTimeSpan, Limit));
+        await play.SayAsync(Start);
+        await Eventually.TrueAsync(() => play.IsWaiting, () => "The reader does not wait.");
+        play.Time.Advance(TimeSpan.FromHours(1));
+
+        await play.EndAsync();
+        Assert.Equal(0, play.Server.Aborted);
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task The_default_is_ten_minutes()
+    {
+        await using var play = await Playing.StartAsync(http2: true, static _ => { });
+        var waited = TimeSpan.Zero;
+        for (; !play.Reading.IsCompleted; waited += TimeSpan.FromSeconds(30))
+        {
+            await play.SayAsync(Ping);
+            play.Time.Advance(TimeSpan.FromSeconds(30));
+        }
+
+        Assert.Equal((StallPhase.Content, null), ((await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading)) is var error ? error.Phase : default, error.LastEvent));
+        Assert.True(waited >= TimeSpan.FromMinutes(10), $"{waited}");
+    }
+
+    /// <summary>A stream that the test speaks, on a clock that it turns, and a reader of it.</summary>
+    sealed class Playing : IAsyncDisposable
+    {
+        readonly Channel<string> _script = Channel.CreateUnbounded<string>();
+        readonly byte[] _buffer = new byte[4096];
+        Stream _body = null!;
+        long _said;
+        long _read;
+
+        public ManualTime Time { get; } = new();
+
+        public SseServer Server { get; private set; } = null!;
+
+        public Task Reading { get; private set; } = Task.CompletedTask;
+
+        public bool IsWaiting => Server.Pool.GetStreams() is [{ Phase: StreamPhase.Reading }];
+
+        public string Origin => Server.Address.GetLeftPart(UriPartial.Authority);
+
+        public static async Task<Playing> StartAsync(bool http2, Action<ConnectionPoolOptions> configure, bool reads = true, string type = "text/event-stream; charset=utf-8", PoolRequestOptions? own = null)
+        {
+            var play = new Playing();
+            play.Server = await SseServer.StartAsync(http2, async answer =>
+            {
+                answer.Response.ContentType = type;
+                await answer.Response.Body.FlushAsync();
+                await answer.FollowAsync(play._script.Reader);
+            }, configure, play.Time);
+            await play.Server.WarmUpAsync();
+            var response = await play.Server.SendAsync(own);
+            Assert.Equal(type, response.Content.Headers.ContentType?.ToString());
+            play._body = await response.Content.ReadAsStreamAsync(Rig.Ct);
+            play.Reading = reads ? play.ReadAllAsync() : Task.CompletedTask;
+            return play;
+        }
+
+        /// <summary>Says so much, and waits until it was read, or nobody reads any more.</summary>
+        public async Task SayAsync(string text)
+        {
+            _said += Encoding.UTF8.GetByteCount(text);
+            await _script.Writer.WriteAsync(text, Rig.Ct);
+            await Eventually.TrueAsync(() => Reading.IsCompleted || Interlocked.Read(ref _read) == _said, () => $"{_read} of {_said} bytes read; {Rig.Describe(Server.Stats)}");
+        }
+
+        /// <summary>What was said, in as many reads as it takes.</summary>
+        public async Task ReadAsync()
+        {
+            while (_read < _said)
+            {
+                _read += await _body.ReadAsync(_buffer, Rig.Ct);
+            }
+        }
+
+        public async Task EndAsync()
+        {
+            _script.Writer.Complete();
+            await Reading;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _body.DisposeAsync();
+            await Server.DisposeAsync();
+        }
+
+        async Task ReadAllAsync()
+        {
+            for (int read; (read = await _body.ReadAsync(_buffer, Rig.Ct)) > 0;)
+            {
+                Interlocked.Add(ref _read, read);
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+using System.Text;
+using Warmline.Tests.Providers;
+using Warmline.Tests.Support;
+using Xunit;
+
+namespace Warmline.Tests.Pool;
+
+/// <summary>Leaving a stream after its terminal event keeps the connection, on HTTP/1.1 for the very next call; leaving before it stops the provider.</summary>
+public sealed class TailTests
+{
+    const int Many = 1_000;
+
+    [Theory(Timeout = 2 * Rig.Patience)]
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(true, true)]
+    [InlineData(false, true)]
+    public async Task Stopping_at_the_terminal_event_a_thousand_times_needs_one_connection(bool http2, bool isAnthropic)
+    {
+        await using var rig = await Rig.StartAsync(http2);
+        var buffer = new byte[64 * 1024];
+        for (var call = 0; call < Many; call++)
+        {
+            var request = Calls.Chat(stream: true);
+            request.RequestUri = new Uri(isAnthropic ? "v1/messages" : "v1/chat/completions", UriKind.Relative);
+            using var response = await rig.SendAsync(request);
+            await using var body = await response.Content.ReadAsStreamAsync(Rig.Ct);
+            for (var text = ""; !text.EndsWith(isAnthropic ? "\"message_stop\"}\n\n" : "[DONE]\n\n", StringComparison.Ordinal);)
+            {
+                text += Encoding.UTF8.GetString(buffer, 0, await body.ReadAsync(buffer, Rig.Ct));   // and no read after that, as SDKs do
+            }
+        }
+
+        await rig.QuietAsync();
+        Assert.Equal((1L, 1L, 0L, Many), (rig.Counters.ConnectionsAccepted, rig.Stats.NewConnections, rig.Counters.AbortedRequests, rig.Stats.TotalRequests));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_tail_that_comes_a_moment_later_is_read_behind_the_callers_back(bool http2)
+    {
+        var end = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.OpenAiChat);
+            await play.UntilAsync(end.Task);
+            await play.SayAsync(": bye\n\n");
+        });
+        var response = await server.SendAsync();
+        await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "[DONE]\n\n");
+
+        response.Dispose();   // returns at once
+
+        Assert.Equal(1, server.Stats.Active);   // the lease waits for the end
+        end.SetResult();
+        await server.QuietAsync();
+        await CallAsync(server);
+        Assert.Equal((1, 0, 1L), (server.Connections, server.Aborted, server.Stats.NewConnections));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_tail_that_never_ends_is_given_up_in_time(bool http2)
+    {
+        var time = new ManualTime();
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.Anthropic);
+            await play.ForeverAsync();
+        }, time: time);
+        await server.WarmUpAsync();
+        var response = await server.SendAsync();
+        await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "\"message_stop\"}\n\n");
+
+        response.Dispose();
+        time.Advance(TimeSpan.FromMilliseconds(900));
+        Assert.Equal((1, 0), (server.Stats.Active, server.Aborted));
+
+        time.Advance(TimeSpan.FromSeconds(1));
+        await server.AbortedAsync(1);
+        await server.QuietAsync();
+        await Eventually.TrueAsync(() => server.Stats.Connections == (http2 ? 1 : 0), () => Rig.Describe(server.Stats));   // a reset there, the connection here
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_tail_that_is_long_is_given_up_before_its_end(bool http2)
+    {
+        var time = new ManualTime();   // and it stands still: only the bytes count
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.OpenAiChat);
+            while (true)
+            {
+                await play.SayAsync(": " + new string('x', 1_000) + "\n\n");
+            }
+        }, time: time);
+        await server.WarmUpAsync();
+        var response = await server.SendAsync();
+        var body = await response.Content.ReadAsStreamAsync(Rig.Ct);
+        var (read, buffer) = (new StringBuilder(), new byte[1024]);
+        while (!read.ToString().Contains("[DONE]\n\n", StringComparison.Ordinal))
+        {
+            read.Append(Encoding.UTF8.GetString(buffer, 0, await body.ReadAsync(buffer, Rig.Ct)));
+        }
+
+        response.Dispose();
+
+        await server.AbortedAsync(1);
+        await server.QuietAsync();
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Leaving_before_the_terminal_event_stops_the_provider_at_once(bool http2)
+    {
+        var time = new ManualTime();   // so no bound of a tail can end it
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.OpenAiChat.Replace("data: [DONE]\n\n", "", StringComparison.Ordinal));
+            await play.ForeverAsync();
+        }, time: time);
+        await server.WarmUpAsync();
+        var response = await server.SendAsync();
+        await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "\"finish_reason\":\"stop\"}]}\n\n");
+
+        response.Dispose();
+
+        Assert.Equal(0, server.Stats.Active);
+        await server.AbortedAsync(1);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_error_event_is_counted_once_for_its_stream_and_leaving_there_keeps_the_connection(bool http2)
+    {
+        await using var server = await SseServer.StartAsync(http2, play => play.SayAsync(SseFixtures.OpenAiFailed));
+        for (var call = 1; call <= 3; call++)
+        {
+            var response = await server.SendAsync();
+            var text = await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "}\n\n");
+            Assert.Contains("event: error", text, StringComparison.Ordinal);
+            response.Dispose();
+            await server.QuietAsync();
+            Assert.Equal(call, server.Stats.Faults.StreamErrors);
+        }
+
+        await CallAsync(server, "event: response.failed");
+        Assert.Equal((1, 0), (server.Connections, server.Aborted));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_stream_that_is_disposed_while_it_is_being_read_is_left_alone(bool http2)
+    {
+        var time = new ManualTime();
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.OpenAiChat);
+            await play.ForeverAsync();
+        }, time: time);
+        await server.WarmUpAsync();
+        var response = await server.SendAsync();
+        var body = await response.Content.ReadAsStreamAsync(Rig.Ct);
+        await SseServer.ReadUntilAsync(body, "[DONE]\n\n");
+        var reading = body.ReadAsync(new byte[10], Rig.Ct).AsTask();
+        Assert.False(reading.IsCompleted);
+
+        response.Dispose();   // two reads at a time are more than the platform's streams bear
+
+        await Assert.ThrowsAnyAsync<Exception>(() => reading);
+        await server.AbortedAsync(1);
+        await server.QuietAsync();
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_compressed_stream_that_the_pool_decodes_ends_as_any_other(bool http2)
+    {
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            play.Response.Headers.ContentEncoding = "gzip";
+            await using var gzip = new System.IO.Compression.GZipStream(play.Response.Body, System.IO.Compression.CompressionMode.Compress, leaveOpen: true);
+            await gzip.WriteAsync(Encoding.UTF8.GetBytes(SseFixtures.OpenAiChat));
+            await gzip.FlushAsync();
+        }, options => options.AutomaticDecompression = System.Net.DecompressionMethods.GZip);
+        for (var call = 0; call < 20; call++)
+        {
+            using var response = await server.SendAsync();
+            await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "[DONE]\n\n");
+            response.Dispose();
+            await server.QuietAsync();
+            Assert.True(response.TryGetPoolTimings(out var timings) && timings is { Tokens: 3, FirstToken: not null });
+        }
+
+        Assert.Equal((1, 0), (server.Connections, server.Aborted));
+    }
+
+    static async Task CallAsync(SseServer server, string expected = "[DONE]")
+    {
+        using var response = await server.SendAsync();
+        Assert.Contains(expected, await response.Content.ReadAsStringAsync(Rig.Ct), StringComparison.Ordinal);
+    }
+}

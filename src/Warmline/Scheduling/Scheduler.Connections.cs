@@ -104,7 +104,7 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>The peer said, or showed, that it will take no more: GOAWAY, FIN, reset.</summary>
-    public void ConnectionClosing(ConnectionState connection, TimeSpan now, List<SchedulerAction> actions)
+    public void ConnectionClosing(ConnectionState connection, ConnectionEnd end, TimeSpan now, List<SchedulerAction> actions)
     {
         if (!connection.IsUsable)
         {
@@ -119,6 +119,7 @@ internal sealed partial class Scheduler
         else
         {
             NoteEarlyDeath(connection);
+            NoteIdleEnd(connection, Rested(connection), end, FlushCause.Loss);
             Drain(connection);
             Settle(connection.Key);
         }
@@ -144,6 +145,7 @@ internal sealed partial class Scheduler
             if (connection.Phase is ConnectionPhase.Open)
             {
                 NoteUnriddenDeath(connection);
+                NoteIdleEnd(connection, Rested(connection), ConnectionEnd.Lost, FlushCause.Loss);   // the platform gave it up, unanswered pings above all
             }
 
             MoveTo(connection, ConnectionPhase.Closed);
@@ -251,7 +253,7 @@ internal sealed partial class Scheduler
     {
         MoveTo(connection, ConnectionPhase.Closing);
         _timers.Remove(connection);
-        _actions.Add(new SchedulerAction(ActionKind.Close, connection));
+        _actions.Add(new SchedulerAction(connection.IsLost ? ActionKind.Drop : ActionKind.Close, connection));
     }
 
     void FailDial(ConnectionState connection, Exception? error, bool isGone)

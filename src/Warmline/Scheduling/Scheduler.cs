@@ -71,7 +71,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         {
             Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);
         }
-        else if (key.Queue.Count == 0 && MayGrant(key) && key.Available.First is { } connection)
+        else if (key.Queue.Count == 0 && MayGrant(key) && FirstFit(key) is { } connection)
         {
             Grant(waiter, connection);
             Spread(key);
@@ -116,36 +116,59 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         Begin(now, actions);
         var connection = waiter.Connection!;
+        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches > 0)
+        {
+            NoteEarlyDeath(connection);   // once may be a coincidence
+        }
+
+        EndLease(waiter, outcome);
+        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
+        {
+            waiter.Redispatches++;
+            PlaceAnew(waiter);
+        }
+
+        Released(connection, keep: outcome is LeaseOutcome.Reusable);
+        End();
+    }
+
+    /// <summary>The stream is over, and the lease with it; who is placed anew waits again.</summary>
+    void EndLease(Waiter waiter, LeaseOutcome outcome)
+    {
+        var connection = waiter.Connection!;
         var key = connection.Key;
         _permits.Count(connection, -1);
         connection.Streams--;
         connection.UploadBytes -= waiter.WeighingBytes;
         connection.Served |= outcome is LeaseOutcome.Reusable;
         _permits.Count(connection, +1);
-        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches > 0)
+        if (outcome is LeaseOutcome.Reusable && connection.Rested > TimeSpan.Zero)
         {
-            NoteEarlyDeath(connection);   // once may be a coincidence
+            key.IdleLimit.Lasted(connection.Rested, _now, _limits.IdleMemory);
+            connection.Rested = TimeSpan.Zero;
         }
 
         connection.RemoveLease(waiter);
         waiter.WeighingBytes = 0;
         Leases--;
         key.Leases--;
-        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
-        {
-            waiter.Redispatches++;
-            waiter.Connection = null;
-            waiter.State = WaiterState.Waiting;
-            key.Queue.Return(waiter);
-            Waiting++;
-            StartTimer(waiter, waiter.Deadline);
-        }
-        else
-        {
-            waiter.State = WaiterState.Ended;
-        }
+        waiter.State = WaiterState.Ended;
+    }
 
-        if (connection.IsUsable && (outcome is not LeaseOutcome.Reusable || now >= connection.ExpiresAt))
+    void PlaceAnew(Waiter waiter)
+    {
+        waiter.Connection = null;
+        waiter.State = WaiterState.Waiting;
+        waiter.Key!.Queue.Return(waiter);
+        Waiting++;
+        StartTimer(waiter, waiter.Deadline);
+    }
+
+    /// <summary>A connection has one stream less, and its key perhaps one waiter more.</summary>
+    void Released(ConnectionState connection, bool keep)
+    {
+        var key = connection.Key;
+        if (connection.IsUsable && (!keep || _now >= connection.ExpiresAt))
         {
             Drain(connection);
         }
@@ -167,8 +190,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         {
             key.HasWarned = false;   // looked at after the next waiters had their turn: that is no crossing
         }
-
-        End();
     }
 
     /// <summary>The request body is through: its bytes weigh on the connection no longer.</summary>
@@ -248,7 +269,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     bool TryServe(KeyState key)
     {
-        if (key.Queue.First is { } waiter && MayGrant(key) && key.Available.First is { } connection && !HoldsBack(key, connection))
+        if (key.Queue.First is { } waiter && MayGrant(key) && FirstFit(key) is { } connection && !HoldsBack(key, connection))
         {
             Leave(waiter);
             Grant(waiter, connection);
@@ -318,7 +339,16 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         Debug.Assert(connection.CanTakeStream, connection.ToString());
         var key = connection.Key;
-        _permits.UnlistIdle(connection);
+        if (connection.IsListedIdle)
+        {
+            connection.Rested = _now - connection.IdleSince;
+            connection.RoseAt = _now;
+            connection.HasSuccessor = false;   // its idle time begins anew
+            _permits.UnlistIdle(connection);
+        }
+
+        // Whoever comes before the first has its answer rides on the same hope.
+        waiter.Rested = _now - connection.RoseAt < IdleLimit.Moment ? connection.Rested : TimeSpan.Zero;
         _permits.Count(connection, -1);
         connection.Streams++;
         connection.UploadBytes += waiter.UploadBytes;

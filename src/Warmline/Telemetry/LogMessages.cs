@@ -29,6 +29,12 @@ internal static partial class LogMessages
     [LoggerMessage(8, LogLevel.Error, "A fault inside the pool; the call concerned was ended")]
     public static partial void InternalFault(ILogger logger, Exception error);
 
+    [LoggerMessage(9, LogLevel.Information, "{Count} connections to {Origin} were given up together: {Cause}")]
+    public static partial void Flushed(ILogger logger, int count, string origin, string cause);
+
+    [LoggerMessage(10, LogLevel.Debug, "{Origin} ends idle connections: from now on they are kept for {Limit} s at most")]
+    public static partial void IdleLimitLearned(ILogger logger, string origin, double limit);
+
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
     public static partial void SwitchedOff(ILogger logger);
 

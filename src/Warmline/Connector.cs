@@ -16,7 +16,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         {
             var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
-            connection.LocalAddress = dialed.LocalEndPoint?.Address;
+            connection.LocalAddress = dialed.LocalAddress;
             connection.Slot = new Slot(dialed, http2, time, this, connection);
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
             engine.TellManyPools(key.Origin);

@@ -283,7 +283,8 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
         if (BytesWritten == Volatile.Read(ref _writtenWhenIdle))
         {
-            ReportClosing(end);
+            // A read of zero bytes is told that something came, be it a reset.
+            ReportClosing(slot.Look(TimeSpan.Zero) is WireState.Lost ? ConnectionEnd.Lost : end);
         }
 
         var early = Volatile.Read(ref _early);

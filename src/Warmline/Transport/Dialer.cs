@@ -46,7 +46,8 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
 
     public IPEndPoint? RemoteEndPoint { get; } = remoteEndPoint;
 
-    public IPEndPoint? LocalEndPoint { get; } = (IPEndPoint?)((wire ?? transport) as NetworkStream)?.Socket.LocalEndPoint;
+    /// <summary>The address that it comes from; null when it is not a socket.</summary>
+    public IPAddress? LocalAddress { get; } = ((wire ?? transport) as NetworkStream)?.Socket.LocalEndPoint is IPEndPoint { Address: var address } ? address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address : null;
 
     /// <summary>What the network knows of it after it has been idle for <paramref name="rested"/>.</summary>
     public WireState Look(TimeSpan rested) => network?.Look(Wire, rested) ?? WireState.Alive;

@@ -65,7 +65,7 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
 
     /// <summary>The same without the kernel's help: an end that has arrived is seen, silence is not, so no idle connection is trusted past the time of two probes.</summary>
     public static WireState JudgeBlindly(Socket socket, TimeSpan rested, TimeSpan idle, TimeSpan interval) =>
-        socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0 ? WireState.Ended
+        socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0 ? (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.Error)! == 0 ? WireState.Ended : WireState.Lost
         : rested > idle + interval ? WireState.Doubtful : WireState.Alive;
 
     static uint ReadNative(ReadOnlySpan<byte> bytes) => BitConverter.IsLittleEndian ? BinaryPrimitives.ReadUInt32LittleEndian(bytes) : BinaryPrimitives.ReadUInt32BigEndian(bytes);

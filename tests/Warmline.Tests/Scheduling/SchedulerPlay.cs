@@ -124,6 +124,9 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
         Actions.AddRange(all);
     }
 
+    /// <summary>Time passes, and no Tick comes: a timer that is late.</summary>
+    public void PassLate(double seconds) => Now += TimeSpan.FromSeconds(seconds);
+
     /// <summary>Opens connections that nobody uses yet.</summary>
     public ConnectionState[] OpenHttp1(ConnectionKey key, int count)
     {

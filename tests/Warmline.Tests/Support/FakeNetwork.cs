@@ -18,7 +18,7 @@ internal sealed class FakeNetwork : INetwork
         (_, _) => ValueTask.FromException<Stream>(new SocketException((int)SocketError.ConnectionRefused));
 
     /// <summary>What a look at an idle connection finds.</summary>
-    public Func<WireState> LookAt { get; set; } = () => WireState.Alive;
+    public Func<Stream, TimeSpan, WireState> LookAt { get; set; } = (_, _) => WireState.Alive;
 
     /// <summary>The machine's addresses; none tells nothing.</summary>
     public IReadOnlyCollection<IPAddress> Addresses { get; set; } = [];
@@ -54,7 +54,7 @@ internal sealed class FakeNetwork : INetwork
 
     public ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken) => Connect(endPoint, cancellationToken);
 
-    public WireState Look(Stream wire, TimeSpan rested) => LookAt();
+    public WireState Look(Stream wire, TimeSpan rested) => LookAt(wire, rested);
 
     public IReadOnlyCollection<IPAddress> LocalAddresses() => Addresses;
 }

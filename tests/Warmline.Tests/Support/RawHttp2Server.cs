@@ -19,7 +19,12 @@ internal sealed class RawHttp2Server : IDisposable
 
     public Uri Address => new($"https://localhost:{_server.Port}");
 
-    public ConnectionPool NewPool() => new(new ConnectionPoolOptions { SslOptions = _authority.Trust() });
+    public ConnectionPool NewPool(Action<ConnectionPoolOptions>? configure = null)
+    {
+        var options = new ConnectionPoolOptions { SslOptions = _authority.Trust() };
+        configure?.Invoke(options);
+        return new ConnectionPool(options);
+    }
 
     public async Task<Connection> AcceptAsync()
     {
@@ -87,12 +92,15 @@ internal sealed class RawHttp2Server : IDisposable
 
         public void Dispose() => stream.Dispose();
 
-        public async Task<Frame> ReadAsync()
+        public async Task<Frame> ReadAsync() => (await ReadWithPayloadAsync()).Frame;
+
+        public async Task<(Frame Frame, byte[] Payload)> ReadWithPayloadAsync()
         {
             var header = new byte[9];
             await stream.ReadExactlyAsync(header, TestContext.Current.CancellationToken);
-            await stream.ReadExactlyAsync(new byte[(header[0] << 16) | (header[1] << 8) | header[2]], TestContext.Current.CancellationToken);
-            return new Frame(header[3], header[4], BinaryPrimitives.ReadInt32BigEndian(header.AsSpan(5)));
+            var payload = new byte[(header[0] << 16) | (header[1] << 8) | header[2]];
+            await stream.ReadExactlyAsync(payload, TestContext.Current.CancellationToken);
+            return (new Frame(header[3], header[4], BinaryPrimitives.ReadInt32BigEndian(header.AsSpan(5))), payload);
         }
     }
 }

@@ -16,6 +16,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         {
             var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
+            connection.LocalAddress = dialed.LocalAddress;
             connection.Slot = new Slot(dialed, http2, time, this, connection);
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
             engine.TellManyPools(key.Origin);
@@ -56,8 +57,8 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     void ISlotOwner.SettingsSeen(Slot slot, int maxConcurrentStreams) =>
         engine.Play((Connection: (ConnectionState)slot.Tag!, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.Connection, seen.maxConcurrentStreams, now, actions));
 
-    void ISlotOwner.Closing(Slot slot) =>
-        engine.Play((ConnectionState)slot.Tag!, static (scheduler, connection, now, actions) => scheduler.ConnectionClosing(connection, now, actions));
+    void ISlotOwner.Closing(Slot slot, ConnectionEnd end) =>
+        engine.Play((Connection: (ConnectionState)slot.Tag!, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.Connection, seen.end, now, actions));
 
     void ISlotOwner.Closed(Slot slot)
     {

@@ -1,3 +1,5 @@
+using System.Net.NetworkInformation;
+
 namespace Warmline;
 
 /// <summary>
@@ -16,7 +18,21 @@ internal static class PoolCensus
     static readonly Dictionary<string, Sightings> Origins = new(StringComparer.OrdinalIgnoreCase);
     static long _lastId;
 
-    static PoolCensus() => AppDomain.CurrentDomain.ProcessExit += static (_, _) => TellLeftOpen();
+    static PoolCensus()
+    {
+        AppDomain.CurrentDomain.ProcessExit += static (_, _) => TellLeftOpen();
+        try
+        {
+            using (PoolEngine.SuppressFlow())   // the first pool's maker lends the listener nothing
+            {
+                NetworkChange.NetworkAddressChanged += static (_, _) => TellAddressesChanged();
+            }
+        }
+        catch (Exception)
+        {
+            // A sandbox may not allow to listen. Then the kernel's timers tell, later; and no pool could be made if this went further.
+        }
+    }
 
     public static long NextId() => Interlocked.Increment(ref _lastId);
 
@@ -59,15 +75,26 @@ internal static class PoolCensus
     /// <summary>The process ends: its pools should have ended before.</summary>
     public static void TellLeftOpen()
     {
-        PoolEngine[] left;
-        lock (Gate)
-        {
-            left = [.. Pools.Select(static pool => pool.TryGetTarget(out var engine) ? engine : null).OfType<PoolEngine>()];
-        }
-
-        foreach (var engine in left)
+        foreach (var engine in Living())
         {
             engine.TellLeftOpen("the process ended");
+        }
+    }
+
+    /// <summary>The machine's addresses have changed: another network, or none.</summary>
+    public static void TellAddressesChanged()
+    {
+        foreach (var engine in Living())
+        {
+            engine.AddressesChanged();
+        }
+    }
+
+    static PoolEngine[] Living()
+    {
+        lock (Gate)
+        {
+            return [.. Pools.Select(static pool => pool.TryGetTarget(out var engine) ? engine : null).OfType<PoolEngine>()];
         }
     }
 

@@ -23,6 +23,7 @@ internal sealed partial class PoolEngine
     readonly ILogger _logger;
     readonly ITimer _timer;
     readonly IdleWatch _idleWatch;
+    readonly INetwork _network;
     readonly ITimer? _statsLog;
     readonly long _start;
     TimeSpan _wakeAt = TimeSpan.MaxValue;
@@ -30,10 +31,12 @@ internal sealed partial class PoolEngine
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
     {
         Settings = settings;
+        _network = network;
         PoolCensus.Add(this);
         _logger = logger;
         _time = time;
         _start = time.GetTimestamp();
+        _wallAt = time.GetUtcNow();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
         _names = new DnsCache(network, settings.Dns, time) { Answered = Answered };
         _connector = new Connector(this, new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
@@ -44,7 +47,7 @@ internal sealed partial class PoolEngine
             Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Content, settings.Timeouts.Total));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            _idleWatch = new IdleWatch(time, FindQuiet);
+            _idleWatch = new IdleWatch(time, settings.TcpKeepAlive.Interval, FindQuiet);
             _leakTimer = time.CreateTimer(static state => ((PoolEngine)state!).LookForLeaks(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _statsLog = settings.StatsLogInterval is { } interval
                 ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
@@ -102,6 +105,7 @@ internal sealed partial class PoolEngine
         {
             var now = Now;
             call.Deadline = DeadlineOf(call.Timeouts, now);
+            LookAtClock(now, actions);
             _scheduler.Acquire(call, key, now, actions);
         }
 
@@ -248,7 +252,9 @@ internal sealed partial class PoolEngine
         var actions = RentActions();
         lock (_gate)
         {
-            play(_scheduler, argument, Now, actions);
+            var now = Now;
+            LookAtClock(now, actions);
+            play(_scheduler, argument, now, actions);
             NoteEnds();
         }
 
@@ -305,6 +311,12 @@ internal sealed partial class PoolEngine
             case ActionKind.Close:
                 ((Slot)action.Connection.Slot!).Close();
                 break;
+            case ActionKind.Drop:
+                ((Slot)action.Connection.Slot!).Drop();
+                break;
+            case ActionKind.Flushed or ActionKind.IdleLimitLearned:
+                TellTrust(action);
+                break;
             case ActionKind.WakeAt:
                 WakeAt(action.At);
                 break;
@@ -337,7 +349,7 @@ internal sealed partial class PoolEngine
     public void WatchIdleSoon() => _idleWatch.Arm();
 
     /// <summary>HTTP/1.1 connections that have been idle for at least a moment; whether there are others that are idle more briefly.</summary>
-    bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends)> quiet)
+    bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends, TimeSpan Rested)> quiet)
     {
         var others = false;
         lock (_gate)
@@ -349,7 +361,7 @@ internal sealed partial class PoolEngine
                 {
                     if (now - connection.IdleSince >= moment)
                     {
-                        quiet.Add((slot, slot.Sends));
+                        quiet.Add((slot, slot.Sends, now - connection.IdleSince));
                     }
                     else
                     {
@@ -381,5 +393,5 @@ internal sealed partial class PoolEngine
     /// <summary>On a thread of the pool's own, in no caller's context: suppressing its flow would still show it to what runs before the first await.</summary>
     static void RunApart<T>(T state, Action<T> work) => ThreadPool.UnsafeQueueUserWorkItem(work, state, preferLocal: false);
 
-    static AsyncFlowControl? SuppressFlow() => ExecutionContext.IsFlowSuppressed() ? null : ExecutionContext.SuppressFlow();
+    internal static AsyncFlowControl? SuppressFlow() => ExecutionContext.IsFlowSuppressed() ? null : ExecutionContext.SuppressFlow();
 }

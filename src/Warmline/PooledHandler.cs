@@ -57,6 +57,12 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                     cancellationToken.ThrowIfCancellationRequested();
                 }
 
+                if (call.IsBypassed())
+                {
+                    await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
+                    continue;
+                }
+
                 try
                 {
                     // :: Step 3: send
@@ -69,6 +75,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
 
                     // :: Step 4: read
                     call.HeadersCame(response.StatusCode);
+                    PoolEngine.NoteHint(call, response.Headers);
                     response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
                     return response;
                 }

@@ -153,6 +153,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         Clocks.BeginFirstByte();   // also before the body: the connection may not take the headers, or the server hold the stream back
     }
 
+    /// <summary>Whether a connection that had rested is found to be gone, before anything is sent on it: then the call is placed anew.</summary>
+    public bool IsBypassed() => Rested >= IdleLimit.Moment && _engine.Bypass(this);
+
     /// <summary>Gives the lease back without having used it.</summary>
     public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Reusable);
 

@@ -237,7 +237,7 @@ internal sealed class ProbeRun(ProbeSettings settings, TimeProvider time)
         {
         }
 
-        void ISlotOwner.Closing(Slot slot) => _ended.TrySetResult();
+        void ISlotOwner.Closing(Slot slot, ConnectionEnd end) => _ended.TrySetResult();
 
         void ISlotOwner.Closed(Slot slot)
         {

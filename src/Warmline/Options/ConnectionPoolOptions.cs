@@ -35,8 +35,8 @@ public sealed class ConnectionPoolOptions
     /// httpx calls it <c>max_keepalive_connections</c>. Range: 0 to <see cref="MaxConnections"/>.</summary>
     public int? MaxIdleConnections { get => _maxIdleConnections ?? Preset?.MaxIdleConnections; set => _maxIdleConnections = value; }
 
-    /// <summary>How long a connection is kept without a request. Default 120 s: below the 350 s and 400 s at which load balancers and edges
-    /// close, long enough for a person to read an answer. httpx calls it <c>keepalive_expiry</c>, undici <c>keepAliveTimeout</c>. Range: above 0, or infinite.</summary>
+    /// <summary>How long a connection is kept without a request, at most: less where the server would end it earlier, as is known of the provider, told by it
+    /// (<c>Keep-Alive: timeout</c>) or learned. Default 120 s: below the 350 s and 400 s at which load balancers and edges close, long enough for a person to read an answer. httpx calls it <c>keepalive_expiry</c>, undici <c>keepAliveTimeout</c>. Range: above 0, or infinite.</summary>
     public TimeSpan IdleTimeout { get => _idleTimeout ?? Preset?.IdleTimeout ?? TimeSpan.FromSeconds(120); set => _idleTimeout = value; }
 
     /// <summary>How old a connection may become before it takes no new request; running ones end undisturbed. Default 15 minutes, shortened by up to
@@ -153,7 +153,8 @@ public sealed class Http2Options
     /// Range: 1 to 1,000.</summary>
     public int MaxStreamsPerConnection { get; set; } = 32;
 
-    /// <summary>Silence on a connection with open calls after which the peer is asked for a sign of life. Default 15 s. Range: 1 s and up, or infinite for never.</summary>
+    /// <summary>Silence on a connection, idle ones included, after which the peer is asked for a sign of life. Default 15 s. Range: 1 s and up, or infinite for never.
+    /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain.</summary>
     public TimeSpan PingDelay { get; set; } = TimeSpan.FromSeconds(15);
 
     /// <summary>How long the peer may take to answer before the connection counts as dead. Default 10 s. Range: 1 s and up, or infinite.</summary>
@@ -227,6 +228,7 @@ public sealed class TcpKeepAliveOptions
 /// <summary>What is special about one origin.</summary>
 public sealed class OriginOptions
 {
-    /// <summary>Connections held open and ready from the pool's start on. Default 0. Range: 0 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>.</summary>
+    /// <summary>Connections held open and ready from the pool's start on, whatever <see cref="ConnectionPoolOptions.IdleTimeout"/> says; each is replaced, ahead of time, at the end of its lifetime
+    /// and of the server's own idle limit. Default 0. Range: 0 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>.</summary>
     public int WarmConnections { get; set; }
 }

@@ -59,6 +59,12 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Where it leads; set by the shell with the slot.</summary>
     public IPAddress? Address { get; set; }
 
+    /// <summary>Where it comes from; set by the shell with the slot.</summary>
+    public IPAddress? LocalAddress { get; set; }
+
+    /// <summary>How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the shell while it holds the lease.</summary>
+    public int HintSeconds { get; set; } = -1;
+
     /// <summary>What the shell drives it with.</summary>
     public object? Slot { get; set; }
 
@@ -90,6 +96,18 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     /// <summary>When its successor is dialled, if it is in use then; MaxValue once that was looked at.</summary>
     internal TimeSpan ReplaceAt { get; set; } = TimeSpan.MaxValue;
+
+    /// <summary>How long it had been idle before its last use, until an exchange has ended well.</summary>
+    internal TimeSpan Rested { get; set; }
+
+    /// <summary>When that use began.</summary>
+    internal TimeSpan RoseAt { get; set; } = TimeSpan.MinValue / 2;
+
+    /// <summary>Idle, held warm, and close to the server's limit: another takes its place.</summary>
+    internal bool HasSuccessor { get; set; }
+
+    /// <summary>Nobody may be at its other end: it is closed without a farewell.</summary>
+    internal bool IsLost { get; set; }
 
     // Links in the list of idle connections, longest idle first.
     internal ConnectionState? PreviousIdle { get; set; }

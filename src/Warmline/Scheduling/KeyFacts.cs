@@ -21,6 +21,9 @@ internal sealed class KeyFacts
 
     public long DialsFailed { get; set; }
 
+    /// <summary>Connections that were lost while they were idle, or given up with one that was; counted for the pool only.</summary>
+    public long Lost { get; set; }
+
     public int PeakLeases { get; private set; }
 
     public TimeSpan MaxWait { get; private set; }

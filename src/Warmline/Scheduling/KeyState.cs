@@ -1,4 +1,5 @@
 using Warmline.Options;
+using Warmline.Providers;
 
 namespace Warmline.Scheduling;
 
@@ -104,6 +105,8 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
 
     public ExpiryWatch Expiry { get; } = new();
 
+    public IdleLimit IdleLimit { get; } = new(ProviderProfiles.IdleLimitOf(key.Host));
+
     /// <summary>No connection and none coming: its waiters depend on others to give way.</summary>
     public bool IsStarving => Usable + Dialing == 0;
 
@@ -146,6 +149,10 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
         // Until ALPN is known a connection may carry one stream or dozens: find out with few.
         return SpeaksHttp2 is null ? Math.Min(missing, Math.Max(0, limits.SpreadConnections - Dialing)) : missing;
     }
+
+    /// <summary>How long a connection may be idle that the server told <paramref name="hintSeconds"/>, margin taken off; MaxValue when no limit is known.</summary>
+    public TimeSpan AllowedIdle(int hintSeconds, SchedulerLimits limits, TimeSpan now) =>
+        IdleLimit.Allowed(hintSeconds, Facts.AverageHandshake ?? TimeSpan.Zero, now, limits.IdleMemory);
 
     public void Add(ConnectionState connection)
     {

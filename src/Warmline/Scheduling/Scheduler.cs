@@ -71,7 +71,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         {
             Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);
         }
-        else if (key.Queue.Count == 0 && MayGrant(key) && key.Available.First is { } connection)
+        else if (key.Queue.Count == 0 && MayGrant(key) && FirstFit(key) is { } connection)
         {
             Grant(waiter, connection);
             Spread(key);
@@ -116,36 +116,59 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         Begin(now, actions);
         var connection = waiter.Connection!;
+        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches > 0)
+        {
+            NoteEarlyDeath(connection);   // once may be a coincidence
+        }
+
+        EndLease(waiter, outcome);
+        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
+        {
+            waiter.Redispatches++;
+            PlaceAnew(waiter);
+        }
+
+        Released(connection, keep: outcome is LeaseOutcome.Reusable);
+        End();
+    }
+
+    /// <summary>The stream is over, and the lease with it; who is placed anew waits again.</summary>
+    void EndLease(Waiter waiter, LeaseOutcome outcome)
+    {
+        var connection = waiter.Connection!;
         var key = connection.Key;
         _permits.Count(connection, -1);
         connection.Streams--;
         connection.UploadBytes -= waiter.WeighingBytes;
         connection.Served |= outcome is LeaseOutcome.Reusable;
         _permits.Count(connection, +1);
-        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches > 0)
+        if (outcome is LeaseOutcome.Reusable && connection.Rested > TimeSpan.Zero)
         {
-            NoteEarlyDeath(connection);   // once may be a coincidence
+            key.IdleLimit.Lasted(connection.Rested, _now, _limits.IdleMemory);
+            connection.Rested = TimeSpan.Zero;
         }
 
         connection.RemoveLease(waiter);
         waiter.WeighingBytes = 0;
         Leases--;
         key.Leases--;
-        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
-        {
-            waiter.Redispatches++;
-            waiter.Connection = null;
-            waiter.State = WaiterState.Waiting;
-            key.Queue.Return(waiter);
-            Waiting++;
-            StartTimer(waiter, waiter.Deadline);
-        }
-        else
-        {
-            waiter.State = WaiterState.Ended;
-        }
+        waiter.State = WaiterState.Ended;
+    }
 
-        if (connection.IsUsable && (outcome is not LeaseOutcome.Reusable || now >= connection.ExpiresAt))
+    void PlaceAnew(Waiter waiter)
+    {
+        waiter.Connection = null;
+        waiter.State = WaiterState.Waiting;
+        waiter.Key!.Queue.Return(waiter);
+        Waiting++;
+        StartTimer(waiter, waiter.Deadline);
+    }
+
+    /// <summary>A connection has one stream less, and its key perhaps one waiter more.</summary>
+    void Released(ConnectionState connection, bool keep)
+    {
+        var key = connection.Key;
+        if (connection.IsUsable && (!keep || _now >= connection.ExpiresAt))
         {
             Drain(connection);
         }
@@ -167,8 +190,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         {
             key.HasWarned = false;   // looked at after the next waiters had their turn: that is no crossing
         }
-
-        End();
     }
 
     /// <summary>The request body is through: its bytes weigh on the connection no longer.</summary>
@@ -180,37 +201,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             waiter.WeighingBytes = 0;
             RefreshAvailability(connection);
         }
-    }
-
-    public void Tick(TimeSpan now, List<SchedulerAction> actions)
-    {
-        Begin(now, actions);
-        _wakeAt = TimeSpan.MaxValue;
-        while (_timers.First is { } timed && timed.Due <= now)
-        {
-            _timers.Remove(timed);
-            timed.Due = TimeSpan.MaxValue;
-            switch (timed)
-            {
-                case Waiter waiter:
-                    var reason = ReasonFor(waiter);
-                    Leave(waiter);
-                    Refuse(waiter, RefusalKind.TimedOut, reason);
-                    Settle(waiter.Key!);
-                    break;
-                case ConnectionState connection:
-                    ConnectionDue(connection);
-                    break;
-                case KeyState { IsForgettable: true } key:
-                    Forget(key);
-                    break;
-                case KeyState key:
-                    Settle(key);
-                    break;
-            }
-        }
-
-        End();
     }
 
     /// <summary>What a waiter lacks right now.</summary>
@@ -279,7 +269,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     bool TryServe(KeyState key)
     {
-        if (key.Queue.First is { } waiter && MayGrant(key) && key.Available.First is { } connection && !HoldsBack(key, connection))
+        if (key.Queue.First is { } waiter && MayGrant(key) && FirstFit(key) is { } connection && !HoldsBack(key, connection))
         {
             Leave(waiter);
             Grant(waiter, connection);
@@ -349,7 +339,16 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         Debug.Assert(connection.CanTakeStream, connection.ToString());
         var key = connection.Key;
-        _permits.UnlistIdle(connection);
+        if (connection.IsListedIdle)
+        {
+            connection.Rested = _now - connection.IdleSince;
+            connection.RoseAt = _now;
+            connection.HasSuccessor = false;   // its idle time begins anew
+            _permits.UnlistIdle(connection);
+        }
+
+        // Whoever comes before the first has its answer rides on the same hope.
+        waiter.Rested = _now - connection.RoseAt < IdleLimit.Moment ? connection.Rested : TimeSpan.Zero;
         _permits.Count(connection, -1);
         connection.Streams++;
         connection.UploadBytes += waiter.UploadBytes;
@@ -392,58 +391,5 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         var capacity = Capacity(key);
         return Leases * capacity > key.Streams * (long)_limits.MaxConcurrentRequests ? (Leases, _limits.MaxConcurrentRequests) : (key.Streams, capacity);
-    }
-
-    void StartTimer(Timed timed, TimeSpan due)
-    {
-        timed.Due = due;
-        if (due < TimeSpan.MaxValue)
-        {
-            _timers.Set(timed);
-        }
-        else
-        {
-            _timers.Remove(timed);
-        }
-    }
-
-    KeyState KeyFor(ConnectionKey connectionKey)
-    {
-        if (!_keys.TryGetValue(connectionKey, out var key))
-        {
-            var origin = OriginFor(connectionKey.Origin);
-            key = new KeyState(connectionKey, origin);
-            origin.Keys.Add(key);
-            _keys.Add(connectionKey, key);
-            StartTimer(key, _now + _limits.KeyMemory);   // also when its first request is refused and nothing else ever comes
-        }
-
-        return key;
-    }
-
-    OriginState OriginFor(string name)
-    {
-        if (!_origins.TryGetValue(name, out var origin))
-        {
-            _origins.Add(name, origin = new OriginState(name));
-        }
-
-        return origin;
-    }
-
-    void Forget(KeyState key)
-    {
-        TimeSavedByForgotten += key.Facts.TimeSaved;
-        _keys.Remove(key.Key);
-        key.Origin.Keys.Remove(key);
-        ForgetIfUnused(key.Origin);
-    }
-
-    void ForgetIfUnused(OriginState origin)
-    {
-        if (origin.Keys.Count == 0 && !origin.IsPaused)
-        {
-            _origins.Remove(origin.Name);
-        }
     }
 }

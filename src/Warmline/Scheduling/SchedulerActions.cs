@@ -23,6 +23,9 @@ internal enum ActionKind
     /// <summary>Close the connection now; answer with ConnectionClosed.</summary>
     Close,
 
+    /// <summary>Close the connection now, without a word to the peer, who may be gone; answer with ConnectionClosed.</summary>
+    Drop,
+
     /// <summary>Send a Tick at this time; replaces the one asked for before.</summary>
     WakeAt,
 
@@ -31,6 +34,28 @@ internal enum ActionKind
 
     /// <summary>More than 80 % of what applies is in use.</summary>
     UtilizationHigh,
+
+    /// <summary>So many idle connections were given up together, for <see cref="SchedulerAction.Cause"/>; of one key, or of all when there is none.</summary>
+    Flushed,
+
+    /// <summary>The server's idle limit is known now, or known better.</summary>
+    IdleLimitLearned,
+}
+
+/// <summary>Why idle connections are no longer believed in.</summary>
+internal enum FlushCause
+{
+    /// <summary>One of them was reset, timed out, or did not answer its pings.</summary>
+    Loss,
+
+    /// <summary>The kernel showed one of them to be gone or silent, just before a request would have been sent on it or while it was idle.</summary>
+    Silence,
+
+    /// <summary>The wall clock ran ahead: the machine slept.</summary>
+    Sleep,
+
+    /// <summary>The machine lost the address that they come from.</summary>
+    Network,
 }
 
 /// <summary>Why a waiter gets no lease.</summary>
@@ -69,7 +94,8 @@ internal readonly record struct SchedulerAction(
     TimeSpan At = default,
     int Active = 0,
     int Limit = 0,
-    ExpiryAdvice? Advice = null)
+    ExpiryAdvice? Advice = null,
+    FlushCause Cause = default)
 {
     public Waiter Waiter => (Waiter)Target!;
 
@@ -116,6 +142,9 @@ internal sealed record SchedulerLimits
 
     /// <summary>How often a request that provably was not started may be placed anew.</summary>
     public int MaxRedispatches { get; init; } = 3;
+
+    /// <summary>How long a learned idle limit is kept: then connections may be idle for longer again, and show whether the server still ends them.</summary>
+    public TimeSpan IdleMemory { get; init; } = TimeSpan.FromHours(1);
 
     /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>
     public TimeSpan KeyMemory { get; init; } = TimeSpan.FromHours(1);

@@ -29,6 +29,7 @@ internal static class Snapshot
             Connections = scheduler.Permits.InUse,
             PeakConnections = scheduler.Permits.PeakInUse,
             Idle = scheduler.Permits.Idle,
+            LostConnections = facts.Lost,
             Queued = scheduler.Waiting,
             Refused = facts.Refusals,
             QueueWait = facts.AverageWait,
@@ -76,5 +77,6 @@ internal static class Snapshot
         Queued = key.Queue.Count,
         Capacity = scheduler.Capacity(key),
         AverageHandshake = key.Facts.AverageHandshake,
+        IdleLimit = scheduler.AllowedIdle(key) is var allowed && allowed < TimeSpan.MaxValue ? allowed : null,
     };
 }

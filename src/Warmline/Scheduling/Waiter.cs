@@ -59,6 +59,9 @@ internal class Waiter : Timed
     /// <summary>Whether the call needed no dial of its own.</summary>
     public bool Reused { get; internal set; }
 
+    /// <summary>How long its connection had been idle before, if nothing has proved yet that it is still alive; zero otherwise.</summary>
+    public TimeSpan Rested { get; internal set; }
+
     /// <summary>How often it went back to its place.</summary>
     public int Redispatches { get; internal set; }
 

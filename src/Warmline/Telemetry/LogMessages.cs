@@ -38,6 +38,12 @@ internal static partial class LogMessages
     [LoggerMessage(11, LogLevel.Information, "Drain goes on: {Active} requests in flight, the oldest for {Seconds:0} s")]
     public static partial void DrainGoesOn(ILogger logger, int active, double seconds);
 
+    [LoggerMessage(12, LogLevel.Information, "{Count} connections to {Origin} were given up together: {Cause}")]
+    public static partial void Flushed(ILogger logger, int count, string origin, string cause);
+
+    [LoggerMessage(13, LogLevel.Debug, "{Origin} ends idle connections: from now on they are kept for {Limit} s at most")]
+    public static partial void IdleLimitLearned(ILogger logger, string origin, double limit);
+
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
     public static partial void SwitchedOff(ILogger logger);
 

@@ -35,6 +35,10 @@ public sealed record PoolStats
     /// <summary>Connections open without a request.</summary>
     public int Idle { get; init; }
 
+    /// <summary>Idle connections that were lost (reset, or silent), or given up together with one that was, or because the machine slept or changed its network. If this rises, look at
+    /// what lies between here and the host: a NAT or firewall that forgets silent connections calls for a smaller <see cref="TcpKeepAliveOptions.Idle"/>.</summary>
+    public long LostConnections { get; init; }
+
     /// <summary>Requests that wait for a place.</summary>
     public int Queued { get; init; }
 
@@ -118,6 +122,10 @@ public sealed record OriginStats
 
     /// <summary>Mean duration of a dial that succeeded; <see langword="null"/> before the first.</summary>
     public TimeSpan? AverageHandshake { get; init; }
+
+    /// <summary>How long a connection is kept idle at most because the server would end it: known of the provider, told by it (<c>Keep-Alive: timeout</c>) or learned from connections that it ended,
+    /// less a margin. <see langword="null"/> when nothing is known; then only <see cref="ConnectionPoolOptions.IdleTimeout"/> counts.</summary>
+    public TimeSpan? IdleLimit { get; init; }
 }
 
 /// <summary>A request that waits for a place.</summary>

@@ -19,6 +19,19 @@ public enum DialPhase
     Http2Settings,
 }
 
+/// <summary>How a peer ended a connection, or was seen to be gone.</summary>
+internal enum ConnectionEnd
+{
+    /// <summary>FIN, close_notify, GOAWAY without an error; also an answer that nobody asked for, such as 408.</summary>
+    InOrder,
+
+    /// <summary>GOAWAY with an error, or an end of our own making: that tells nothing of other connections.</summary>
+    Alone,
+
+    /// <summary>Reset, timed out, or silent.</summary>
+    Lost,
+}
+
 /// <summary>What is known about a request that failed: whether the server can have worked on it.</summary>
 public enum RequestVerdict
 {

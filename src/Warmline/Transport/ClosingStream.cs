@@ -43,6 +43,9 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     /// <summary>The pool closes the connection: a pending read is only a watch for its end.</summary>
     public void EndIsOurs() => _isOurs = true;
 
+    /// <summary>The end that follows waits for nobody: the peer may be gone.</summary>
+    public void EndAtOnce() => _isCut = true;
+
     /// <summary>If a response is under way on HTTP/1.1, the end that follows is hard: the server may take a while to notice any other.</summary>
     public void CutResponse()
     {

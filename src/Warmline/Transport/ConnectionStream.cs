@@ -108,7 +108,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
         catch
         {
-            ReportClosing();
+            ReportClosing(ConnectionEnd.Lost);
             throw;
         }
 
@@ -193,7 +193,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
         catch
         {
-            ReportClosing();   // the gate stays shut: nothing is watched any more
+            ReportClosing(ConnectionEnd.Lost);   // the gate stays shut: nothing is watched any more
             throw;
         }
 
@@ -219,7 +219,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         catch (Exception error)
         {
             var told = inner.FailRead(error, cancellationToken);
-            ReportClosing();
+            ReportClosing(ConnectionEnd.Lost);
             if (told == error)
             {
                 throw;
@@ -270,19 +270,21 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
 
     async Task WatchAsync(TaskCompletionSource done)
     {
+        var end = ConnectionEnd.InOrder;
         try
         {
             await inner.ReadAsync(Memory<byte>.Empty).ConfigureAwait(false);
         }
         catch (Exception)
         {
-            // An end like any other; the handler's next read meets it too.
+            end = ConnectionEnd.Lost;   // the handler's next read meets it too
         }
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
         if (BytesWritten == Volatile.Read(ref _writtenWhenIdle))
         {
-            ReportClosing();
+            // A read of zero bytes is told that something came, be it a reset.
+            ReportClosing(slot.Look(TimeSpan.Zero) is WireState.Lost ? ConnectionEnd.Lost : end);
         }
 
         var early = Volatile.Read(ref _early);
@@ -328,7 +330,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         {
             if (buffer.Length > 0)   // a read of zero bytes only says that something came
             {
-                ReportClosing();
+                ReportClosing(ConnectionEnd.InOrder);
             }
 
             return;
@@ -339,7 +341,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         {
             if (BytesWritten == Volatile.Read(ref _writtenWhenIdle))
             {
-                ReportClosing();   // the handler watched in our place
+                ReportClosing(ConnectionEnd.InOrder);   // the handler watched in our place
             }
         }
         else if (_frames.Feed(buffer[..count]) is not Http2News.None and var news)
@@ -351,17 +353,17 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
 
             if (news.HasFlag(Http2News.GoAway))
             {
-                ReportClosing();
+                ReportClosing(_frames.GoAwayCode == 0 ? ConnectionEnd.InOrder : ConnectionEnd.Alone);
             }
         }
     }
 
-    void ReportClosing()
+    public void ReportClosing(ConnectionEnd end)
     {
         // Closing here needs no report: whoever closes knows, and Closed follows.
         if (!IsClosed && Interlocked.CompareExchange(ref _state, Closing, Open) == Open)
         {
-            owner.Closing(slot);
+            owner.Closing(slot, end);
         }
     }
 }

@@ -32,7 +32,7 @@ internal readonly record struct DialTimings(TimeSpan Dns, TimeSpan Tcp, TimeSpan
 }
 
 /// <summary>A connection that was dialled and authenticated, and carried nothing yet.</summary>
-internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint, Stream? wire = null) : IDisposable
+internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint, Stream? wire = null, INetwork? network = null) : IDisposable
 {
     /// <summary>An authenticated <see cref="SslStream"/>, or the plain stream of an http origin.</summary>
     public Stream Transport { get; } = transport;
@@ -45,6 +45,12 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
     public DialTimings Timings { get; } = timings;
 
     public IPEndPoint? RemoteEndPoint { get; } = remoteEndPoint;
+
+    /// <summary>The address that it comes from; null when it is not a socket.</summary>
+    public IPAddress? LocalAddress { get; } = ((wire ?? transport) as NetworkStream)?.Socket.LocalEndPoint is IPEndPoint { Address: var address } ? address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address : null;
+
+    /// <summary>What the network knows of it after it has been idle for <paramref name="rested"/>.</summary>
+    public WireState Look(TimeSpan rested) => network?.Look(Wire, rested) ?? WireState.Alive;
 
     public void Dispose() => Transport.Dispose();
 }
@@ -155,7 +161,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
             if (!key.IsHttps)
             {
-                return new(Transport!, _protocols == HttpProtocols.Http2, timings, _race!.EndPoint, _wire);
+                return new(Transport!, _protocols == HttpProtocols.Http2, timings, _race!.EndPoint, _wire, dialer._network);
             }
 
             // 4 TLS
@@ -168,7 +174,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 throw new DialException(Phase, $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null);
             }
 
-            return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint, _wire);
+            return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint, _wire, dialer._network);
         }
 
         async Task<DialTimings> ConnectAsync(IPAddress[] addresses, DialTimings timings, CancellationToken cancellationToken)

@@ -2,29 +2,36 @@ namespace Warmline.Transport;
 
 /// <summary>
 /// Watches HTTP/1.1 connections for their end once they have been idle for a moment. Watching from the first idle instant would cost every call on the hot path
-/// a read; HTTP/2 always has one pending.
+/// a read; HTTP/2 always has one pending. As long as they stay idle it also looks, at the pace of the keep-alive probes, whether these are still answered: the kernel
+/// would tell only after the last of them.
 /// </summary>
 internal sealed class IdleWatch : IDisposable
 {
     static readonly TimeSpan Delay = TimeSpan.FromSeconds(1);
 
+    const int Off = 0;
+    const int Slow = 1;    // armed for the next look at what is idle for long
+    const int Soon = 2;    // armed for what became idle just now
+
     readonly FindQuiet _find;
+    readonly TimeSpan _pace;
     readonly ITimer _timer;
     int _armed;
 
-    public IdleWatch(TimeProvider time, FindQuiet find)
+    public IdleWatch(TimeProvider time, TimeSpan pace, FindQuiet find)
     {
         _find = find;
+        _pace = pace > Delay ? pace : Delay;
         _timer = time.CreateTimer(static state => ((IdleWatch)state!).Look(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
-    /// <summary>Lists the slots that have been idle for a moment, each with its count of sends; true when others are idle more briefly.</summary>
-    public delegate bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends)> quiet);
+    /// <summary>Lists the slots that have been idle for a moment, each with its count of sends and for how long; true when others are idle more briefly.</summary>
+    public delegate bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends, TimeSpan Rested)> quiet);
 
-    /// <summary>A connection became idle. Cheap when armed already.</summary>
+    /// <summary>A connection became idle. Cheap when armed for it already.</summary>
     public void Arm()
     {
-        if (Volatile.Read(ref _armed) == 0 && Interlocked.Exchange(ref _armed, 1) == 0)
+        if (Volatile.Read(ref _armed) != Soon && Interlocked.Exchange(ref _armed, Soon) != Soon)
         {
             _timer.Change(Delay, Timeout.InfiniteTimeSpan);
         }
@@ -34,16 +41,25 @@ internal sealed class IdleWatch : IDisposable
 
     void Look()
     {
-        Volatile.Write(ref _armed, 0);
-        var quiet = new List<(Slot Slot, long Sends)>();
+        Volatile.Write(ref _armed, Off);
+        var quiet = new List<(Slot Slot, long Sends, TimeSpan Rested)>();
         if (_find(Delay / 2, quiet))
         {
             Arm();
         }
+        else if (quiet.Count > 0 && Interlocked.CompareExchange(ref _armed, Slow, Off) == Off)
+        {
+            _timer.Change(_pace, Timeout.InfiniteTimeSpan);
+            if (Volatile.Read(ref _armed) == Soon)
+            {
+                _timer.Change(Delay, Timeout.InfiniteTimeSpan);   // it was armed between the two, and its time overwritten
+            }
+        }
 
-        foreach (var (slot, sends) in quiet)
+        foreach (var (slot, sends, rested) in quiet)
         {
             slot.WatchIdle(sends);
+            slot.LookWhileIdle(sends, rested);
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.NetworkInformation;
 using System.Net.Sockets;
 
 namespace Warmline.Transport;
@@ -11,6 +12,12 @@ internal interface INetwork
 
     /// <summary>Opens a TCP connection; the stream owns its socket.</summary>
     ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken);
+
+    /// <summary>A look at a connection of its own that has been idle for <paramref name="rested"/>. Cheap, and never waits.</summary>
+    WireState Look(Stream wire, TimeSpan rested) => WireState.Alive;
+
+    /// <summary>The addresses that this machine has now; none when that cannot be told.</summary>
+    IReadOnlyCollection<IPAddress> LocalAddresses() => [];
 }
 
 /// <summary>The machine's own resolver and sockets.</summary>
@@ -37,6 +44,36 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive) : INetwork
         {
             socket.Dispose();
             throw;
+        }
+    }
+
+    public WireState Look(Stream wire, TimeSpan rested)
+    {
+        if (wire is not NetworkStream { Socket: var socket })
+        {
+            return WireState.Alive;
+        }
+
+        try
+        {
+            return KernelView.Of(socket) is { } view ? view.Judge(keepAlive.Idle, keepAlive.Interval) : KernelView.JudgeBlindly(socket, rested, keepAlive.Idle, keepAlive.Interval);
+        }
+        catch (Exception error) when (error is SocketException or ObjectDisposedException)
+        {
+            return WireState.Ended;   // it is being closed on this side
+        }
+    }
+
+    public IReadOnlyCollection<IPAddress> LocalAddresses()
+    {
+        try
+        {
+            return [.. NetworkInterface.GetAllNetworkInterfaces().Where(card => card.OperationalStatus is not (OperationalStatus.Down or OperationalStatus.NotPresent))
+                .SelectMany(card => card.GetIPProperties().UnicastAddresses).Select(unicast => unicast.Address)];
+        }
+        catch (NetworkInformationException)
+        {
+            return [];   // a sandbox may not be allowed to ask
         }
     }
 

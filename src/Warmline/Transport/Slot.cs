@@ -15,7 +15,7 @@ internal interface ISlotOwner
     void SettingsSeen(Slot slot, int maxConcurrentStreams);
 
     /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
-    void Closing(Slot slot);
+    void Closing(Slot slot, ConnectionEnd end);
 
     /// <summary>The connection is closed, its socket too; exactly once. Later than the close was asked for: the peer answers it first, or does not in time.</summary>
     void Closed(Slot slot);
@@ -31,6 +31,7 @@ internal sealed class Slot
     /// <summary>A long answer must not wait for the window to grow, round trip by round trip, from the platform's 64 KB.</summary>
     const int StreamWindow = 1024 * 1024;
 
+    readonly DialedConnection _dialed;
     readonly ClosingStream _wire;
     readonly ConnectionStream _stream;
     readonly Stream _transport;
@@ -43,6 +44,7 @@ internal sealed class Slot
     public Slot(DialedConnection dialed, Http2Options http2, TimeProvider time, ISlotOwner owner, object? tag)
     {
         Tag = tag;
+        _dialed = dialed;
         IsHttp2 = dialed.IsHttp2;
         Timings = dialed.Timings;
         RemoteEndPoint = dialed.RemoteEndPoint;
@@ -74,7 +76,9 @@ internal sealed class Slot
         {
             _handler.KeepAlivePingDelay = http2.PingDelay;
             _handler.KeepAlivePingTimeout = http2.PingTimeout;
-            _handler.KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests;
+
+            // Also while idle: an answered ping is what makes an idle connection one to trust, and keeps the way open through NATs.
+            _handler.KeepAlivePingPolicy = HttpKeepAlivePingPolicy.Always;
             _handler.InitialHttp2StreamWindowSize = StreamWindow;
         }
 
@@ -194,6 +198,26 @@ internal sealed class Slot
         _wire.EndIsOurs();
         _handler.Dispose();
         _stream.Dispose();
+    }
+
+    /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows. Where nobody knows, HTTP/2 is trusted for its pings,
+    /// whose failure comes by itself.</summary>
+    public WireState Look(TimeSpan rested) => IsClosed || _stream.IsClosing ? WireState.Ended : _dialed.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 ? WireState.Alive : state;
+
+    /// <summary>The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported as closing.</summary>
+    public void LookWhileIdle(long sends, TimeSpan rested)
+    {
+        if (Look(rested) is WireState.Lost && Sends == sends)
+        {
+            _stream.ReportClosing(ConnectionEnd.Lost);
+        }
+    }
+
+    /// <summary>Closes a connection that carries nothing and is believed lost: nobody is waited for.</summary>
+    public void Drop()
+    {
+        _wire.EndAtOnce();
+        Close();
     }
 
     /// <summary>Closes a connection whose requests are cut. An HTTP/1.1 response under way ends at once and hard, so that the server stops generating it.</summary>

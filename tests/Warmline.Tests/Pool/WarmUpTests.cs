@@ -279,7 +279,7 @@ public sealed class WarmUpTests
         {
         }
 
-        public void Closing(Slot slot)
+        public void Closing(Slot slot, ConnectionEnd end)
         {
         }
 

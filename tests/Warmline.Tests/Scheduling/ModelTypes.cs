@@ -104,6 +104,11 @@ internal sealed class Link(ConnectionState state, ModelKey home, long order, Tim
 
     public bool WasIdle { get; set; }
 
+    /// <summary>When its present rest began; beside the above, whatever is held warm.</summary>
+    public TimeSpan RestSince { get; set; }
+
+    public int Hint { get; set; } = -1;
+
     public List<Call> Streams { get; } = [];
 
     public bool IsDialing => !Answered && !Closed;
@@ -141,6 +146,9 @@ internal sealed class ModelKey(ConnectionKey key)
 
     public List<WarmUp> WarmUps { get; } = [];
 
+    /// <summary>Connections that the server ended in order while they were idle: for how long they had been, and when.</summary>
+    public List<(TimeSpan Age, TimeSpan At)> IdleEnds { get; } = [];
+
     public int HeldWarm { get; set; }
 
     public bool IsPaused { get; set; }
@@ -169,6 +177,7 @@ internal sealed class ModelKey(ConnectionKey key)
     {
         SpeaksHttp2 = InitialProtocol(Key);
         Advertised = null;
+        IdleEnds.Clear();
     }
 
     static bool? InitialProtocol(ConnectionKey key) => key.Protocols switch
@@ -255,6 +264,7 @@ internal sealed record ModelSetup
             BackOff = TimeSpan.FromMilliseconds(Pick(random, 10, 100)),
             MaxBackOff = TimeSpan.FromMilliseconds(Pick(random, 200, 10_000)),
             MaxRedispatches = random.Next(0, 4),
+            IdleMemory = Pick(random, TimeSpan.FromHours(1), TimeSpan.FromSeconds(5)),
             KeyMemory = Pick(random, TimeSpan.FromHours(1), TimeSpan.FromMilliseconds(100)),
         };
     }

@@ -33,8 +33,9 @@ internal sealed partial class SchedulerModel
                     late.OverdueAsked = true;
                     _duties.Add((Duty.Overdue, late));
                     break;
-                case ActionKind.Close:
+                case ActionKind.Close or ActionKind.Drop:
                     var link = _linkOf[action.Connection];
+                    Require(action.Kind is ActionKind.Drop == link.State.IsLost, $"{link} is closed in the wrong way");
                     Require(link is { Answered: true, CloseAsked: false, Closed: false }, $"{link} is closed, which makes no sense");
                     link.CloseAsked = true;
                     _duties.Add((Duty.Close, link));
@@ -64,6 +65,7 @@ internal sealed partial class SchedulerModel
         Require(_leased.Count < _limits.MaxConcurrentRequests, $"{call} is granted beyond MaxConcurrentRequests");
         var link = _linkOf[call.Connection!];
         Require(link.Home == call.Home && link.Streams.Count < link.Limit(_limits), $"{call} is granted on {link}");
+        CheckRest(call, link);
         foreach (var other in link.Home.Links)
         {
             // One that is about to drain may have been left out, or used up, on purpose.
@@ -141,6 +143,11 @@ internal sealed partial class SchedulerModel
 
         Require(_links.Count < _limits.MaxConnections && ofOrigin < _limits.MaxConnectionsPerHost, $"dials beyond the limit: {_links.Count} connections, {ofOrigin} of the origin");
         Require(!_draining && !_paused && !home.IsPaused && state.Key.BackOffUntil <= _now, "dials although it must not");
+        if (home.Waiting.Count == 0 && home.HeldWarm > 0 && home.Links.Exists(other => other.State is { HasSuccessor: true, IsListedIdle: true }))
+        {
+            _coverage.Situations.Add("a successor is dialled ahead");
+        }
+
         _linkOf.Add(state, link);
         _links.Add(link);
         home.Links.Add(link);
@@ -218,6 +225,7 @@ internal sealed partial class SchedulerModel
             var isIdle = expected is ConnectionPhase.Open && link.Streams.Count == 0 && link.Limit(_limits) > 0;
             // What is held warm beyond its time is looked at again one idle timeout later.
             link.IdleSince = isIdle && (!link.WasIdle || key.HeldWarm + key.WarmUps.Count > 0) ? _now : link.IdleSince;
+            link.RestSince = isIdle && !link.WasIdle ? _now : link.RestSince;
             link.WasIdle = isIdle;
             key.Idle += isIdle ? 1 : 0;
         }
@@ -244,6 +252,7 @@ internal sealed partial class SchedulerModel
 
         Require(state.Dialing == key.Dialing && state.AwaitingSettings == key.Awaiting && state.Usable == key.Usable, $"{key.Key}: {state.Dialing} dialing, {state.AwaitingSettings} awaiting, {state.Usable} usable");
         Require(state.Streams == streams && state.OpenCapacity == capacity && state.Leases == key.Leases, $"{key.Key}: {state.Streams} streams, capacity {state.OpenCapacity}, {state.Leases} leases");
+        CheckLearned(key, state);
         Require(state.Idle == key.Idle, $"{key.Key}: {state.Idle} idle, should be {key.Idle}");
         Require(state.Available.Count == available, $"{key.Key}: {state.Available.Count} available, should be {available}");
         Require(state.SpeaksHttp2 == key.SpeaksHttp2 && state.AdvertisedLimit == key.Advertised, $"{key.Key}: {state.SpeaksHttp2}, {state.AdvertisedLimit} should be {key.SpeaksHttp2}, {key.Advertised}");
@@ -281,6 +290,7 @@ internal sealed partial class SchedulerModel
             Require(phase is not ConnectionPhase.Open || link.State.ExpiresAt > _now, $"{link} outlives its lifetime");
             Require(phase is not ConnectionPhase.AwaitingSettings || link.OverdueAsked || link.SettingsDueAt > _now, $"{link} is overdue");
             Require(!IsOverIdle(link, _now), $"{link} is idle for too long");
+            Require(!link.IsUsable || RestOf(link) < AllowedIdle(link), $"{link} is idle for {RestOf(link)}, its server allows {AllowedIdle(link)}");
         }
     }
 

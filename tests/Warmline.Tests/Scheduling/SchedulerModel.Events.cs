@@ -61,6 +61,7 @@ internal sealed partial class SchedulerModel
             var link = call.Link!;
             link.Streams.Remove(call);
             link.NoMore |= outcome is not LeaseOutcome.Reusable;
+            DrawHint(link);
             call.Home.Leases--;
             _leased.Remove(call);
             call.Weight = 0;
@@ -102,6 +103,7 @@ internal sealed partial class SchedulerModel
         {
             link.Answered = true;
             link.State.Address = _random.Next(10) == 0 ? null : Addresses[_random.Next(Addresses.Length)];
+            link.State.LocalAddress = link.State.Address is null ? null : Addresses[_random.Next(Addresses.Length)];
             link.IsHttp2 = isHttp2;
             link.SettingsDueAt = link.DialedAt + _limits.ConnectTimeout;
             link.Home.SpeaksHttp2 = isHttp2;
@@ -149,9 +151,10 @@ internal sealed partial class SchedulerModel
         Absorb();
     }
 
-    void ConnectionClosing(Link link)
+    void ConnectionClosing(Link link, ConnectionEnd end = ConnectionEnd.InOrder)
     {
         Log("ConnectionClosing", link, link.State.Phase);
+        NoteIdleEnd(link, RestOf(link), end);
         if (link.IsUsable)
         {
             link.NoMore = true;
@@ -161,14 +164,16 @@ internal sealed partial class SchedulerModel
             }
         }
 
-        _scheduler.ConnectionClosing(link.State, _now, _actions);
+        _scheduler.ConnectionClosing(link.State, end, _now, _actions);
         Absorb();
+        CheckFlush();
         CheckDialFailure();
     }
 
     void ConnectionClosed(Link link)
     {
         Log("ConnectionClosed", link, link.State.Phase);
+        NoteIdleEnd(link, RestOf(link), ConnectionEnd.Lost);
         if (link.Answered && !link.Closed)
         {
             if (link.IsUsable && link.IsHttp2 && !link.HasSettings)
@@ -181,6 +186,7 @@ internal sealed partial class SchedulerModel
 
         _scheduler.ConnectionClosed(link.State, _now, _actions);
         Absorb();
+        CheckFlush();
         CheckDialFailure();
     }
 

@@ -208,6 +208,11 @@ internal sealed partial class SchedulerModel
             at = link.IdleSince + _limits.IdleTimeout;
         }
 
+        if (link is { WasIdle: true, IsUsable: true } && AllowedIdle(link) is var allowed && allowed < TimeSpan.MaxValue && link.RestSince + allowed < at)
+        {
+            at = link.RestSince + allowed;
+        }
+
         due = at < due ? at : due;
     }
 }

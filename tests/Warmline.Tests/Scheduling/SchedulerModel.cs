@@ -121,7 +121,7 @@ internal sealed partial class SchedulerModel
     {
         var key = _keys[_random.Next(_keys.Length)];
         var link = _gone.Count > 0 && _random.Next(3) == 0 ? Any(_gone) : _links.Count > 0 ? Any(_links) : null;
-        switch (_random.Next(17))
+        switch (_random.Next(21))
         {
             case 0 or 1:
                 WarmUp(key, _random.Next(1, 12));
@@ -140,6 +140,18 @@ internal sealed partial class SchedulerModel
                 break;
             case 16:
                 Retire(key.Key.DialedHost, [.. Addresses.Where(_ => _random.Next(3) > 0)]);
+                break;
+            case 17 when _random.Next(4) == 0:
+                ClockJumped();
+                break;
+            case 18:
+                LocalAddresses([.. Addresses.Where(_ => _random.Next(5) > 0)]);
+                break;
+            case 19 when link is not null:
+                ConnectionClosing(link, (ConnectionEnd)_random.Next(3));
+                break;
+            case 20 when _leased.Count > 0:
+                Bypass(Any(_leased), (ConnectionEnd)_random.Next(3));
                 break;
             case 7:
                 LimitsChanged(ModelSetup.DrawLimits(_random));
@@ -181,10 +193,13 @@ internal sealed partial class SchedulerModel
 
     void Stale(Call call)
     {
-        switch (_random.Next(3))
+        switch (_random.Next(4))
         {
             case 0:
                 Cancel(call);
+                break;
+            case 3:
+                Bypass(call, (ConnectionEnd)_random.Next(3));
                 break;
             case 1:
                 Release(call, (LeaseOutcome)_random.Next(3));

@@ -1,3 +1,4 @@
+using System.Net;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Xunit;
@@ -30,7 +31,7 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
 
     public ConnectionState[] Dialed => [.. Of(ActionKind.Dial).Select(action => action.Connection)];
 
-    public ConnectionState[] Closed => [.. Of(ActionKind.Close).Select(action => action.Connection)];
+    public ConnectionState[] Closed => [.. Actions.Where(action => action.Kind is ActionKind.Close or ActionKind.Drop).Select(action => action.Connection)];
 
     public SchedulerAction[] Refused => [.. Of(ActionKind.Refuse)];
 
@@ -75,7 +76,13 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
 
     public void Settings(ConnectionState connection, int limit) => Play(() => Scheduler.SettingsSeen(connection, limit, Now, Actions));
 
-    public void Closing(ConnectionState connection) => Play(() => Scheduler.ConnectionClosing(connection, Now, Actions));
+    public void Closing(ConnectionState connection, ConnectionEnd end = ConnectionEnd.InOrder) => Play(() => Scheduler.ConnectionClosing(connection, end, Now, Actions));
+
+    public void Bypass(Waiter waiter, ConnectionEnd end) => Play(() => Scheduler.Bypass(waiter, end, Now, Actions));
+
+    public void Sleeps() => Play(() => Scheduler.ClockJumped(Now, Actions));
+
+    public void LocalAddresses(params IPAddress[] addresses) => Play(() => Scheduler.LocalAddresses(addresses, Now, Actions));
 
     public void IsClosed(ConnectionState connection) => Play(() => Scheduler.ConnectionClosed(connection, Now, Actions));
 
@@ -116,6 +123,9 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
         Actions.Clear();
         Actions.AddRange(all);
     }
+
+    /// <summary>Time passes, and no Tick comes: a timer that is late.</summary>
+    public void PassLate(double seconds) => Now += TimeSpan.FromSeconds(seconds);
 
     /// <summary>Opens connections that nobody uses yet.</summary>
     public ConnectionState[] OpenHttp1(ConnectionKey key, int count)

@@ -17,6 +17,12 @@ internal sealed class FakeNetwork : INetwork
     public Func<IPEndPoint, CancellationToken, ValueTask<Stream>> Connect { get; set; } =
         (_, _) => ValueTask.FromException<Stream>(new SocketException((int)SocketError.ConnectionRefused));
 
+    /// <summary>What a look at an idle connection finds.</summary>
+    public Func<Stream, TimeSpan, WireState> LookAt { get; set; } = (_, _) => WireState.Alive;
+
+    /// <summary>The machine's addresses; none tells nothing.</summary>
+    public IReadOnlyCollection<IPAddress> Addresses { get; set; } = [];
+
     /// <summary>The names asked for, in order.</summary>
     public IReadOnlyList<string> Resolved
     {
@@ -47,6 +53,10 @@ internal sealed class FakeNetwork : INetwork
     }
 
     public ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken) => Connect(endPoint, cancellationToken);
+
+    public WireState Look(Stream wire, TimeSpan rested) => LookAt(wire, rested);
+
+    public IReadOnlyCollection<IPAddress> LocalAddresses() => Addresses;
 }
 
 /// <summary>A stream that knows whether it was disposed; reading it stalls.</summary>

@@ -78,6 +78,15 @@ public sealed class ManualTime : TimeProvider
         }
     }
 
+    /// <summary>The machine sleeps: the wall clock runs on, this one stands still, and no timer fires.</summary>
+    public void Sleep(TimeSpan by)
+    {
+        lock (_lock)
+        {
+            _now += by;
+        }
+    }
+
     /// <summary>Completes when at least <paramref name="count"/> timers are armed: the code under test has come to wait for time.</summary>
     public Task WaitForTimersAsync(int count)
     {

@@ -100,12 +100,15 @@ internal sealed class RawHttp2Server : IDisposable
 
         public void Dispose() => stream.Dispose();
 
-        public async Task<Frame> ReadAsync()
+        public async Task<Frame> ReadAsync() => (await ReadWithPayloadAsync()).Frame;
+
+        public async Task<(Frame Frame, byte[] Payload)> ReadWithPayloadAsync()
         {
             var header = new byte[9];
             await stream.ReadExactlyAsync(header, TestContext.Current.CancellationToken);
-            await stream.ReadExactlyAsync(new byte[(header[0] << 16) | (header[1] << 8) | header[2]], TestContext.Current.CancellationToken);
-            return new Frame(header[3], header[4], BinaryPrimitives.ReadInt32BigEndian(header.AsSpan(5)));
+            var payload = new byte[(header[0] << 16) | (header[1] << 8) | header[2]];
+            await stream.ReadExactlyAsync(payload, TestContext.Current.CancellationToken);
+            return (new Frame(header[3], header[4], BinaryPrimitives.ReadInt32BigEndian(header.AsSpan(5))), payload);
         }
     }
 }

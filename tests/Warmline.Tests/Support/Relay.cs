@@ -50,6 +50,10 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
         return stream;
     }
 
+    public WireState Look(Stream wire, TimeSpan rested) => network.Look(wire, rested);
+
+    public IReadOnlyCollection<IPAddress> LocalAddresses() => network.LocalAddresses();
+
     /// <summary>Resets every connection, on both sides.</summary>
     public void Reset()
     {

@@ -22,9 +22,16 @@ internal sealed class SlotEvents : ISlotOwner
 
     public Action<string>? OnEvent { get; set; }
 
+    /// <summary>How the connection ended, once "closing" was seen.</summary>
+    public ConnectionEnd? End { get; private set; }
+
     public void SettingsSeen(Slot slot, int maxConcurrentStreams) => Add($"settings {maxConcurrentStreams}");
 
-    public void Closing(Slot slot) => Add("closing");
+    public void Closing(Slot slot, ConnectionEnd end)
+    {
+        End = end;
+        Add("closing");
+    }
 
     public void Closed(Slot slot) => Add("closed");
 

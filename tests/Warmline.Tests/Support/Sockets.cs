@@ -12,6 +12,9 @@ internal static class Sockets
     /// <summary>Client sockets towards a port that somebody still holds open; 0 where the list cannot be read.</summary>
     public static int To(int port) => All().Count(socket => socket.Remote == port && socket.State is (Established or CloseWait));
 
+    /// <summary>Whether a client socket towards a port has the server's end and nobody has closed it yet.</summary>
+    public static bool IsInCloseWait(int port) => All().Any(socket => socket.Remote == port && socket.State == CloseWait);
+
     /// <summary>Whether the end of a connection that has the first port is in TIME_WAIT.</summary>
     public static bool IsInTimeWait(int local, int remote) => All().Contains((local, remote, TimeWaiting));
 

@@ -28,6 +28,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
         await Events.SeenAsync("closed").WaitAsync(Ct);
         Assert.Equal(["closing", "closed"], Events.All);
+        Assert.Equal(byReset ? ConnectionEnd.Lost : ConnectionEnd.InOrder, Events.End);
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]
@@ -116,6 +117,7 @@ public sealed class IdleWatchTests : SlotTestBase
         slot.Close();
         await listening;
         Assert.Equal(["settings 7", "closing", "closed"], Events.All);
+        Assert.Equal(byReset ? ConnectionEnd.Lost : ConnectionEnd.InOrder, Events.End);
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]

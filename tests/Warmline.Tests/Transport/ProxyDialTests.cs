@@ -42,6 +42,13 @@ public sealed class ProxyDialTests : IDisposable
         Assert.Equal(["proxy.test"], _network.Resolved);
         Assert.Equal(new IPEndPoint(IPAddress.Loopback, _proxy.Port), dialed.RemoteEndPoint);
         Assert.False(dialed.IsHttp2);
+
+        // The way to the proxy is kept alive, and looked at, like any other.
+        var socket = ((NetworkStream)dialed.Wire).Socket;
+        Assert.Equal((1, 15), ((int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive)!, (int)socket.GetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime)!));
+        var looks = 0;
+        _network.LookAt = (wire, _) => wire == dialed.Wire && ++looks > 0 ? WireState.Doubtful : WireState.Alive;
+        Assert.Equal((WireState.Doubtful, 1), (dialed.Look(TimeSpan.FromSeconds(1)), looks));
     }
 
     [Theory(Timeout = TestLimit.Milliseconds)]

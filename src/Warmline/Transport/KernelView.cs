@@ -1,0 +1,72 @@
+using System.Buffers.Binary;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace Warmline.Transport;
+
+/// <summary>What is known of a connection that has been idle.</summary>
+internal enum WireState
+{
+    /// <summary>Nothing speaks against it.</summary>
+    Alive,
+
+    /// <summary>The peer's FIN is there.</summary>
+    Ended,
+
+    /// <summary>Reset, or silent where an answer was due.</summary>
+    Lost,
+
+    /// <summary>Idle for so long that nobody knows.</summary>
+    Doubtful,
+}
+
+/// <summary>
+/// What the kernel knows of a TCP connection: the peer's FIN or reset that nobody has read yet, and whether the peer still answers keep-alive probes. One system call.
+/// </summary>
+/// <param name="State">tcpi_state.</param>
+/// <param name="Retransmits">tcpi_retransmits: how often in a row what is unacknowledged was sent again.</param>
+/// <param name="Probes">tcpi_probes: keep-alive and window probes without an answer.</param>
+/// <param name="SinceAck">tcpi_last_ack_recv: how long ago the peer acknowledged anything, probes included.</param>
+[StructLayout(LayoutKind.Auto)]
+internal readonly record struct KernelView(byte State, byte Retransmits, byte Probes, TimeSpan SinceAck)
+{
+    const int LinuxTcpInfo = 11;   // TCP_INFO of <linux/tcp.h>
+    const int LengthRead = 60;     // struct tcp_info up to tcpi_last_ack_recv, the same since Linux 2.6
+    const byte Established = 1;
+    const byte CloseWait = 8;
+
+    /// <summary>An answer to a probe may take that long: a probe that was just sent tells nothing yet.</summary>
+    static readonly TimeSpan Grace = TimeSpan.FromSeconds(1);
+
+    /// <summary>Null where the system does not tell: only Linux does.</summary>
+    public static KernelView? Of(Socket socket)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return null;
+        }
+
+        Span<byte> info = stackalloc byte[LengthRead];
+        var length = socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpInfo, info);
+        return length < LengthRead ? null : new(info[0], info[2], info[3], TimeSpan.FromMilliseconds(ReadNative(info[56..])));
+    }
+
+    /// <param name="idle">Silence after which the first probe goes out.</param>
+    /// <param name="interval">Time between probes.</param>
+    public WireState Judge(TimeSpan idle, TimeSpan interval) => State switch
+    {
+        CloseWait => WireState.Ended,
+        not Established => WireState.Lost,
+        _ when Retransmits > 0 || Probes > 1 || (Probes == 1 && SinceAck >= idle + Grace) => WireState.Lost,
+
+        // Whatever the counters say: since then a probe was due, and its answer.
+        _ => SinceAck >= idle + interval + Grace ? WireState.Lost : WireState.Alive,
+    };
+
+    /// <summary>The same without the kernel's help: an end that has arrived is seen, silence is not, so no idle connection is trusted past the time of two probes.</summary>
+    public static WireState JudgeBlindly(Socket socket, TimeSpan rested, TimeSpan idle, TimeSpan interval) =>
+        socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0 ? (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.Error)! == 0 ? WireState.Ended : WireState.Lost
+        : rested > idle + interval ? WireState.Doubtful : WireState.Alive;
+
+    static uint ReadNative(ReadOnlySpan<byte> bytes) => BitConverter.IsLittleEndian ? BinaryPrimitives.ReadUInt32LittleEndian(bytes) : BinaryPrimitives.ReadUInt32BigEndian(bytes);
+}

@@ -91,7 +91,8 @@ public sealed record MockConnectionPlan
 
     /// <summary>
     /// <see cref="IdleFault"/> when no request has run for this time, more than 0; counted from the end of the handshake or of the last answer, by the server's
-    /// clock and exact, other than <see cref="MockLlmOptions.IdleTimeout"/>. Default: null, never.
+    /// clock and exact, other than <see cref="MockLlmOptions.IdleTimeout"/>. For <see cref="MockFault.Vanish"/> every byte of the client counts, an HTTP/2 PING too, as
+    /// for a middlebox that forgets a flow. Default: null, never.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">0 or less.</exception>
     public TimeSpan? IdleTimeout

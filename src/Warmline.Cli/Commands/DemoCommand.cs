@@ -12,11 +12,11 @@ internal static class DemoCommand
     const int Interrupted = 130;
 
     // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
-    static readonly Option<string?> CallCount = Text("--calls", "Calls per way, 1 to 10000. Default: 100; 20 for an agent, 10 with --url.");
+    static readonly Option<string?> CallCount = Text("--calls", "Calls per way, 1 to 10000. Default: 100; 20 for agent and abandon, 10 with --url.");
     static readonly Option<string?> RoundTrip = Text("--rtt", "Simulated round-trip time in milliseconds, 0 to 10000. Default: 50.");
     static readonly Option<string?> Service = Text("--service", "Simulated time of the provider to its first byte in milliseconds, 0 to 60000. Default: 100.");
     static readonly Option<bool> Streamed = new("--stream") { Description = "Answers as server-sent events, token by token; shows the time to the first byte too." };
-    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. Default: burst.");
+    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. stale: pauses, and connections that die in them. stall: streams that stop. abandon: readers who leave. Default: burst.");
     static readonly Option<string?> Rounds = Text("--rounds", "How often everything is repeated, 1 to 100; figures are medians then. Default: 1.");
     static readonly Option<bool> Json = new("--json") { Description = "One JSON document with every figure on standard output; progress on standard error." };
     static readonly Option<string?> Url = Text("--url", "A real endpoint instead of the simulated one, such as https://api.openai.com. Real calls cost money.");
@@ -45,6 +45,11 @@ internal static class DemoCommand
             if (settings.Target is { } target)
             {
                 settings = settings with { Target = await RealEndpoint.CheckAsync(target, time, stop) };
+            }
+
+            if (settings.ShowsFaults)
+            {
+                return await RunFaultsAsync(FaultDemo.Create(settings.Scenario, settings, time), parsed.GetValue(Json), output, errors, time, stop);
             }
 
             var run = new DemoRun(settings, time);
@@ -83,14 +88,43 @@ internal static class DemoCommand
         }
     }
 
+    static async Task<int> RunFaultsAsync(FaultDemo demo, bool asJson, TextWriter output, TextWriter errors, TimeProvider time, CancellationToken stop)
+    {
+        if (asJson)
+        {
+            await output.WriteLineAsync(FaultReport.Json(demo, await demo.RunAsync(new LineProgress(errors), stop)));
+            return 0;
+        }
+
+        var console = CreateConsole(output);
+        var report = new FaultReport(console, demo);
+        report.WriteHead();
+        DemoProgress progress = console.Profile.Capabilities.Interactive ? new LiveProgress(console, time) : new LineProgress(output);
+        FaultResult? result = null;
+        await progress.RunAsync(demo.Trackers, async () => result = await demo.RunAsync(progress, stop));
+        report.Write(result!);
+        return 0;
+    }
+
     static DemoSettings Read(ParseResult parsed)
     {
         var scenario = parsed.GetValue(Scenarios) switch
         {
             null or "burst" => Scenario.Burst,
             "agent" => Scenario.Agent,
-            _ => throw Mistake(parsed, Scenarios, "burst or agent", "leave it out for burst"),
+            "stale" => Scenario.Stale,
+            "stall" => Scenario.Stall,
+            "abandon" => Scenario.Abandon,
+            _ => throw Mistake(parsed, Scenarios, "burst, agent, stale, stall or abandon", "leave it out for burst"),
         };
+        if (scenario is Scenario.Stale or Scenario.Stall or Scenario.Abandon)
+        {
+            foreach (var option in scenario is Scenario.Abandon ? new[] { Url, Service, Rounds } : [Url, Service, Rounds, CallCount])
+            {
+                Require(parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but means nothing with --scenario {parsed.GetValue(Scenarios)}, which brings its own calls and faults: leave it out.");
+            }
+        }
+
         var target = ReadTarget(parsed);
         foreach (var option in new[] { RoundTrip, Service })
         {
@@ -100,7 +134,7 @@ internal static class DemoCommand
         return new DemoSettings
         {
             Scenario = scenario,
-            Calls = Number(parsed, CallCount, 1, 10_000, target is not null ? 10 : scenario is Scenario.Agent ? 20 : 100, "for example 100"),
+            Calls = Number(parsed, CallCount, 1, 10_000, target is not null ? 10 : scenario is Scenario.Agent or Scenario.Abandon ? 20 : 100, "for example 100"),
             Rounds = Number(parsed, Rounds, 1, 100, 1, "for example 5"),
             RoundTrip = TimeSpan.FromMilliseconds(target is null ? Number(parsed, RoundTrip, 0, 10_000, 50, "a distant provider is 50 to 200 away") : 0),
             Service = TimeSpan.FromMilliseconds(target is null ? Number(parsed, Service, 0, 60_000, 100, "0 shows the connections' part alone") : 0),

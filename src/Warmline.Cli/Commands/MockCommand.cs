@@ -161,6 +161,7 @@ internal static class MockCommand
               OpenAI base URL     {{server.BaseAddress}}v1
               Anthropic base URL  {{server.BaseAddress}}
               authority           {{caFile ?? "none, plaintext"}}
+              faults              x-mock-* request headers, such as x-mock-fault: reset (docs/testing.md)
 
             curl -N{{flags}} {{server.BaseAddress}}v1/chat/completions -H 'content-type: application/json' -d '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
             """;

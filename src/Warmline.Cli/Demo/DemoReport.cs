@@ -1,15 +1,12 @@
 using System.Globalization;
 using Spectre.Console;
-using Spectre.Console.Rendering;
 
 namespace Warmline.Cli.Demo;
 
 /// <summary>What a person reads: the conditions, the table, the picture, the sentence. Made for 80 columns.</summary>
 internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
 {
-    const int WidestText = 110;
-
-    int TextWidth => Math.Clamp(console.Profile.Width, 40, WidestText);
+    readonly ReportPage _page = new(console);
 
     bool IsAgent => settings.Scenario is Scenario.Agent;
 
@@ -113,47 +110,12 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
 
     void WriteChart(string title, IReadOnlyList<WayResult> results, Func<WayResult, double> figure, IReadOnlyList<string> labels, double? limit)
     {
-        Write(title);
-        var width = Math.Clamp(console.Profile.Width - 36, 10, 72);
-        var longest = Math.Max(results.Max(figure), limit ?? 0);
-        var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 0, 0));
-        for (var i = 0; i < results.Count; i++)
-        {
-            var color = results[i].Kind is WayKind.WarmlineCold or WayKind.WarmlineWarmed ? Color.Green : Color.Grey;
-            Bar(DemoSettings.Title(results[i].Kind), figure(results[i]), labels[i], color);
-        }
-
-        if (limit is { } least)
-        {
-            Bar("(the limit)", least, labels[^1], Color.Yellow);
-        }
-
-        console.Write(grid);
-
-        void Bar(string name, double value, string label, Color color)
-        {
-            var bar = (Paragraph)Bars.Draw(longest <= 0 ? 0 : value / longest, width, color, console.Profile.Capabilities.Unicode, rest: false);
-            grid.AddRow((IRenderable)new Text(name), bar.Append(" " + label));
-        }
+        var bars = results.Select((result, i) => new ReportBar(
+            DemoSettings.Title(result.Kind), figure(result), labels[i], result.Kind is WayKind.WarmlineCold or WayKind.WarmlineWarmed ? Color.Green : Color.Grey));
+        _page.Chart(title, [.. bars, .. limit is { } least ? [new ReportBar("(the limit)", least, labels[^1], Color.Yellow)] : Array.Empty<ReportBar>()]);
     }
 
-    /// <summary>Breaks between words; a redirected stream gets the same lines as a narrow terminal.</summary>
-    void Write(string text)
-    {
-        var line = "";
-        foreach (var word in text.Split(' '))
-        {
-            if (line.Length > 0 && line.Length + 1 + word.Length > TextWidth)
-            {
-                console.WriteLine(line);
-                line = "";
-            }
-
-            line += line.Length == 0 ? word : " " + word;
-        }
-
-        console.WriteLine(line);
-    }
+    void Write(string text) => _page.Write(text);
 
     static string Line(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

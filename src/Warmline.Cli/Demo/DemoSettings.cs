@@ -8,6 +8,15 @@ internal enum Scenario
 
     /// <summary>One after another, as an agent loop makes them.</summary>
     Agent,
+
+    /// <summary>With pauses, while idle connections are closed or forgotten.</summary>
+    Stale,
+
+    /// <summary>As streams that stop making progress.</summary>
+    Stall,
+
+    /// <summary>As streams whose readers leave.</summary>
+    Abandon,
 }
 
 /// <summary>The ways that are compared, in the order in which they run.</summary>
@@ -46,6 +55,9 @@ internal sealed record DemoSettings
 
     /// <summary>The simulated provider's time from request to first byte; zero with a real endpoint.</summary>
     public required TimeSpan Service { get; init; }
+
+    /// <summary>A provider that fails on purpose: shown by a <see cref="FaultDemo"/>.</summary>
+    public bool ShowsFaults => Scenario is Scenario.Stale or Scenario.Stall or Scenario.Abandon;
 
     /// <summary>The endpoint of <c>--url</c>; null for the simulated provider.</summary>
     public RealTarget? Target { get; init; }

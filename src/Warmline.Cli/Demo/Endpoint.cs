@@ -71,7 +71,18 @@ internal sealed class SimulatedEndpoint : Endpoint
 
     protected override string Body => $$"""{"model":"gpt-4o-mini","max_tokens":{{DemoSettings.Tokens}},"stream":{{(_stream ? "true" : "false")}},"messages":[{"role":"user","content":"Say hello."}]}""";
 
-    public static async Task<SimulatedEndpoint> StartAsync(string host, TimeSpan roundTrip, TimeSpan service, TimeSpan tokenGap, bool stream, CancellationToken stop)
+    /// <summary>What the server saw and what can be done to it.</summary>
+    public MockLlmServer Server => _server;
+
+    /// <param name="host">The name it is called by.</param>
+    /// <param name="roundTrip">Of the simulated network.</param>
+    /// <param name="service">Time to the first byte.</param>
+    /// <param name="tokenGap">Time between two tokens.</param>
+    /// <param name="stream">Whether the calls ask for streams.</param>
+    /// <param name="stop">Ends the start.</param>
+    /// <param name="script">Adds faults.</param>
+    public static async Task<SimulatedEndpoint> StartAsync(
+        string host, TimeSpan roundTrip, TimeSpan service, TimeSpan tokenGap, bool stream, CancellationToken stop, Action<MockLlmOptions>? script = null)
     {
         var options = new MockLlmOptions
         {
@@ -82,6 +93,7 @@ internal sealed class SimulatedEndpoint : Endpoint
             TcpHandshakeAtServer = false,   // the client's network charges for it
         };
         options.HostNames.Add(host);
+        script?.Invoke(options);
         return new SimulatedEndpoint(await MockLlmServer.StartAsync(options, cancellationToken: stop), host, stream);
     }
 

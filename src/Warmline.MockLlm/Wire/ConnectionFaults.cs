@@ -78,6 +78,18 @@ internal sealed class ConnectionFaults(MockConnection connection, DelayScheduler
         }
     }
 
+    /// <summary>Bytes have come. Only a connection that is to vanish counts from there: what forgets a flow on the way knows nothing of requests.</summary>
+    public void Touch()
+    {
+        if (connection.Plan is { IdleTimeout: not null, IdleFault: MockFault.Vanish })
+        {
+            lock (_lock)
+            {
+                _idleSince = scheduler.Now;
+            }
+        }
+    }
+
     /// <summary>Waits for the idle time of the plan, if it has one.</summary>
     public async Task WatchIdleAsync(CancellationToken stop)
     {

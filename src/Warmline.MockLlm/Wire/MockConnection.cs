@@ -185,9 +185,7 @@ internal sealed class MockConnection : ConnectionContext
 
     internal sealed class AboveTap(PipeReader inner, MockConnection connection, bool isTls) : PipeReaderTap(inner)
     {
-        protected override void OnBytes(ReadOnlySpan<byte> bytes)
-        {
-        }
+        protected override void OnBytes(ReadOnlySpan<byte> bytes) => connection.Faults.Touch();
 
         protected override void OnEnd(Exception? error)
         {
@@ -214,7 +212,8 @@ internal sealed class MockConnection : ConnectionContext
                 for (var i = 0; isTls && !connection.CloseNotify && i < Looks; i++)
                 {
                     var read = Inner.ReadAsync();
-                    if (!read.IsCompleted)
+                    var isPending = !read.IsCompleted;
+                    if (isPending)
                     {
                         Inner.CancelPendingRead();
                     }
@@ -226,7 +225,8 @@ internal sealed class MockConnection : ConnectionContext
                         OnEnd(null);
                     }
 
-                    if (result.IsCompleted || result.IsCanceled)
+                    // A read that was cancelled without us was so by Kestrel, when it stopped, and none of its own took that up.
+                    if (result.IsCompleted || (result.IsCanceled && isPending))
                     {
                         break;
                     }

@@ -1,0 +1,100 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Spectre.Console;
+
+namespace Warmline.Cli.Demo;
+
+/// <summary>What a demo of faults shows: to a person the conditions, a table, pictures and sentences; to a program every figure.</summary>
+internal sealed class FaultReport(IAnsiConsole console, FaultDemo demo)
+{
+    static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
+
+    static readonly string[] Names = ["stale", "stall", "abandon"];
+
+    readonly ReportPage _page = new(console);
+
+    public void WriteHead()
+    {
+        _page.Write(demo.Head);
+        console.WriteLine();
+    }
+
+    public void Write(FaultResult result)
+    {
+        console.WriteLine();
+        var table = new Table().Border(TableBorder.Simple).AddColumn(new TableColumn("").NoWrap().PadLeft(1));
+        foreach (var way in demo.Ways)
+        {
+            table.AddColumn(new TableColumn(new Text(way.Title)).RightAligned().NoWrap());
+        }
+
+        foreach (var figure in result.Figures)
+        {
+            table.AddRow([new Text(figure.Label), .. Cells(figure).Concat(Enumerable.Repeat("", demo.Ways.Count)).Take(demo.Ways.Count).Select(cell => new Text(cell))]);
+        }
+
+        console.Write(table);
+        foreach (var (title, figure) in result.Charts)
+        {
+            console.WriteLine();
+            var cells = Cells(figure);
+            _page.Chart(title, [.. demo.Ways.Select((way, i) => new ReportBar(way.Title, Size(figure.Values[i], result), cells[i], way.IsPool ? Color.Green : Color.Grey))]);
+        }
+
+        console.WriteLine();
+        foreach (var sentence in result.Sentences)
+        {
+            _page.Write(sentence);
+        }
+
+        console.WriteLine();
+        _page.Write("How it was measured: " + demo.Method);
+        console.WriteLine();
+        _page.Write("Next: " + string.Join("; ", Names.Where(name => name != demo.Name).Select(name => $"`warmline demo --scenario {name}`"))
+            + ". docs/testing.md shows how to put these faults into your own tests.");
+    }
+
+    /// <summary>Times are in milliseconds; one that was not reached is null.</summary>
+    public static string Json(FaultDemo demo, FaultResult result)
+    {
+        var conditions = new Dictionary<string, object> { ["scenario"] = demo.Name };
+        foreach (var (name, value) in demo.Conditions)
+        {
+            conditions[name] = value;
+        }
+
+        (conditions["endpoint"], conditions["processors"]) = ("simulated", Environment.ProcessorCount);
+        (conditions["runtime"], conditions["system"]) = (RuntimeInformation.FrameworkDescription, RuntimeInformation.OSDescription);
+        var ways = demo.Ways.Select((way, i) =>
+        {
+            var figures = new Dictionary<string, object?> { ["way"] = way.Key, ["title"] = way.Title };
+            foreach (var figure in result.Figures.Where(figure => figure.Values.Count > 0))
+            {
+                var isTime = figure.Values.Any(value => value is TimeSpan) || figure.Values.All(value => value is null);
+                figures[figure.Key + (isTime ? "Ms" : "")] = figure.Values[i] is TimeSpan time ? Math.Round(time.TotalMilliseconds, 3) : figure.Values[i];
+            }
+
+            return figures;
+        });
+        return JsonSerializer.Serialize(new Dictionary<string, object> { ["conditions"] = conditions, ["ways"] = ways }, Indented);
+    }
+
+    static double Size(object? value, FaultResult result) => value switch
+    {
+        TimeSpan time => time.TotalMilliseconds,
+        null => result.Window.TotalMilliseconds,
+        _ => Convert.ToDouble(value, CultureInfo.InvariantCulture),
+    };
+
+    static IReadOnlyList<string> Cells(FaultFigure figure)
+    {
+        if (figure.Values.Any(value => value is TimeSpan) || figure.Values.All(value => value is null))
+        {
+            var times = DemoText.Times([.. figure.Values.Select(value => (TimeSpan?)value)]);
+            return [.. times.Select((text, i) => figure.Values[i] is null ? figure.Missing : text)];
+        }
+
+        return [.. figure.Values.Select(value => Convert.ToString(value, CultureInfo.InvariantCulture) ?? figure.Missing)];
+    }
+}

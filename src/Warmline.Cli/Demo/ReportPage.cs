@@ -1,0 +1,47 @@
+using Spectre.Console;
+using Spectre.Console.Rendering;
+
+namespace Warmline.Cli.Demo;
+
+/// <summary>One bar of a picture.</summary>
+internal readonly record struct ReportBar(string Name, double Value, string Label, Color Color);
+
+/// <summary>What the reports share: text that breaks between words, and pictures made of bars. Made for 80 columns.</summary>
+internal sealed class ReportPage(IAnsiConsole console)
+{
+    const int WidestText = 110;
+
+    /// <summary>Breaks between words; a redirected stream gets the same lines as a narrow terminal.</summary>
+    public void Write(string text)
+    {
+        var width = Math.Clamp(console.Profile.Width, 40, WidestText);
+        var line = "";
+        foreach (var word in text.Split(' '))
+        {
+            if (line.Length > 0 && line.Length + 1 + word.Length > width)
+            {
+                console.WriteLine(line);
+                line = "";
+            }
+
+            line += line.Length == 0 ? word : " " + word;
+        }
+
+        console.WriteLine(line);
+    }
+
+    public void Chart(string title, IReadOnlyList<ReportBar> bars)
+    {
+        Write(title);
+        var width = Math.Clamp(console.Profile.Width - 36, 10, 72);
+        var longest = bars.Max(bar => bar.Value);
+        var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 0, 0));
+        foreach (var bar in bars)
+        {
+            var drawn = (Paragraph)Bars.Draw(longest <= 0 ? 0 : bar.Value / longest, width, bar.Color, console.Profile.Capabilities.Unicode, rest: false);
+            grid.AddRow((IRenderable)new Text(bar.Name), drawn.Append(" " + bar.Label));
+        }
+
+        console.Write(grid);
+    }
+}

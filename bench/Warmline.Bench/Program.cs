@@ -48,6 +48,9 @@ open.SetAction((result, _) => new Streams(time).OpenAsync(result.GetValue(openSt
 var events = new Command("events", "CPU of each event of a stream") { rounds };
 events.SetAction((result, _) => new Streams(time).EventsAsync(result.GetValue(rounds)));
 
+var clocks = new Command("clocks", "What the library does for each event, and for each open stream at each tick of its clock") { openStreams, rounds };
+clocks.SetAction(result => new Clocks(time, result.GetValue(openStreams), result.GetValue(rounds)).Run());
+
 var tokenGap = new Option<int>("--token-gap");
 var serve = new Command("serve", "The server that the others start for themselves") { Hidden = true };
 serve.Options.Add(tokenGap);
@@ -55,4 +58,4 @@ serve.SetAction((result, stop) => BenchServer.ServeAsync(result.GetValue(tokenGa
 
 static WebProxy ProxyAt(Uri address) => new(address) { Credentials = address.UserInfo.Split(':', 2) is [{ Length: > 0 } user, var password] ? new NetworkCredential(Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : null };
 
-return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, serve }.Parse(args).InvokeAsync();
+return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, clocks, serve }.Parse(args).InvokeAsync();

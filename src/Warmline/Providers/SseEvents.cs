@@ -147,13 +147,16 @@ internal static class SseEvents
 
     static bool Skip(ref ReadOnlySpan<byte> rest, char next)
     {
-        rest = rest.TrimStart((byte)' ');
-        if (rest.IsEmpty || rest[0] != next)
+        for (var at = 0; at < rest.Length; at++)
         {
-            return false;
+            if (rest[at] != ' ')
+            {
+                var found = rest[at] == next;
+                rest = rest[(at + 1)..];
+                return found;
+            }
         }
 
-        rest = rest[1..];
-        return true;
+        return false;
     }
 }

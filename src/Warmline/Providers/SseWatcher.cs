@@ -239,7 +239,9 @@ internal sealed class SseWatcher
             }
         }
 
-        (_named, _byData, _unknownLength, _dataLines, _isDone) = (null, null, 0, 0, false);
+        _named = _byData = null;
+        _unknownLength = _dataLines = 0;
+        _isDone = false;
         return kind;
     }
 

@@ -34,6 +34,7 @@ public sealed class ContentClockTests
             play.Time.Advance(Step);
         }
 
+        Assert.True(waited < TimeSpan.FromHours(1), "No clock ended it.");
         var error = await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading);
 
         Assert.Equal((StallPhase.Content, Limit, RequestVerdict.Unknown, "content_block_delta", 2L), (error.Phase, error.Limit, error.Verdict, error.LastEvent, error.EventsSeen));
@@ -82,9 +83,10 @@ public sealed class ContentClockTests
     [InlineData("text/plain")]
     [InlineData("application/x-ndjson")]
     [InlineData("text/event-streams")]
-    public async Task Other_bodies_have_no_content_clock(string type)
+    [InlineData("text/event-stream", "gzip")]   // which the pool does not undo unasked: it cannot see the events
+    public async Task Other_bodies_have_no_content_clock(string type, string? encoding = null)
     {
-        await using var play = await Playing.StartAsync(http2: true, options => options.Timeouts.Content = Limit, type: type);
+        await using var play = await Playing.StartAsync(http2: true, options => options.Timeouts.Content = Limit, type: type, encoding: encoding);
         for (var round = 0; round < 100; round++)
         {
             await play.SayAsync(Ping);
@@ -114,6 +116,7 @@ public sealed class ContentClockTests
         }
         else
         {
+            Assert.True(play.Reading.IsCompleted, "No clock ended it.");
             Assert.Equal(StallPhase.Content, (await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading)).Phase);
         }
     }
@@ -186,12 +189,13 @@ public sealed class ContentClockTests
 
         public string Origin => Server.Address.GetLeftPart(UriPartial.Authority);
 
-        public static async Task<Playing> StartAsync(bool http2, Action<ConnectionPoolOptions> configure, bool reads = true, string type = "text/event-stream; charset=utf-8", PoolRequestOptions? own = null)
+        public static async Task<Playing> StartAsync(bool http2, Action<ConnectionPoolOptions> configure, bool reads = true, string type = "text/event-stream; charset=utf-8", PoolRequestOptions? own = null, string? encoding = null)
         {
             var play = new Playing();
             play.Server = await SseServer.StartAsync(http2, async answer =>
             {
                 answer.Response.ContentType = type;
+                answer.Response.Headers.ContentEncoding = encoding;
                 await answer.Response.Body.FlushAsync();
                 await answer.FollowAsync(play._script.Reader);
             }, configure, play.Time);

@@ -68,10 +68,10 @@ internal sealed class SseServer : IAsyncDisposable
 
     public Task AbortedAsync(int count) => Eventually.TrueAsync(() => Aborted == count, () => $"{Aborted} of {Requests} aborted; {Rig.Describe(Stats)}");
 
-    /// <summary>Reads until so much text has come.</summary>
-    public static async Task<string> ReadUntilAsync(Stream body, string text)
+    /// <summary>Reads until so much text has come, in pieces of that size at most.</summary>
+    public static async Task<string> ReadUntilAsync(Stream body, string text, int pieces = 4096)
     {
-        var (seen, buffer) = (new StringBuilder(), new byte[4096]);
+        var (seen, buffer) = (new StringBuilder(), new byte[pieces]);
         while (!seen.ToString().EndsWith(text, StringComparison.Ordinal))
         {
             var read = await body.ReadAsync(buffer, Rig.Ct);

@@ -101,6 +101,11 @@ internal sealed partial class PoolEngine
         }
 
         var wall = _time.GetUtcNow();
+        if (Now - now >= ClockLook)
+        {
+            return;   // this thread was held up between its looks at the two clocks: they cannot be compared
+        }
+
         var ahead = wall - _wallAt - (now - _lookedAt);
         (_lookedAt, _wallAt) = (now, wall);
         if (ahead > Sleep)

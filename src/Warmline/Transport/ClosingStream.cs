@@ -43,6 +43,9 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     /// <summary>The pool closes the connection: a pending read is only a watch for its end.</summary>
     public void EndIsOurs() => _isOurs = true;
 
+    /// <summary>What the network knows of the connection after it has been idle for <paramref name="rested"/>.</summary>
+    public WireState Look(TimeSpan rested) => connection.Look(rested);
+
     /// <summary>The end that follows waits for nobody: the peer may be gone.</summary>
     public void EndAtOnce() => _isCut = true;
 

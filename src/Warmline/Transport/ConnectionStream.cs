@@ -281,10 +281,10 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
-        if (BytesWritten == Volatile.Read(ref _writtenWhenIdle))
+        if (BytesWritten == Volatile.Read(ref _writtenWhenIdle) && !IsClosed)
         {
             // A read of zero bytes is told that something came, be it a reset.
-            ReportClosing(slot.Look(TimeSpan.Zero) is WireState.Lost ? ConnectionEnd.Lost : end);
+            ReportClosing(inner.Look(TimeSpan.Zero) is WireState.Lost ? ConnectionEnd.Lost : end);
         }
 
         var early = Volatile.Read(ref _early);

@@ -31,7 +31,6 @@ internal sealed class Slot
     /// <summary>A long answer must not wait for the window to grow, round trip by round trip, from the platform's 64 KB.</summary>
     const int StreamWindow = 1024 * 1024;
 
-    readonly DialedConnection _dialed;
     readonly ClosingStream _wire;
     readonly ConnectionStream _stream;
     readonly Stream _transport;
@@ -44,7 +43,6 @@ internal sealed class Slot
     public Slot(DialedConnection dialed, Http2Options http2, TimeProvider time, ISlotOwner owner, object? tag)
     {
         Tag = tag;
-        _dialed = dialed;
         IsHttp2 = dialed.IsHttp2;
         Timings = dialed.Timings;
         RemoteEndPoint = dialed.RemoteEndPoint;
@@ -202,7 +200,7 @@ internal sealed class Slot
 
     /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows. Where nobody knows, HTTP/2 is trusted for its pings,
     /// whose failure comes by itself.</summary>
-    public WireState Look(TimeSpan rested) => IsClosed || _stream.IsClosing ? WireState.Ended : _dialed.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 ? WireState.Alive : state;
+    public WireState Look(TimeSpan rested) => IsClosed || _stream.IsClosing ? WireState.Ended : _wire.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 ? WireState.Alive : state;
 
     /// <summary>The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported as closing.</summary>
     public void LookWhileIdle(long sends, TimeSpan rested)

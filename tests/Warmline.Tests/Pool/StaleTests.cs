@@ -179,8 +179,9 @@ public sealed class StaleTests : IAsyncDisposable
 
         _time.Sleep(TimeSpan.FromHours(8));
         Assert.Equal(2, Stats.Idle);   // no timer fires in a sleep, and none is overdue after it
-        gate.SetResult();
+        _server.Gate = Task.CompletedTask;
         await CallAsync();
+        gate.SetResult();
         await running;
 
         Assert.Equal((4, 2L), (_server.Connections.Count, Stats.LostConnections));

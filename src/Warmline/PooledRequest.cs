@@ -12,6 +12,8 @@ namespace Warmline;
 /// </summary>
 internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 {
+    const int RefusedStream = 7;   // of HTTP/2's error codes
+
     const int NoUpload = 0;
     const int Uploading = 1;
     const int UploadOver = 2;
@@ -203,9 +205,10 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         EndEarly();
         verdict = Judge(error);
         var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
-        if (verdict is RequestVerdict.Unknown || !untouched || Clocks.IsCancellationRequested)
+        var refused = IsRefused(error);   // the connection is well, and the platform has asked it again already, as often as it does
+        if (verdict is RequestVerdict.Unknown || refused || !untouched || Clocks.IsCancellationRequested)
         {
-            _broken = _broken || !Connection!.IsHttp2 || verdict is not RequestVerdict.Unknown;
+            _broken = _broken || !Connection!.IsHttp2 || (verdict is not RequestVerdict.Unknown && !refused);
             ResponseEnded(whole: false);
             return false;
         }
@@ -238,7 +241,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), NothingWritten || !Slot.SentRequest ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
@@ -284,11 +287,19 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
             return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
         }
 
+        if (IsRefused(error))
+        {
+            return RequestVerdict.Unprocessed;
+        }
+
         // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.
         return error is HttpRequestException { InnerException: null } && Connection is { IsHttp2: true, AdvertisedLimit: 0 } && !Slot.SentRequest
             ? RequestVerdict.NotSent
             : RequestVerdict.Unknown;
     }
+
+    /// <summary>The server refused the stream before it did anything with it (RFC 9113, section 8.7).</summary>
+    static bool IsRefused(Exception error) => error is HttpRequestException { InnerException: HttpProtocolException { ErrorCode: RefusedStream } };
 
     void UploadNeverBegan()
     {

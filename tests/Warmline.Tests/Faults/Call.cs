@@ -53,11 +53,15 @@ internal sealed class Call(int id, bool isTold, CallKind kind)
     /// <summary>There was a connection on which the server would have taken it, when it failed.</summary>
     public bool WasAble { get; set; }
 
+    /// <summary>What ended it, where that is a clock which the stage does not turn.</summary>
+    public string? EndedBy { get; set; }
+
     public RequestVerdict? Verdict => Error switch
     {
         PoolRequestException failed => failed.Verdict,
         PoolConnectException failed => failed.Verdict,
         RequestStalledException stalled => stalled.Verdict,
+        PoolRejectedException => RequestVerdict.NotSent,   // what it means
         _ => null,
     };
 
@@ -78,7 +82,7 @@ internal sealed class Call(int id, bool isTold, CallKind kind)
             var before = Status is { } status ? $"{status}" : null;
             return Hangs ? before is null ? "hangs" : $"{before}, then hangs"
                 : Error is not null ? before is null ? Tell(Error) : $"{before}, then {Tell(Error)}"
-                : Stopped ? $"{before}, left by the caller" : $"{before}";
+                : Stopped ? before is null ? "left by the caller" : $"{before}, left by the caller" : $"{before}";
         }
     }
 

@@ -16,9 +16,12 @@ internal static class Contents
     public static CallKind OneShot { get; } = new() { Content = static () => new StreamContent(new OnceStream()) };
 
     /// <summary>A body that takes more than a second.</summary>
-    public static CallKind Slow { get; } = new()
+    public static CallKind Slow { get; } = NewSlow(static () => { });
+
+    /// <summary>A body that takes more than a second, and tells when it was written to its end.</summary>
+    public static CallKind NewSlow(Action ended) => new()
     {
-        Content = static () => new OwnContent(static async (stream, ct) =>
+        Content = () => new OwnContent(async (stream, ct) =>
         {
             for (var part = 0; part < Parts; part++)
             {
@@ -26,6 +29,8 @@ internal static class Contents
                 await stream.FlushAsync(ct);
                 await Task.Delay(TimeSpan.FromMilliseconds(4), Clock, ct);
             }
+
+            ended();
         }),
     };
 

@@ -10,6 +10,9 @@ namespace Warmline.Tests.Faults;
 /// <summary>Faults on the way to a connection: names, TCP, TLS, HTTP/2's first words.</summary>
 internal static class DialFaults
 {
+    const string NoConnectClock = "the platform's `ConnectTimeout` is infinite by default";
+    const string OneAttempt = "the platform dials one HTTP/2 connection at a time without a clock, and all calls wait for it; in the pool who asked before the failed dial fails with it, and who came later rides the next";
+
     const string Nonsense = "What is this? It is no protocol that anybody speaks. ";
 
     static readonly IPAddress Other = IPAddress.Parse("127.0.0.2");
@@ -27,7 +30,7 @@ internal static class DialFaults
             s.Network.Resolve = static (_, ct) => FakeNetwork.StallAsync<IPAddress[]>(ct);
             return s.CallAsync();
         })
-        { OwnNetwork = true },
+        { OwnNetwork = true, Reason = NoConnectClock },
         new("the name no longer resolves when a connection has to be replaced", async s =>
         {
             await s.PrepareAsync();
@@ -36,25 +39,25 @@ internal static class DialFaults
             await s.IdleAsync(TimeSpan.FromSeconds(2));
             await s.CallAsync();
         })
-        { First = [Answer, Cue, Fin], OwnNetwork = true },
-        new("the name moves to another address; a call 400 s later", async s =>
+        { First = [Answer, Cue, Fin], OwnNetwork = true, Reason = "the pool remembers names (`Dns.CacheTtl`)" },
+        new("the name moves to another address; a call 15 minutes later", async s =>
         {
             var connect = s.Network.Connect;
             IPAddress? last = null;
             s.Network.Connect = (endPoint, ct) => connect(new IPEndPoint(IPAddress.Loopback, (last = endPoint.Address) is null ? 0 : endPoint.Port), ct);
             await s.PrepareAsync();
             s.Network.Resolve = static (_, _) => new([Other]);
-            await s.IdleAsync(TimeSpan.FromSeconds(400));
+            await s.IdleAsync(TimeSpan.FromMinutes(15));
             await s.CallAsync();
             s.Note = Other.Equals(last) ? "at the new address" : "at the old address";
         })
-        { OwnNetwork = true },
+        { OwnNetwork = true, Reason = "the pool looks names in use up again (`Dns.CacheTtl`), and leaves an address that two answers in a row lack; the platform stays as long as the connection lives" },
         new("SYN never answered", s =>
         {
             s.Network.Connect = static (_, ct) => FakeNetwork.StallAsync<Stream>(ct);
             return s.CallAsync();
         })
-        { OwnNetwork = true },
+        { OwnNetwork = true, Reason = NoConnectClock },
         new("SYN never answered at the first of two addresses", s =>
         {
             var connect = s.Network.Connect;
@@ -62,28 +65,28 @@ internal static class DialFaults
             s.Network.Connect = (endPoint, ct) => endPoint.Address.Equals(Other) ? FakeNetwork.StallAsync<Stream>(ct) : connect(endPoint, ct);
             return s.CallAsync();
         })
-        { OwnNetwork = true },
+        { OwnNetwork = true, Reason = "the platform tries one address after the other, each as long as the system does; the pool begins with the next after 250 ms" },
         new("SYN never answered at the first attempt; two calls", s =>
         {
             var (connect, attempts) = (s.Network.Connect, 0);
             s.Network.Connect = (endPoint, ct) => Interlocked.Increment(ref attempts) == 1 ? FakeNetwork.StallAsync<Stream>(ct) : connect(endPoint, ct);
             return s.BurstAsync(2);
         })
-        { OwnNetwork = true },
+        { OwnNetwork = true, Reason = OneAttempt },
         new("the connection is refused", s =>
         {
             s.Network.Connect = static (_, _) => throw new SocketException((int)SocketError.ConnectionRefused);
             return s.CallAsync();
         })
         { OwnNetwork = true },
-        new("TLS handshake never answered", Once) { Script = static _ => [Silence] },
-        new("TLS handshake never answered on the first of two connections", s => s.BurstAsync(2)) { First = [Silence] },
-        new("FIN instead of a TLS handshake", Once) { Script = static _ => [Fin] },
-        new("RST instead of a TLS handshake", Once) { Script = static _ => [Reset] },
-        new("nonsense instead of a TLS handshake", Once) { Script = static _ => [Raw(Nonsense), Fin] },
-        new("SETTINGS never sent", Once) { Script = static _ => [Tls, Silence], On = On.Http2 },
-        new("SETTINGS never sent on the first of two connections", s => s.BurstAsync(2)) { First = [Tls, Silence], On = On.Http2 },
-        new("FIN instead of SETTINGS", Once) { Script = static _ => [Tls, Fin], On = On.Http2 },
-        new("nonsense instead of SETTINGS", Once) { Script = static _ => [Tls, Raw(Nonsense), Fin], On = On.Http2 },
+        new("TLS handshake never answered", Once) { Script = static _ => [Silence], Reason = NoConnectClock },
+        new("TLS handshake never answered on the first of two connections", s => s.BurstAsync(2)) { First = [Silence], Reason = OneAttempt },
+        new("FIN instead of a TLS handshake", Once) { Script = static _ => [Hello, Fin] },
+        new("RST instead of a TLS handshake", Once) { Script = static _ => [Hello, Reset] },
+        new("nonsense instead of a TLS handshake", Once) { Script = static _ => [Hello, Raw(Nonsense), Fin] },
+        new("SETTINGS never sent", Once) { Script = static _ => [Tls, Silence], On = On.Http2, Reason = NoConnectClock },
+        new("SETTINGS never sent on the first of two connections", s => s.BurstAsync(2)) { First = [Tls, Silence], On = On.Http2, Reason = OneAttempt },
+        new("FIN instead of SETTINGS", Once) { Script = static _ => [Tls, Hello, Fin], On = On.Http2 },
+        new("nonsense instead of SETTINGS", Once) { Script = static _ => [Tls, Hello, Raw(Nonsense), Fin], On = On.Http2, AnyReason = true },
     ];
 }

@@ -13,17 +13,25 @@ internal delegate Task Step(Wire wire);
 internal sealed class FaultServer : IAsyncDisposable
 {
     public static readonly TestAuthority Authority = new();
-    public static readonly X509Certificate2 Certificate = Authority.Issue();
 
+    /// <summary>A name that is not the machine's own: those are looked up anew for each dial.</summary>
+    public const string OtherName = "provider.test";
+
+    static readonly X509Certificate2 Local = Authority.Issue(), Other = Authority.Issue(OtherName);
+
+    readonly string _name;
+    int _refusals;
     readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     readonly CancellationTokenSource _end = new();
     readonly ConcurrentQueue<Task> _running = new();
     readonly ConcurrentQueue<Wire> _wires = new();
     readonly ConcurrentDictionary<string, TaskCompletionSource<bool>> _cues = new();
 
-    public FaultServer(bool http2, ManualTime time, Func<int, IReadOnlyList<Step>> script)
+    public FaultServer(bool http2, ManualTime time, bool otherName, Func<int, IReadOnlyList<Step>> script)
     {
         Time = time;
+        Certificate = otherName ? Other : Local;
+        _name = otherName ? OtherName : "localhost";
         _listener.Start();
         Run(AcceptAsync(http2, script));
     }
@@ -33,7 +41,9 @@ internal sealed class FaultServer : IAsyncDisposable
 
     public Ledger Ledger { get; } = new();
 
-    public Uri Address => new($"https://localhost:{((IPEndPoint)_listener.LocalEndpoint).Port}/");
+    public X509Certificate2 Certificate { get; }
+
+    public Uri Address => new($"https://{_name}:{((IPEndPoint)_listener.LocalEndpoint).Port}/");
 
     public CancellationToken End => _end.Token;
 
@@ -44,7 +54,9 @@ internal sealed class FaultServer : IAsyncDisposable
     public int? FirstStreamLimit { get; set; }
 
     /// <summary>Requests that scripts may still refuse.</summary>
-    public int Refusals;
+    public int Refusals { get => _refusals; set => _refusals = value; }
+
+    public bool TryRefuse() => Interlocked.Decrement(ref _refusals) >= 0;
 
     /// <summary>The client's side of the play: a script may wait for it.</summary>
     public required Func<Copy, Task> HeardAsync { get; init; }

@@ -8,6 +8,9 @@ namespace Warmline.Tests.Faults;
 internal static class Http2Faults
 {
     const int Burst = 40;
+    const string NoQueueClock = "waiting for a stream has no clock in the platform";
+    const string AnyContent = "the pool gives a body again where it knows that it can be given (bytes and text, and parts made of them); the platform tries with any";
+    const string Spread = "the platform fills one connection before it opens the next";
 
     public static Fault[] All =>
     [
@@ -19,6 +22,10 @@ internal static class Http2Faults
         { First = [Take, Head, Part, GoAwayAbove, Part, End], On = On.Http2 },
         new("GOAWAY below a running stream", Once) { First = [GoAwayBelow], On = On.Http2 },
         new("GOAWAY below a stream whose body cannot be sent again", s => s.CallAsync(Contents.OneShot)) { First = [GoAwayBelow], On = On.Http2 },
+        new("GOAWAY below a stream in its upload", s => s.CallAsync(Contents.Slow))
+        {
+            First = [GoAwayBelowUpload], On = On.Http2, AnyReason = true, LostAtTimes = RequestVerdict.Unprocessed, Reason = AnyContent,
+        },
         new("GOAWAY below on every connection", Once) { Script = static _ => [GoAwayBelow], On = On.Http2 },
         new("REFUSED_STREAM once", Once) { First = [Refuse], On = On.Http2 },
         new("REFUSED_STREAM for 30 of 40, once each", Refused(30, Burst)) { Script = static _ => [RefuseOrAnswer], On = On.Http2, MostConnections = 40 },
@@ -26,7 +33,12 @@ internal static class Http2Faults
         new("RST_STREAM (CANCEL) before the headers", Once) { First = [Take, Cancel], On = On.Http2 },
         new("RST_STREAM (CANCEL) in mid-stream", Once) { First = [Take, Head, Part, Cancel], On = On.Http2 },
         new("one connection dies under 40 streams, each on its own", Dies) { Script = DiesUnder, On = On.Http1, MostLost = 1 },
-        new("one connection dies under 40 streams", Dies) { Script = DiesUnder, On = On.Http2, MostLost = 8, MostConnections = 8 },
+        new("one connection of eight dies under 40 streams", async s =>
+        {
+            await s.WarmUpAsync(8);
+            await Dies(s);
+        })
+        { Script = DiesUnder, On = On.Http2, MostLost = 8, MostConnections = 8, Reason = Spread },
         new("SETTINGS lowered to 1 stream, then four calls", async s =>
         {
             await s.PrepareAsync();
@@ -44,14 +56,14 @@ internal static class Http2Faults
             await s.EndAsync(calls);
         })
         { First = [Answer, Cue, Allow(0), CueFor("raise"), Allow(100)], On = On.Http2, Options = OneConnection },
-        new("SETTINGS lowered to 0 streams for good, one connection allowed", Lowered) { First = [Answer, Cue, Allow(0), Silence], On = On.Http2, Options = OneConnection },
-        new("SETTINGS lowered to 0 streams for good on one connection", Lowered) { First = [Answer, Cue, Allow(0), Silence], On = On.Http2 },
+        new("SETTINGS lowered to 0 streams for good, one connection allowed", Lowered) { First = [Answer, Cue, Allow(0), Silence], On = On.Http2, Options = OneConnection, Reason = NoQueueClock },
+        new("SETTINGS lowered to 0 streams for good on one connection", Lowered) { First = [Answer, Cue, Allow(0), Silence], On = On.Http2, Reason = NoQueueClock },
         new("SETTINGS that never allow a stream", s =>
         {
             s.Server.FirstStreamLimit = 0;
             return s.CallAsync();
         })
-        { Script = static _ => [Cue], On = On.Http2 },
+        { Script = static _ => [Cue], On = On.Http2, Reason = NoQueueClock },
     ];
 
     public static Task Once(Stage s) => s.CallAsync();
@@ -74,7 +86,7 @@ internal static class Http2Faults
     static async Task Dies(Stage s)
     {
         var calls = Enumerable.Range(0, Burst).Select(_ => s.Send()).ToArray();
-        await s.Server.CuedAsync("gathered").WaitAsync(Stage.Ct);
+        await Eventually.TrueAsync(() => calls.All(call => call.Text.Length > 0), s.Describe);
         await s.CueAsync();
         await s.EndAsync(calls);
     }

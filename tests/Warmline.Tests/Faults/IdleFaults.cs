@@ -18,14 +18,22 @@ internal static class IdleFaults
         new("FIN when the next request was read", Reused) { First = [Answer, Take, Fin] },
         new("RST as the next request comes, before it was read", Reused) { First = [Answer, Arrives, Reset] },
         new("RST when the next request was read", Reused) { First = [Answer, Take, Reset] },
-        new("silent drop while idle: the call that meets it, and the next", Twice) { First = [Answer, BlackHole] },
+        new("silent drop while idle: the call that meets it, and the next", Twice) { First = [Answer, BlackHole], On = On.Http1, Reason = AnswerFaults.NoClock },
+        new("silent drop while idle, with PINGs: the call that meets it, and the next", async s =>
+        {
+            await s.PrepareAsync();
+            await s.EndByAsync("Http2.PingTimeout", s.Send());
+            await s.CallAsync();
+        })
+        { First = [Answer, BlackHole], On = On.Http2, Reason = "the platform pings only where it is told to", Options = static options => (options.Http2.PingDelay, options.Http2.PingTimeout) = (TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1)) },
+        new("silent drop while idle, without PINGs: the call that meets it, and the next", Twice) { First = [Answer, BlackHole], On = On.Http2, Reason = AnswerFaults.NoClock },
         new("silent drop of two idle connections: three calls", async s =>
         {
             await s.PrepareAsync(2);
             await Twice(s);
             await s.CallAsync();
         })
-        { Script = static number => number < 2 ? [Gather(2), EndAll, BlackHole] : [], On = On.Http1 },
+        { Script = static number => number < 2 ? [Gather(2), EndAll, BlackHole] : [], On = On.Http1, Reason = AnswerFaults.NoClock },
         new("the server closes what is idle for 5 s: calls after pauses from 0 to 9 s", async s =>
         {
             for (var pause = 0; pause < 10; pause++)

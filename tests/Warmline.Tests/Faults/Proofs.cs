@@ -5,6 +5,8 @@ namespace Warmline.Tests.Faults;
 /// <summary>The four things that hold whatever happens, proved from the server's own log.</summary>
 internal static class Proofs
 {
+    public const string NeedlesslyUnknown = "the verdict is Unknown, and the server had said that it did not process it";
+
     /// <summary>Sendings after which a call that is never processed may be given back: the first and those that follow.</summary>
     static readonly int MostSendings = 1 + new SchedulerLimits().MaxRedispatches;
 
@@ -62,7 +64,7 @@ internal static class Proofs
         {
             RequestVerdict.NotSent when copies.Any(copy => !copy.Disowned) => "the verdict is NotSent, and it had arrived",
             RequestVerdict.Unprocessed when !neverRan => "the verdict is Unprocessed, and the server had not said so",
-            RequestVerdict.Unknown when neverRan && copies.Length > 0 => "the verdict is Unknown, and the server had said that it did not process it",
+            RequestVerdict.Unknown when neverRan && copies.Length > 0 => NeedlesslyUnknown,
             null or RequestVerdict.Unknown => null,
             _ when call.Kind.Content is not null && copies.Length > 0 => null,   // its body could not be sent again
             _ when copies.Length >= MostSendings => null,

@@ -38,7 +38,7 @@ internal sealed class Stage : IAsyncDisposable
     public Stage(bool isPool, bool http2, Fault fault)
     {
         (IsPool, Http2) = (isPool, http2);
-        Server = new FaultServer(http2, Time, number => fault.Script?.Invoke(number) ?? (number == 0 ? fault.First : fault.Rest)) { HeardAsync = HeardAsync, PollAsync = () => RoundsAsync(1) };
+        Server = new FaultServer(http2, Time, fault.OwnNetwork, number => fault.Script?.Invoke(number) ?? (number == 0 ? fault.First : fault.Rest)) { HeardAsync = HeardAsync, PollAsync = () => RoundsAsync(1) };
         Network.Connect = ConnectAsync;
         if (isPool)
         {
@@ -90,6 +90,20 @@ internal sealed class Stage : IAsyncDisposable
     public Task CallAsync(CallKind? kind = null) => EndAsync(Send(kind));
 
     public Task BurstAsync(int calls) => EndAsync([.. Enumerable.Range(0, calls).Select(_ => Send())]);
+
+    /// <summary>Connections before the first call; .NET's own handler has no way to open any.</summary>
+    public Task WarmUpAsync(int connections) => _pool?.WarmUpAsync(Server.Address, connections, Ct) ?? Task.CompletedTask;
+
+    /// <summary>The platform's own clocks cannot be turned: given real time, the call has to end by one of them, or counts as hanging.</summary>
+    public async Task EndByAsync(string clock, Call call)
+    {
+        if (!await ComesAsync(call.Task, HangingRounds))
+        {
+            await GiveUpAsync([call]);
+        }
+
+        call.EndedBy = IsPool ? clock : null;
+    }
 
     /// <summary>Starts a call.</summary>
     public Call Send(CallKind? kind = null, bool isTold = true)
@@ -159,9 +173,9 @@ internal sealed class Stage : IAsyncDisposable
     }
 
     /// <summary>Whether it happens by itself: the pool is given all the time that a slow machine needs, what may never happen a moment.</summary>
-    public async Task<bool> ComesAsync(Task what)
+    public async Task<bool> ComesAsync(Task what, int unhurried = 60)
     {
-        for (var round = 0; !what.IsCompleted && round < (IsPool ? MostRounds : 60); round++)
+        for (var round = 0; !what.IsCompleted && round < (IsPool ? MostRounds : unhurried); round++)
         {
             await RoundsAsync(1);
         }
@@ -202,7 +216,7 @@ internal sealed class Stage : IAsyncDisposable
             using var request = new HttpRequestMessage(call.Kind.Method, new Uri(Server.Address, string.Create(CultureInfo.InvariantCulture, $"call/{call.Id}")))
             {
                 Version = Http2 ? HttpVersion.Version20 : HttpVersion.Version11,
-                VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+                VersionPolicy = Http2 ? HttpVersionPolicy.RequestVersionOrLower : HttpVersionPolicy.RequestVersionExact,
                 Content = call.Kind.Content?.Invoke() ?? (call.Kind.Method == HttpMethod.Post ? Warmline.Tests.Support.Calls.Body(stream: true) : null),
             };
             using var response = await _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, call.Cancel.Token);
@@ -243,13 +257,14 @@ internal sealed class Stage : IAsyncDisposable
     void TurnFor(Call[] calls)
     {
         var running = calls.Where(call => !call.Task.IsCompleted).ToArray();
+        var turn = Stats is { Queued: 0 } && running.All(call => call.Turned > TimeSpan.Zero) ? Turn : FirstTurn;   // in small steps while dials may follow each other
         foreach (var call in running)
         {
-            call.Turned += call.Turned == TimeSpan.Zero ? FirstTurn : Turn;
+            call.Turned += turn;
             Assert.True(call.Turned <= MostTurned, $"No clock ends call {call.Id}: {Describe()}");
         }
 
-        Time.Advance(running.Max(call => call.Turned) == FirstTurn ? FirstTurn : Turn);
+        Time.Advance(turn);
     }
 
     async Task GiveUpAsync(Call[] calls)

@@ -6,6 +6,9 @@ internal static class Steps
     /// <summary>The TLS handshake, and nothing of HTTP.</summary>
     public static Step Tls => wire => wire.OpenTlsAsync();
 
+    /// <summary>The client's first bytes are there.</summary>
+    public static Step Hello => wire => wire.HelloAsync();
+
     /// <summary>A request is there, and no work on it has begun.</summary>
     public static Step Arrives => wire => wire.ArriveAsync();
 
@@ -43,12 +46,15 @@ internal static class Steps
     /// <summary>Waits for the row.</summary>
     public static Step Cue => CueFor("go");
 
-    /// <summary>GOAWAY that leaves out the request that arrived last, which is not run.</summary>
-    public static Step GoAwayBelow => async wire =>
+    /// <summary>GOAWAY that leaves out the request that was read last, which is not run.</summary>
+    public static Step GoAwayBelow => async wire => await GoAwayBelowAsync(wire, await wire.TakeAsync(runs: false));
+
+    /// <summary>The same while its body is still coming.</summary>
+    public static Step GoAwayBelowUpload => async wire =>
     {
-        await wire.ArriveAsync();
-        var last = wire.Server.Ledger.Copies.Last(copy => copy.Connection == wire.Number).Stream;
-        await Http2(wire).GoAwayAsync(last - 2);
+        var copy = await wire.TakeAsync(whole: false, runs: false);
+        await Uploaded(4096)(wire);
+        await GoAwayBelowAsync(wire, copy);
     };
 
     /// <summary>GOAWAY that lets all run that came.</summary>
@@ -70,6 +76,13 @@ internal static class Steps
     public static Step HeadOf(long? length = null, int status = 200, string headers = "") => wire => wire.HeadAsync(wire.Current, status, length, headers);
 
     public static Step Say(string text) => wire => wire.PartAsync(wire.Current, text);
+
+    /// <summary>Tells the row where the script is.</summary>
+    public static Step Tell(string cue) => wire =>
+    {
+        wire.Server.Cue(cue);
+        return Task.CompletedTask;
+    };
 
     /// <summary>Another answer than 200, whole.</summary>
     public static Step AnswerWith(int status, string headers = "") => async wire =>
@@ -161,7 +174,7 @@ internal static class Steps
     {
         while (true)
         {
-            var refuses = Interlocked.Decrement(ref wire.Server.Refusals) >= 0;
+            var refuses = wire.Server.TryRefuse();
             var copy = await wire.TakeAsync(runs: !refuses);
             await (refuses ? Http2(wire).RefuseAsync(copy) : AnswerAsync(wire, copy));
         }
@@ -173,6 +186,12 @@ internal static class Steps
         await wire.HeadAsync(copy, length: body.Length);
         await wire.PartAsync(copy, body);
         await wire.EndAsync(copy);
+    }
+
+    static Task GoAwayBelowAsync(Wire wire, Copy copy)
+    {
+        wire.Answered(copy);
+        return Http2(wire).GoAwayAsync(Math.Max(0, copy.Stream - 2));
     }
 
     static Http2Wire Http2(Wire wire) => (Http2Wire)wire;

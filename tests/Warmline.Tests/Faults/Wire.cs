@@ -95,7 +95,16 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
         if (_tls is null)
         {
             _tls = new SslStream(new NetworkStream(socket, ownsSocket: false));
-            await _tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificate = FaultServer.Certificate, ApplicationProtocols = [Protocol] }, server.End);
+            await _tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificate = server.Certificate, ApplicationProtocols = [Protocol] }, server.End);
+        }
+    }
+
+    /// <summary>Waits for the client's first bytes, and leaves them there.</summary>
+    public async Task HelloAsync()
+    {
+        while (socket.Available == 0)
+        {
+            await server.PollAsync();
         }
     }
 
@@ -180,10 +189,14 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
     public void Reset()
     {
         State = WireState.Ended;
-        if (socket.SafeHandle is { IsClosed: false })
+        try
         {
             socket.LingerState = new LingerOption(true, 0);
             socket.Close();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The client's end was read at the same time, and both ends are over.
         }
     }
 

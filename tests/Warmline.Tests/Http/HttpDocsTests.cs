@@ -29,7 +29,7 @@ public sealed class HttpDocsTests
     ];
 
     static readonly GeneratedPage Page = new("docs/http.md", "WARMLINE_ACCEPT_HTTP", Head, Behaviour.Header,
-        [.. Topics.Select(topic => (topic.Topic, (IReadOnlyList<(string, Func<Task<string>>)>)[.. topic.List.Select(behaviour => (behaviour.Name, (Func<Task<string>>)behaviour.RowAsync))]))]);
+        [.. Topics.Select(topic => (topic.Topic, (IReadOnlyList<PageRow>)[.. topic.List.Select(behaviour => new PageRow(behaviour.Name, behaviour.RowAsync))]))]);
 
     public static TheoryData<string> Names => [.. Page.Names];
 

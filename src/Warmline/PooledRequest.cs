@@ -310,7 +310,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         CountFailure(caller);
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten || !Slot.SentRequest ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;

@@ -1,0 +1,98 @@
+using System.Net.Sockets;
+using Warmline.Tests.Http;
+
+namespace Warmline.Tests.Faults;
+
+/// <summary>What a row wants of a call.</summary>
+internal sealed record CallKind
+{
+    /// <summary>The caller disposes the answer when this was in it.</summary>
+    public string? StopAt { get; init; }
+
+    /// <summary>The request body; a small text when null, which can be sent again.</summary>
+    public Func<HttpContent>? Content { get; init; }
+
+    public HttpMethod Method { get; init; } = HttpMethod.Post;
+}
+
+/// <summary>A call as its caller saw it.</summary>
+internal sealed class Call(int id, bool isTold, CallKind kind)
+{
+    string _text = "";
+
+    public int Id => id;
+
+    /// <summary>Whether the page tells it; the others only prepare.</summary>
+    public bool IsTold => isTold;
+
+    public CallKind Kind => kind;
+
+    public Task Task { get; set; } = Task.CompletedTask;
+
+    public CancellationTokenSource Cancel { get; } = new();
+
+    public int? Status { get; set; }
+
+    /// <summary>The body so far.</summary>
+    public string Text { get => Volatile.Read(ref _text); set => Volatile.Write(ref _text, value); }
+
+    public Exception? Error { get; set; }
+
+    /// <summary>The answer was given as complete.</summary>
+    public bool IsWhole { get; set; }
+
+    /// <summary>The caller stopped where he wanted to.</summary>
+    public bool Stopped { get; set; }
+
+    /// <summary>It did not end, and was given up by the test.</summary>
+    public bool Hangs { get; set; }
+
+    /// <summary>How far the clock was turned until it ended.</summary>
+    public TimeSpan Turned { get; set; }
+
+    /// <summary>There was a connection on which the server would have taken it, when it failed.</summary>
+    public bool WasAble { get; set; }
+
+    /// <summary>What ended it, where that is a clock which the stage does not turn.</summary>
+    public string? EndedBy { get; set; }
+
+    public RequestVerdict? Verdict => Error switch
+    {
+        PoolRequestException failed => failed.Verdict,
+        PoolConnectException failed => failed.Verdict,
+        RequestStalledException stalled => stalled.Verdict,
+        PoolRejectedException => RequestVerdict.NotSent,   // what it means
+        _ => null,
+    };
+
+    /// <summary>The clock that ended it, and its limit.</summary>
+    public (string Name, TimeSpan Limit)? Clock => Error switch
+    {
+        RequestStalledException stalled => ($"Timeouts.{stalled.Phase}", stalled.Limit),
+        PoolTimeoutException => ("Timeouts.Pool", Stage.PoolLimit),
+        PoolConnectException when Turned >= Stage.ConnectLimit => ("Timeouts.Connect", Stage.ConnectLimit),
+        _ => null,
+    };
+
+    /// <summary>What the caller saw, in a few words.</summary>
+    public string Outcome
+    {
+        get
+        {
+            var before = Status is { } status ? $"{status}" : null;
+            return Hangs ? before is null ? "hangs" : $"{before}, then hangs"
+                : Error is not null ? before is null ? Tell(Error) : $"{before}, then {Tell(Error)}"
+                : Stopped ? before is null ? "left by the caller" : $"{before}, left by the caller" : $"{before}";
+        }
+    }
+
+    static string Tell(Exception error) => error switch
+    {
+        PoolConnectException failed => $"PoolConnectException ({failed.Phase})",
+        PoolTimeoutException failed => $"PoolTimeoutException ({failed.Reason})",
+        PoolRequestException failed => $"PoolRequestException ({failed.HttpRequestError})",
+        RequestStalledException stalled => $"RequestStalledException ({stalled.Phase})",
+        IOException and not HttpIOException when error.InnerException is SocketException => "IOException",
+        _ => Side.Tell(error),
+    };
+}

@@ -193,4 +193,5 @@ public enum StreamPhase
 /// <param name="Age">How long it has had its place.</param>
 /// <param name="Phase">Where it stands.</param>
 /// <param name="Silence">How long nothing has come or gone on it, as far as that is awaited; to within a twentieth of the shortest clock.</param>
-public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence);
+/// <param name="Events">Server-sent events that have come, pings not counted; 0 where it is no stream of events.</param>
+public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence, long Events);

@@ -174,9 +174,14 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? lengt
     bool IsNearEnd => !exchange.Clocks.IsWaiting
         && (_events is { IsNearEnd: true } || (exchange.EndsWithItsAnswer && _read < length && length - _read <= MostReadOn));
 
+    /// <summary>Who read a stream to its last event is not accused. Its connection is not worth a try either: the platform's own finalizers run beside this one, and end it.</summary>
     void Reclaim()
     {
-        exchange.ResponseLeaked();
+        if (!IsNearEnd)
+        {
+            exchange.ResponseLeaked();
+        }
+
         Leave();
     }
 

@@ -42,6 +42,8 @@ public sealed class LeakTests
         }
 
         await ReadToItsEndAsync(rig);
+        await StopAtTheLastEventAsync(rig);
+        await CollectedAsync(() => rig.Stats.Active == 0);
         using var held = await rig.SendAsync(Calls.Stream(gapMilliseconds: 20));
         var reading = ReadOnAsync(rig);
         await rig.StatsAsync(stats => stats.Active == 2);
@@ -51,7 +53,8 @@ public sealed class LeakTests
             GC.WaitForPendingFinalizers();
         }
 
-        Assert.Equal((0L, 20L, 2), (rig.Stats.Faults.Leaked, rig.Stats.Faults.Abandoned, rig.Stats.Active));
+        Assert.Equal((0L, 2), (rig.Stats.Faults.Leaked, rig.Stats.Active));
+        Assert.InRange(rig.Stats.Faults.Abandoned, 20, 21);
         Assert.False(reading.IsCompleted);
         await rig.Pool.DisposeAsync();
         await Assert.ThrowsAsync<PoolAbortedException>(() => reading);
@@ -115,6 +118,7 @@ public sealed class LeakTests
         foreach (var stream in rig.Pool.GetStreams())
         {
             var isSilent = stream.Phase is StreamPhase.Waiting or StreamPhase.Reading;   // no byte of that upload is held up
+            Assert.True(stream.Events > 0 == stream.Phase is StreamPhase.Reading, $"{stream}");
             Assert.True(isSilent ? stream.Silence > TimeSpan.FromSeconds(15) && stream.Silence <= stream.Age : stream.Silence == TimeSpan.Zero, $"{stream}");
         }
 
@@ -147,6 +151,17 @@ public sealed class LeakTests
     {
         var body = await (await rig.SendAsync(Calls.Chat())).Content.ReadAsStreamAsync(Rig.Ct);
         while (await body.ReadAsync(new byte[1000], Rig.Ct) > 0)
+        {
+        }
+    }
+
+    /// <summary>As SDKs do; some do not even dispose.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    static async Task StopAtTheLastEventAsync(Rig rig)
+    {
+        var body = await (await rig.SendAsync(Calls.Stream(tokens: 3))).Content.ReadAsStreamAsync(Rig.Ct);
+        var lines = new StreamReader(body);
+        while (await lines.ReadLineAsync(Rig.Ct) is not "data: [DONE]")
         {
         }
     }

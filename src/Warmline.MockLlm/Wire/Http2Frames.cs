@@ -76,3 +76,10 @@ internal struct FrameWalker(int preface)
         return true;
     }
 }
+
+/// <summary>The body of one stream whose frames are counted, and perhaps cut; belongs to the tap's lock.</summary>
+internal sealed class WatchedBody
+{
+    public readonly TaskCompletionSource Reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    public long Left, Passed, Awaited;
+}

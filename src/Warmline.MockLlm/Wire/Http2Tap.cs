@@ -19,8 +19,8 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
     readonly Queue<Announced> _unacknowledged = new();
     readonly Dictionary<int, StreamHalf> _open = [];
     readonly Dictionary<int, int> _order = [];
-    readonly Dictionary<int, Body> _bodies = [];
-    readonly List<Body> _awaited = [];
+    readonly Dictionary<int, WatchedBody> _bodies = [];
+    readonly List<WatchedBody> _awaited = [];
     readonly Queue<(byte[] Bytes, TaskCompletionSource? Left)> _toInject = new();
     FrameWalker _fromClient = new(PrefaceLength);
     FrameWalker _fromServer = new(0);
@@ -33,7 +33,8 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
     int _lastProcessed = int.MaxValue;
     bool _goAwayQueued, _goAwayLeft;
     int _payloadToPass;
-    Body? _payloadOf;
+    WatchedBody? _payloadOf;
+    volatile bool _clientLeaves;
 
     [Flags]
     enum StreamHalf : byte
@@ -42,6 +43,8 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
         ClientEnded = 1,
         ServerEnded = 2,
     }
+
+    public bool ClientLeaves => _clientLeaves;
 
     public void Announce(int streams)
     {
@@ -105,7 +108,7 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
     {
         lock (_lock)
         {
-            _bodies[stream] = new Body { Left = limit ?? long.MaxValue };
+            _bodies[stream] = new WatchedBody { Left = limit ?? long.MaxValue };
         }
     }
 
@@ -346,6 +349,9 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
                 case FrameHeader.Headers:
                     Opened(frame.StreamId);
                     break;
+                case FrameHeader.GoAway:
+                    _clientLeaves = true;
+                    break;
             }
 
             if (frame.EndStream || frame.Type == FrameHeader.Reset)
@@ -430,12 +436,6 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
                 _open[frame.StreamId] = ended;
             }
         }
-    }
-
-    sealed class Body
-    {
-        public readonly TaskCompletionSource Reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        public long Left, Passed, Awaited;
     }
 
     readonly record struct Announced(int Streams, bool Injected);

@@ -82,7 +82,7 @@ internal sealed class MockConnection : ConnectionContext
 
     /// <summary>It would not end by itself when the server stops: a request runs, or a script keeps it silent.</summary>
     public bool IsBusy =>
-        Volatile.Read(ref StreamsOpen) > 0 || Faults.IsVanished || Faults.IsClosed || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || ((!HandshakeDone || CloseNotify) && End == MockConnectionEnd.Open);
+        Volatile.Read(ref StreamsOpen) > 0 || Faults.IsVanished || Faults.IsClosed || Http2 is { ClientLeaves: true } || Plan.Act is MockConnectionAct.Silent or MockConnectionAct.SilentAfterTls || ((!HandshakeDone || CloseNotify) && End == MockConnectionEnd.Open);
 
     /// <summary>Counts an answered request; the count with it.</summary>
     public int ServedOne() => Interlocked.Increment(ref _served);
@@ -195,24 +195,28 @@ internal sealed class MockConnection : ConnectionContext
             }
         }
 
+        static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
         /// <summary>Not yet: see <see cref="FinishAsync"/>.</summary>
         public override void Complete(Exception? exception = null)
         {
         }
 
         /// <summary>
-        /// After everybody who reads. Kestrel stops reading when the client's GOAWAY or its FIN is known, and the client's close_notify may be there unread; so we
-        /// look once more, and take only what is there.
+        /// After everybody who reads. Kestrel stops reading when the client's GOAWAY or its FIN is known, and the client's close_notify may be there unread, or on its
+        /// way behind the GOAWAY; so we look once more. After a GOAWAY we wait for it, else we take only what is there.
         /// </summary>
         public async Task FinishAsync()
         {
             const int Looks = 16;   // a client that goes on sending must not hold us
             try
             {
+                var waits = connection.Http2 is { ClientLeaves: true };
+                using var patience = waits ? new CancellationTokenSource(Patience, connection._scheduler.Time) : null;
                 for (var i = 0; isTls && !connection.CloseNotify && i < Looks; i++)
                 {
-                    var read = Inner.ReadAsync();
-                    var isPending = !read.IsCompleted;
+                    var read = Inner.ReadAsync(patience?.Token ?? CancellationToken.None);
+                    var isPending = !read.IsCompleted && !waits;
                     if (isPending)
                     {
                         Inner.CancelPendingRead();

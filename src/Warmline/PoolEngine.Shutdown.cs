@@ -38,10 +38,9 @@ internal sealed partial class PoolEngine : IAsyncDisposable
             LogMessages.DrainCut(_logger, cut.Length);
         }
 
-        // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too.
-        // A dial that ends at this moment has its slot already and has not told the scheduler yet, which would take the close for that of an unknown connection and
-        // wait for another: it is closed when it tells.
-        foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Phase is not ConnectionPhase.Dialing)
+        // What was cut and its caller does not look at any more still holds its stream: closing the transport ends it there too. Only these: what carries nothing is being
+        // closed in good order already, which a cut at the same moment would spoil.
+        foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Streams > 0)
             .Select(connection => connection.Slot).OfType<Slot>().ToArray()))
         {
             slot.Cut();

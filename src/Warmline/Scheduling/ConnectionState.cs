@@ -88,9 +88,6 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Whether any exchange on it ended well.</summary>
     internal bool Served { get; set; }
 
-    /// <summary>It agreed on HTTP/2 and ended, or was given up, before its SETTINGS came.</summary>
-    public bool NeverSentSettings { get; internal set; }
-
     /// <summary>Draining because its permit is needed elsewhere, or was one too many.</summary>
     internal bool IsReclaimed { get; set; }
 

@@ -262,7 +262,6 @@ internal sealed partial class Scheduler
         key.Facts.DialsFailed++;
         Facts.DialsFailed++;
         key.LastDialError = error;
-        connection.NeverSentSettings = connection.Phase is ConnectionPhase.AwaitingSettings;
         if (isGone)
         {
             MoveTo(connection, ConnectionPhase.Closed);

@@ -48,6 +48,9 @@ internal sealed class Http2FrameWatcher
     /// <summary>Streams that the server allows at a time; <see cref="int.MaxValue"/> when it does not say.</summary>
     public int MaxConcurrentStreams { get; private set; } = int.MaxValue;
 
+    /// <summary>Whether the server's SETTINGS have come.</summary>
+    public bool SawSettings => Volatile.Read(ref _sawSettings);
+
     /// <summary>Bytes that may be sent to the server on one stream before it opens the window further.</summary>
     public int InitialWindowSize { get; private set; } = 65_535;
 
@@ -157,7 +160,7 @@ internal sealed class Http2FrameWatcher
     Http2News EndSettings()
     {
         bool isNews = _changesStreams || !_sawSettings;
-        _sawSettings = true;
+        Volatile.Write(ref _sawSettings, true);
         return isNews ? Http2News.Settings : Http2News.None;
     }
 

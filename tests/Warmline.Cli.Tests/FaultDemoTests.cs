@@ -32,6 +32,7 @@ public sealed class FaultDemoTests
 
         Assert.All(["noHeadersMs", "silenceMs", "pingsOnlyMs", "dribbleMs"], stall => Assert.Equal(JsonValueKind.Null, platform.GetProperty(stall).ValueKind));
         Assert.True(pool.GetProperty("noHeadersMs").GetDouble() >= conditions.GetProperty("firstByteMs").GetDouble());
+        Assert.All(["pingsOnlyMs", "dribbleMs"], stall => Assert.InRange(pool.GetProperty(stall).GetDouble(), 0.5 * conditions.GetProperty("contentMs").GetDouble(), conditions.GetProperty("windowMs").GetDouble()));
         // The clock starts with the last bytes, their reader's a moment later.
         Assert.InRange(pool.GetProperty("silenceMs").GetDouble(), 0.5 * conditions.GetProperty("readMs").GetDouble(), conditions.GetProperty("windowMs").GetDouble());
     }

@@ -10,7 +10,7 @@ internal sealed class StallDemo : FaultDemo
     const int TokensBefore = 5;
 
     /// <summary>The pool's clocks for the demo, in place of minutes.</summary>
-    static readonly TimeSpan FirstByte = TimeSpan.FromSeconds(1), Silence = TimeSpan.FromSeconds(1);
+    static readonly TimeSpan FirstByte = TimeSpan.FromSeconds(1), Silence = TimeSpan.FromSeconds(1), Content = TimeSpan.FromSeconds(2);
 
     /// <summary>How long everybody is watched: more than twice the longest clock.</summary>
     static readonly TimeSpan Window = TimeSpan.FromSeconds(6);
@@ -38,12 +38,12 @@ internal sealed class StallDemo : FaultDemo
     public override string Name => "stall";
 
     public override string Head =>
-        $"{Stalls.Length} streams that stop making progress, each in its own way; everybody is watched for {Window.TotalSeconds} s. Warmline's clocks are short for the demo: {FirstByte.TotalSeconds} s to the first byte and "
-        + $"{Silence.TotalSeconds} s of silence, where 600 s and 120 s are the defaults. Round trip {DemoText.Time(_roundTrip)}. Real sockets, real TLS, no key needed.";
+        $"{Stalls.Length} streams that stop making progress, each in its own way; everybody is watched for {Window.TotalSeconds} s. Warmline's clocks are short for the demo: {FirstByte.TotalSeconds} s to the first byte, "
+        + $"{Silence.TotalSeconds} s of silence and {Content.TotalSeconds} s without an event but pings, where 600 s, 120 s and 600 s are the defaults. Round trip {DemoText.Time(_roundTrip)}. Real sockets, real TLS, no key needed.";
 
     public override IReadOnlyDictionary<string, object> Conditions => new Dictionary<string, object>
     {
-        ["firstByteMs"] = FirstByte.TotalMilliseconds, ["readMs"] = Silence.TotalMilliseconds, ["windowMs"] = Window.TotalMilliseconds,
+        ["firstByteMs"] = FirstByte.TotalMilliseconds, ["readMs"] = Silence.TotalMilliseconds, ["contentMs"] = Content.TotalMilliseconds, ["windowMs"] = Window.TotalMilliseconds,
         ["tokensBefore"] = TokensBefore, ["pingMs"] = PingInterval.TotalMilliseconds, ["roundTripMs"] = _roundTrip.TotalMilliseconds,
     };
 
@@ -74,11 +74,12 @@ internal sealed class StallDemo : FaultDemo
         yield return $".NET's handler noticed {platform.Count(s => s.After is not null)} of {Stalls.Length} stalls, Warmline {pool.Count(s => s.After is not null)}.";
         if (Stalls.Zip(pool).Where(pair => pair.Second.After is null).Select(pair => pair.First.Label).ToArray() is { Length: > 0 } missed)
         {
-            yield return string.Create(CultureInfo.InvariantCulture,
-                $"Not noticed by Warmline: {string.Join(", ", missed)}. Every {PingInterval.TotalSeconds} s some bytes come, and the clock of silence starts anew; `Timeouts.Total` bounds such a call.");
+            yield return $"Not noticed by Warmline: {string.Join(", ", missed)}; `Timeouts.Total` bounds such a call.";
         }
 
-        if (pool.FirstOrDefault(s => s.Error is not null).Error is { } error)
+        yield return string.Create(CultureInfo.InvariantCulture,
+            $"Where every {PingInterval.TotalSeconds} s some bytes come, a clock of silence starts anew each time. `Timeouts.Content` counts whole events, and pings are none.");
+        if (pool.LastOrDefault(s => s.Error is not null).Error is { } error)
         {
             yield return "What the caller reads: " + error;
         }
@@ -87,7 +88,7 @@ internal sealed class StallDemo : FaultDemo
     async Task<Seen> WatchAsync(int way, MockReply reply, CancellationToken stop)
     {
         await using var lane = await StartAsync(
-            Ways[way].IsPool, _roundTrip, stream: true, server => server.OnRequest = _ => reply, pool => (pool.Timeouts.FirstByte, pool.Timeouts.Read) = (FirstByte, Silence), null, stop);
+            Ways[way].IsPool, _roundTrip, stream: true, server => server.OnRequest = _ => reply, pool => (pool.Timeouts.FirstByte, pool.Timeouts.Read, pool.Timeouts.Content) = (FirstByte, Silence, Content), null, stop);
         using var limit = new CancellationTokenSource(Window + _roundTrip, Time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, limit.Token);
         var since = Time.GetTimestamp();

@@ -29,7 +29,7 @@ internal static class Http2Faults
         new("GOAWAY below on every connection", Once) { Script = static _ => [GoAwayBelow], On = On.Http2 },
         new("REFUSED_STREAM once", Once) { First = [Refuse], On = On.Http2 },
         new("REFUSED_STREAM for 30 of 40, once each", Refused(30, Burst)) { Script = static _ => [RefuseOrAnswer], On = On.Http2, MostConnections = 40 },
-        new("REFUSED_STREAM for ever", Refused(int.MaxValue, 1)) { Script = static _ => [RefuseOrAnswer], On = On.Http2 },
+        new("REFUSED_STREAM for ever", Refused(Timeout.Infinite, 1)) { Script = static _ => [RefuseOrAnswer], On = On.Http2 },
         new("RST_STREAM (CANCEL) before the headers", Once) { First = [Take, Cancel], On = On.Http2 },
         new("RST_STREAM (CANCEL) in mid-stream", Once) { First = [Take, Head, Part, Cancel], On = On.Http2 },
         new("one connection dies under 40 streams, each on its own", Dies) { Script = DiesUnder, On = On.Http1, MostLost = 1 },

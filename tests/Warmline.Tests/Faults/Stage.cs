@@ -73,6 +73,9 @@ internal sealed class Stage : IAsyncDisposable
     /// <summary>What else the row saw; told behind the outcomes.</summary>
     public string? Note { get; set; }
 
+    /// <summary>The row failed: what it leaves behind is not looked at.</summary>
+    public bool IsBroken { get; set; }
+
     public PoolStats? Stats => _pool?.GetStats();
 
     public static CancellationToken Ct => TestContext.Current.CancellationToken;
@@ -190,7 +193,7 @@ internal sealed class Stage : IAsyncDisposable
     {
         if (_pool is not null)
         {
-            await Eventually.TrueAsync(() => Stats is { Active: 0, Queued: 0 }, Describe);   // nothing is left of a call that ended
+            await Eventually.TrueAsync(() => IsBroken || Stats is { Active: 0, Queued: 0 }, Describe);   // nothing is left of a call that ended
             var closing = _pool.DisposeAsync().AsTask();
             for (var round = 0; !closing.IsCompleted; round++)
             {

@@ -169,13 +169,14 @@ internal static class Steps
         }
     }
 
-    /// <summary>Refuses streams as long as the server has refusals left.</summary>
+    /// <summary>Refuses calls, each once, as long as the server has refusals left.</summary>
     public static async Task RefuseOrAnswer(Wire wire)
     {
         while (true)
         {
-            var refuses = wire.Server.TryRefuse();
-            var copy = await wire.TakeAsync(runs: !refuses);
+            var copy = await wire.TakeAsync(runs: false);
+            var refuses = wire.Server.TryRefuse(copy);
+            copy.Ran = !refuses;
             await (refuses ? Http2(wire).RefuseAsync(copy) : AnswerAsync(wire, copy));
         }
     }

@@ -99,9 +99,15 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
         }
     }
 
-    /// <summary>Waits for the client's first bytes, and leaves them there.</summary>
+    /// <summary>Waits for the client's first bytes. For scripts that read nothing after it.</summary>
     public async Task HelloAsync()
     {
+        if (_tls is not null)
+        {
+            await _tls.ReadExactlyAsync(new byte[1], server.End);   // they may have come with the end of the handshake, and be no longer in the socket
+            return;
+        }
+
         while (socket.Available == 0)
         {
             await server.PollAsync();

@@ -36,8 +36,11 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
     /// <summary>The reason inside the exception depends on which of two threads sees the end first.</summary>
     public bool AnyReason { get; init; }
 
-    /// <summary>.NET's handler at times tells its own cancellation of the upload instead of what it followed from.</summary>
-    public bool BareMayCancel { get; init; }
+    /// <summary>What .NET's handler does, where a race of its own decides which: it has to be one of these.</summary>
+    public string[]? BareEither { get; init; }
+
+    /// <summary>What the pool's caller sees, where a race decides which.</summary>
+    public string[]? Either { get; init; }
 
     /// <summary>For rows in which it depends on how the connections share a burst: the page then tells the bound.</summary>
     public int? MostLost { get; init; }
@@ -82,7 +85,12 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
         }
 
         var seen = Seen.Of(stage, MostLost, isPool ? MostConnections : null, AnyReason);
-        seen = BareMayCancel && !isPool && seen.Sees is "HttpRequestException" or "OperationCanceledException" ? seen with { Sees = "HttpRequestException or OperationCanceledException" } : seen;
+        if ((isPool ? Either : BareEither) is { } either)
+        {
+            Assert.Contains(seen.Sees, either);
+            seen = seen with { Sees = string.Join(" or ", either) };
+        }
+
         return LostAtTimes is not { } better ? seen
             : isPool ? seen with { Verdict = $"{better}, at times Unknown" }
             : seen with { Sees = "200, at times OperationCanceledException", Connections = "1 or 2 connections", Kind = "" };   // the same race

@@ -101,7 +101,12 @@ internal static class Steps
 
     public static Step Raw(string bytes) => wire => wire.RawAsync(System.Text.Encoding.Latin1.GetBytes(bytes));
 
-    public static Step Frame(byte type, byte flags, int stream, params byte[] payload) => wire => Http2(wire).FrameAsync(type, flags, stream, payload);
+    /// <summary>A frame that ends it all.</summary>
+    public static Step Frame(byte type, byte flags, int stream, params byte[] payload) => wire =>
+    {
+        wire.Answered(wire.Current);
+        return Http2(wire).FrameAsync(type, flags, stream, payload);
+    };
 
     /// <summary>So many bytes of the request body are there.</summary>
     public static Step Uploaded(long bytes) => async wire =>

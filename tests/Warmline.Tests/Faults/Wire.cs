@@ -178,7 +178,11 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
 
     public abstract Task EndAsync(Copy copy);
 
-    public void Answered(Copy copy) => _held.Remove(copy);
+    public void Answered(Copy copy)
+    {
+        copy.IsOver = true;
+        _held.Remove(copy);
+    }
 
     /// <summary>close_notify and FIN; what comes after is still read.</summary>
     public async Task FinAsync(bool notify = true)

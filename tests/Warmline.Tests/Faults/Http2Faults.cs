@@ -31,7 +31,7 @@ internal static class Http2Faults
         new("REFUSED_STREAM for 30 of 40, once each", Refused(30, Burst)) { Script = static _ => [RefuseOrAnswer], On = On.Http2, MostConnections = 40 },
         new("REFUSED_STREAM for ever", Refused(int.MaxValue, 1)) { Script = static _ => [RefuseOrAnswer], On = On.Http2 },
         new("RST_STREAM (CANCEL) before the headers", Once) { First = [Take, Cancel], On = On.Http2 },
-        new("RST_STREAM (CANCEL) in mid-stream", Once) { First = [Take, Head, Part, Cancel], On = On.Http2 },
+        new("RST_STREAM (CANCEL) in mid-stream", Once) { First = [Take, Head, Part, Heard, Cancel], On = On.Http2 },
         new("one connection dies under 40 streams, each on its own", Dies) { Script = DiesUnder, On = On.Http1, MostLost = 1 },
         new("one connection of eight dies under 40 streams", async s =>
         {

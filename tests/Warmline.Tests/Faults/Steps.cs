@@ -24,6 +24,9 @@ internal static class Steps
     /// <summary>Something of the body.</summary>
     public static Step Part => Say("data: something\n\n");
 
+    /// <summary>The caller has all that was said: a reset could overtake it.</summary>
+    public static Step Heard => wire => wire.Server.HeardAsync(wire.Current);
+
     public static Step End => wire => wire.EndAsync(wire.Current);
 
     public static Step Fin => wire => wire.FinAsync();

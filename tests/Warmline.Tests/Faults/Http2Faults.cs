@@ -64,7 +64,7 @@ internal static class Http2Faults
             await s.WarmUpAsync(1);   // or the first request may overtake them
             await s.CallAsync();
         })
-        { Script = static _ => [Cue], On = On.Http2, BareEither = ["hangs", "HttpRequestException (Unknown)"], Reason = NoQueueClock },
+        { Script = static _ => [Cue], On = On.Http2, MostConnections = 10, BareEither = ["hangs", "HttpRequestException (Unknown)"], Reason = NoQueueClock },
     ];
 
     public static Task Once(Stage s) => s.CallAsync();

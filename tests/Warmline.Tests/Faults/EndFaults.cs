@@ -16,8 +16,8 @@ internal static class EndFaults
 
     public static Fault[] All =>
     [
-        new("the server dies in the upload, by RST", s => s.CallAsync(Contents.Slow)) { First = [TakeHead, Uploaded(4096), Reset], AnyReason = true },
-        new("the server dies in the upload, by FIN", s => s.CallAsync(Contents.Slow)) { First = [TakeHead, Uploaded(4096), Fin], AnyReason = true },
+        new("the server dies in the upload, by RST", s => s.CallAsync(Contents.Slow)) { First = [TakeHead, Uploaded(4096), Reset], AnyReason = true, BareEither = ["HttpRequestException", "OperationCanceledException"] },
+        new("the server dies in the upload, by FIN", s => s.CallAsync(Contents.Slow)) { First = [TakeHead, Uploaded(4096), Fin], AnyReason = true, BareEither = ["HttpRequestException", "OperationCanceledException"] },
         new("the server reads no more of the upload", s => s.CallAsync(Contents.Large)) { First = [TakeHead, BlackHole], Reason = AnswerFaults.NoClock },
         new("401 before the upload's end", RefusedEarly) { First = [TakeHead, Uploaded(4096), HeadOf(length: 2, status: 401), Say("no"), End, Silence], Reason = Early },
         new("413 before the upload's end", RefusedEarly) { First = [TakeHead, Uploaded(4096), HeadOf(length: 2, status: 413), Say("no"), End, Silence], Reason = Early },

@@ -36,6 +36,12 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
     /// <summary>The reason inside the exception depends on which of two threads sees the end first.</summary>
     public bool AnyReason { get; init; }
 
+    /// <summary>What .NET's handler does, where a race of its own decides which: it has to be one of these.</summary>
+    public string[]? BareEither { get; init; }
+
+    /// <summary>What the pool's caller sees, where a race decides which.</summary>
+    public string[]? Either { get; init; }
+
     /// <summary>For rows in which it depends on how the connections share a burst: the page then tells the bound.</summary>
     public int? MostLost { get; init; }
 
@@ -62,7 +68,16 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
     async Task<Seen> PlayAsync(bool isPool, bool http2)
     {
         await using var stage = new Stage(isPool, http2, this);
-        await Play(stage);
+        try
+        {
+            await Play(stage);
+        }
+        catch
+        {
+            stage.IsBroken = true;
+            throw;
+        }
+
         if (isPool)
         {
             var broken = Proofs.Broken(stage.Calls, stage.Server.Ledger.Copies);
@@ -70,6 +85,12 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
         }
 
         var seen = Seen.Of(stage, MostLost, isPool ? MostConnections : null, AnyReason);
+        if ((isPool ? Either : BareEither) is { } either)
+        {
+            Assert.Contains(seen.Sees, either);
+            seen = seen with { Sees = string.Join(" or ", either) };
+        }
+
         return LostAtTimes is not { } better ? seen
             : isPool ? seen with { Verdict = $"{better}, at times Unknown" }
             : seen with { Sees = "200, at times OperationCanceledException", Connections = "1 or 2 connections", Kind = "" };   // the same race

@@ -53,10 +53,10 @@ internal sealed class FaultServer : IAsyncDisposable
     /// <summary>What the first SETTINGS of each connection allow; 100 when null.</summary>
     public int? FirstStreamLimit { get; set; }
 
-    /// <summary>Requests that scripts may still refuse.</summary>
+    /// <summary>Calls that scripts may still refuse, each once; for ever when int.MaxValue.</summary>
     public int Refusals { get => _refusals; set => _refusals = value; }
 
-    public bool TryRefuse() => Interlocked.Decrement(ref _refusals) >= 0;
+    public bool TryRefuse(Copy copy) => _refusals == int.MaxValue || (Ledger.Of(copy.Call).Count == 1 && Interlocked.Decrement(ref _refusals) >= 0);
 
     /// <summary>The client's side of the play: a script may wait for it.</summary>
     public required Func<Copy, Task> HeardAsync { get; init; }

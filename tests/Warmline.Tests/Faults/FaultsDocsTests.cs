@@ -43,7 +43,7 @@ public sealed class FaultsDocsTests
 
     public static TheoryData<string> Topics => [.. Page.Topics];
 
-    [Theory(Timeout = 2 * Rig.Patience)]
+    [Theory(Timeout = 5 * Rig.Patience)]
     [MemberData(nameof(Topics))]
     public Task The_page_tells_what_happens(string topic) => Page.CheckTopicAsync(topic, AtOnce);
 

@@ -30,6 +30,9 @@ internal sealed class Copy(int call, int connection, int stream)
     /// <summary>The answer was ended as the protocol wants it, and as long as it claimed to be.</summary>
     public bool AnsweredWhole { get; set; }
 
+    /// <summary>The server said its last word on it: the client ends it by itself.</summary>
+    public bool IsOver { get; set; }
+
     /// <summary>The request came to its end.</summary>
     public Task Whole => _whole.Task;
 

@@ -17,7 +17,7 @@ internal sealed class Stage : IAsyncDisposable
     static readonly TimeSpan Round = TimeSpan.FromMilliseconds(5), Turn = TimeSpan.FromSeconds(5.5), FirstTurn = TimeSpan.FromSeconds(1);
 
     /// <summary>Rounds without any movement after which the clock is turned; of .NET's own handler, whose clocks cannot be, after which it counts as hanging: 2 s.</summary>
-    const int StillRounds = 5, HangingRounds = 400;
+    const int StillRounds = 8, HangingRounds = 400;
 
     /// <summary>Rounds after which something that moves all the time counts as hanging: 20 s at least.</summary>
     const int MostRounds = 4_000;
@@ -72,6 +72,9 @@ internal sealed class Stage : IAsyncDisposable
 
     /// <summary>What else the row saw; told behind the outcomes.</summary>
     public string? Note { get; set; }
+
+    /// <summary>The row failed: what it leaves behind is not looked at.</summary>
+    public bool IsBroken { get; set; }
 
     public PoolStats? Stats => _pool?.GetStats();
 
@@ -190,7 +193,7 @@ internal sealed class Stage : IAsyncDisposable
     {
         if (_pool is not null)
         {
-            await Eventually.TrueAsync(() => Stats is { Active: 0, Queued: 0 }, Describe);   // nothing is left of a call that ended
+            await Eventually.TrueAsync(() => IsBroken || Stats is { Active: 0, Queued: 0 }, Describe);   // nothing is left of a call that ended
             var closing = _pool.DisposeAsync().AsTask();
             for (var round = 0; !closing.IsCompleted; round++)
             {
@@ -250,7 +253,11 @@ internal sealed class Stage : IAsyncDisposable
     bool IsStill(Call[] calls) =>
         (!IsPool || Volatile.Read(ref _connects) == Server.Wires.Count)
         && Server.Wires.All(wire => wire.State is not WireState.Plays && (wire.IsHeard || wire.State is WireState.Ended || wire.IsDeaf))
-        && calls.Where(call => !call.Task.IsCompleted).All(call => Server.Ledger.Of(call.Id) is not [.., var copy] || HasHeard(call, copy));
+        && calls.Where(call => !call.Task.IsCompleted).All(call => Server.Ledger.Of(call.Id) is not [.., var copy] || (HasHeard(call, copy) && (!IsPool || WaitsForClock(copy))))
+        && (!IsPool || Server.Wires.Count(wire => wire is { State: WireState.Ended, IsOpen: false }) <= Stats!.FailedDials);
+
+    /// <summary>What the server ended, refused or broke off is not a matter of clocks: the pool has to see it, and then at most waits before it dials again.</summary>
+    bool WaitsForClock(Copy copy) => Stats is { Queued: > 0 } || (!copy.IsOver && Server.Wires.Any(wire => wire.Number == copy.Connection && wire.State is not WireState.Ended));
 
     static bool HasHeard(Call call, Copy copy) => call.Task.IsCompleted || (copy.SaidHead == call.Status is not null && call.Text.Length >= copy.Said.Length);
 

@@ -24,6 +24,9 @@ internal static class Steps
     /// <summary>Something of the body.</summary>
     public static Step Part => Say("data: something\n\n");
 
+    /// <summary>The caller has all that was said: a reset could overtake it.</summary>
+    public static Step Heard => wire => wire.Server.HeardAsync(wire.Current);
+
     public static Step End => wire => wire.EndAsync(wire.Current);
 
     public static Step Fin => wire => wire.FinAsync();
@@ -101,7 +104,12 @@ internal static class Steps
 
     public static Step Raw(string bytes) => wire => wire.RawAsync(System.Text.Encoding.Latin1.GetBytes(bytes));
 
-    public static Step Frame(byte type, byte flags, int stream, params byte[] payload) => wire => Http2(wire).FrameAsync(type, flags, stream, payload);
+    /// <summary>A frame that ends it all.</summary>
+    public static Step Frame(byte type, byte flags, int stream, params byte[] payload) => wire =>
+    {
+        wire.Answered(wire.Current);
+        return Http2(wire).FrameAsync(type, flags, stream, payload);
+    };
 
     /// <summary>So many bytes of the request body are there.</summary>
     public static Step Uploaded(long bytes) => async wire =>
@@ -169,13 +177,14 @@ internal static class Steps
         }
     }
 
-    /// <summary>Refuses streams as long as the server has refusals left.</summary>
+    /// <summary>Refuses calls, each once, as long as the server has refusals left.</summary>
     public static async Task RefuseOrAnswer(Wire wire)
     {
         while (true)
         {
-            var refuses = wire.Server.TryRefuse();
-            var copy = await wire.TakeAsync(runs: !refuses);
+            var copy = await wire.TakeAsync(runs: false);
+            var refuses = wire.Server.TryRefuse(copy);
+            copy.Ran = !refuses;
             await (refuses ? Http2(wire).RefuseAsync(copy) : AnswerAsync(wire, copy));
         }
     }

@@ -99,9 +99,15 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
         }
     }
 
-    /// <summary>Waits for the client's first bytes, and leaves them there.</summary>
+    /// <summary>Waits for the client's first bytes. For scripts that read nothing after it.</summary>
     public async Task HelloAsync()
     {
+        if (_tls is not null)
+        {
+            await _tls.ReadExactlyAsync(new byte[1], server.End);   // they may have come with the end of the handshake, and be no longer in the socket
+            return;
+        }
+
         while (socket.Available == 0)
         {
             await server.PollAsync();
@@ -172,7 +178,11 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
 
     public abstract Task EndAsync(Copy copy);
 
-    public void Answered(Copy copy) => _held.Remove(copy);
+    public void Answered(Copy copy)
+    {
+        copy.IsOver = true;
+        _held.Remove(copy);
+    }
 
     /// <summary>close_notify and FIN; what comes after is still read.</summary>
     public async Task FinAsync(bool notify = true)

@@ -25,6 +25,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     object? _refusal;   // boxed: nearly every call is granted its place, and each would carry the room for it
     CancellationTokenRegistration _callerRegistration;
     long _writtenBefore;
+    long _readBefore;
     int _openParts;
     int _upload;
     int _aborted;
@@ -81,6 +82,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     StreamPhase Phase => HeadersAt is not null ? Clocks.IsWaiting ? StreamPhase.Reading : StreamPhase.Held
         : Volatile.Read(ref _upload) is UploadOver ? StreamPhase.Waiting : StreamPhase.Sending;
+
+    /// <summary>A clock ended the call and not even a sign of life had come meanwhile: on HTTP/2 the next call should not be the next to wait there.</summary>
+    bool IsOnDeadConnection => Clocks.Stalled is not (null or StallPhase.Total) && Slot.BytesRead == _readBefore;
 
     bool NothingWritten => Slot.BytesWritten == _writtenBefore;
 
@@ -149,6 +153,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         }
 
         _writtenBefore = Slot.BytesWritten;
+        _readBefore = Slot.BytesRead;
         Clocks.Start(GrantedAt - AskedAt);
         Clocks.BeginFirstByte();   // also before the body: the connection may not take the headers, or the server hold the stream back
     }
@@ -426,7 +431,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         if (Interlocked.Decrement(ref _openParts) == 0)
         {
             Clocks.Stop();
-            _engine.Release(this, _broken ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
+            _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
             Volatile.Read(ref _settled)?.TrySetResult();
         }
     }

@@ -101,7 +101,7 @@ internal sealed class Call(int id, bool isTold, CallKind kind)
 /// <summary>Calls whose request bodies are special.</summary>
 internal static class Contents
 {
-    const int Parts = 300, PartBytes = 1024, LargeBytes = 32 * 1024 * 1024;
+    const int Parts = 300, PartBytes = 1024, LargeBytes = 64 * 1024 * 1024;   // more than the kernel's buffers of both sides take together
 
 #pragma warning disable RS0030 // A body that comes slowly, as a browser's upload does.
     static readonly TimeProvider Clock = TimeProvider.System;
@@ -129,8 +129,10 @@ internal static class Contents
         }),
     };
 
+    static readonly byte[] LargeBody = new byte[LargeBytes];
+
     /// <summary>A body that no socket's buffers hold.</summary>
-    public static CallKind Large { get; } = new() { Content = static () => new ByteArrayContent(new byte[LargeBytes]) };
+    public static CallKind Large { get; } = new() { Content = static () => new ReadOnlyMemoryContent(LargeBody) };
 
     sealed class OnceStream() : MemoryStream(Encoding.ASCII.GetBytes("{}"))
     {

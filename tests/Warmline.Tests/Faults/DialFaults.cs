@@ -86,7 +86,7 @@ internal static class DialFaults
         new("nonsense instead of a TLS handshake", Once) { Script = static _ => [Hello, Raw(Nonsense), Fin] },
         new("SETTINGS never sent", Once) { Script = static _ => [Tls, Silence], On = On.Http2, Reason = NoConnectClock },
         new("SETTINGS never sent on the first of two connections", s => s.BurstAsync(2)) { First = [Tls, Silence], On = On.Http2, Reason = OneAttempt },
-        new("FIN instead of SETTINGS", Once) { Script = static _ => [Tls, Hello, Fin], On = On.Http2, AnyReason = true },
+        new("FIN instead of SETTINGS", Once) { Script = static _ => [Tls, Hello, Fin], On = On.Http2, AnyReason = true, MostConnections = 4, NoticedEither = ["at once", "within 1 s"] },
         new("nonsense instead of SETTINGS", Once) { Script = static _ => [Tls, Hello, Raw(Nonsense), Fin], On = On.Http2, AnyReason = true, Either = ["PoolConnectException", "PoolRequestException"] },
     ];
 }

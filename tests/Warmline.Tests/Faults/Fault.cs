@@ -42,6 +42,9 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
     /// <summary>What the pool's caller sees, where a race decides which.</summary>
     public string[]? Either { get; init; }
 
+    /// <summary>When it is noticed, where a race decides which.</summary>
+    public string[]? NoticedEither { get; init; }
+
     /// <summary>For rows in which it depends on how the connections share a burst: the page then tells the bound.</summary>
     public int? MostLost { get; init; }
 
@@ -89,6 +92,12 @@ internal sealed record Fault(string Name, Func<Stage, Task> Play)
         {
             Assert.Contains(seen.Sees, either);
             seen = seen with { Sees = string.Join(" or ", either) };
+        }
+
+        if (isPool && NoticedEither is { } times)
+        {
+            Assert.Contains(seen.Noticed, times);
+            seen = seen with { Noticed = string.Join(" or ", times) };
         }
 
         return LostAtTimes is not { } better ? seen

@@ -19,6 +19,7 @@ internal static class MockCommand
     static readonly Option<string> Tokens = Text("--tokens", "Tokens per completion.", "16");
     static readonly Option<string> TokenGap = Text("--token-gap", "Time between two tokens of a stream, such as 20ms.", "0ms");
     static readonly Option<string> Streams = Text("--streams", "HTTP/2 streams allowed per connection.", "100");
+    static readonly Option<string> IdleTimeout = Text("--idle-timeout", "Time after which an idle connection is closed, to the millisecond.", "400s");
     static readonly Option<string> Protocols = Text("--protocols", "h1, h2 or both.", "both");
     static readonly Option<bool> Plaintext = new("--plaintext") { Description = "Without TLS (HTTP/2 then needs --protocols h2)." };
     static readonly Option<string?> Key = new("--key") { Description = "The only API key accepted. Without it, any or none." };
@@ -36,7 +37,7 @@ internal static class MockCommand
     {
         var command = new Command("mock", "Run a provider that needs no key: OpenAI and Anthropic shapes over TLS, HTTP/1.1 and HTTP/2.")
         {
-            Address, Port, RoundTrip, Service, Tokens, TokenGap, Streams, Protocols, Plaintext, Key, HostName, CaFile, Quiet,
+            Address, Port, RoundTrip, Service, Tokens, TokenGap, Streams, IdleTimeout, Protocols, Plaintext, Key, HostName, CaFile, Quiet,
         };
         command.SetAction(RunAsync);
         return command;
@@ -139,6 +140,13 @@ internal static class MockCommand
                 _ => throw Mistake(parsed, Protocols, "h1, h2 or both", "leave it out for both"),
             },
         };
+        var idle = Duration(parsed, IdleTimeout, 86_400);
+        if (idle <= TimeSpan.Zero)
+        {
+            throw Mistake(parsed, IdleTimeout, "a time above 0", "public providers keep idle connections for 400s");
+        }
+
+        options.OnConnection = _ => new MockConnectionPlan { IdleTimeout = idle };
         foreach (var name in parsed.GetValue(HostName) ?? [])
         {
             if (Uri.CheckHostName(name.Replace("*.", "", StringComparison.Ordinal)) == UriHostNameType.Unknown)

@@ -1,0 +1,40 @@
+using System.Net.Sockets;
+using System.Text;
+
+namespace Warmline.Cli.Tests;
+
+/// <summary><c>mock</c> as a process of its own.</summary>
+public sealed class MockTests
+{
+    [Fact(Timeout = Cli.TestLimit)]
+    public async Task ItClosesWhatIsIdleForAsLongAsItIsTold()
+    {
+        using var mock = Cli.Start([], "mock", "--port", "0", "--plaintext", "--quiet", "--idle-timeout", "300ms");
+        try
+        {
+            var address = new Uri((await mock.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken))!);
+            using var client = new TcpClient(address.Host, address.Port);
+            await client.Client.SendAsync(Encoding.ASCII.GetBytes("GET /v1/models HTTP/1.1\r\nHost: mock\r\n\r\n"), TestContext.Current.CancellationToken);
+
+            // The answer, and then the end: without it this would not come back.
+            var all = await new StreamReader(client.GetStream()).ReadToEndAsync(TestContext.Current.CancellationToken);
+            Assert.StartsWith("HTTP/1.1 200", all, StringComparison.Ordinal);
+        }
+        finally
+        {
+            mock.Kill();
+            await mock.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
+    [Theory(Timeout = Cli.TestLimit)]
+    [InlineData("0s", "a time above 0")]
+    [InlineData("soon", "a time from 0 to 86400s")]
+    public async Task AnIdleTimeoutThatIsNoneIsOneClearError(string value, string range)
+    {
+        var result = await Cli.RunAsync("mock", "--idle-timeout", value);
+
+        Assert.Equal((2, ""), (result.ExitCode, result.Output));
+        Assert.All(["--idle-timeout", $"'{value}'", range], part => Assert.Contains(part, result.Errors));
+    }
+}

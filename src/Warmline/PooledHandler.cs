@@ -120,7 +120,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     static Exception? Telling(PooledRequest call, Exception error, CancellationToken caller) => call.Translate(error, caller) ?? error switch
     {
         PoolRejectedException or PoolConnectException => null,
-        _ when call.Slot.Frames is { SawSettings: false } =>
+        HttpRequestException { InnerException: IOException } when call.Slot.Frames is { SawSettings: false } =>   // the wire's fault, not the content's
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
             new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed),

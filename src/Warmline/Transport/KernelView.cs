@@ -16,7 +16,7 @@ internal enum WireState
     /// <summary>Reset, or silent where an answer was due.</summary>
     Lost,
 
-    /// <summary>Idle for so long that nobody knows.</summary>
+    /// <summary>Idle for so long that nobody knows, or a packet was lost just now.</summary>
     Doubtful,
 }
 
@@ -57,7 +57,10 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
     {
         CloseWait => WireState.Ended,
         not Established => WireState.Lost,
-        _ when Retransmits > 0 || Probes > 1 || (Probes == 1 && SinceAck >= idle + Grace) => WireState.Lost,
+        _ when Retransmits > 1 || Probes > 1 || (Probes == 1 && SinceAck >= idle + Grace) => WireState.Lost,
+
+        // A single packet lost is every day's business, and no reason to give up others with it.
+        _ when Retransmits == 1 => WireState.Doubtful,
 
         // Whatever the counters say: since then a probe was due, and its answer.
         _ => SinceAck >= idle + interval + Grace ? WireState.Lost : WireState.Alive,

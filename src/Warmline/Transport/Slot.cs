@@ -200,7 +200,7 @@ internal sealed class Slot
 
     /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows. Where nobody knows, HTTP/2 is trusted for its pings,
     /// whose failure comes by itself.</summary>
-    public WireState Look(TimeSpan rested) => IsClosed || _stream.IsClosing ? WireState.Ended : _wire.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 ? WireState.Alive : state;
+    public WireState Look(TimeSpan rested) => IsClosed || _stream.IsClosing ? WireState.Ended : _wire.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 && !OperatingSystem.IsLinux() ? WireState.Alive : state;
 
     /// <summary>The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported as closing.</summary>
     public void LookWhileIdle(long sends, TimeSpan rested)

@@ -19,7 +19,8 @@ public sealed class KernelViewTests
     [InlineData(Established, 0, 2, 30.1, WireState.Lost)]
     [InlineData(Established, 0, 0, 30.9, WireState.Alive)]
     [InlineData(Established, 0, 0, 31, WireState.Lost)]        // a probe was due, whatever is said of it
-    [InlineData(Established, 1, 0, 0.3, WireState.Lost)]       // a ping that has to be sent again
+    [InlineData(Established, 1, 0, 0.3, WireState.Doubtful)]   // a ping that had to be sent again
+    [InlineData(Established, 2, 0, 0.9, WireState.Lost)]       // twice
     [InlineData(CloseWait, 0, 0, 0, WireState.Ended)]
     [InlineData(CloseWait, 0, 3, 90, WireState.Ended)]
     [InlineData(Close, 0, 0, 0, WireState.Lost)]

@@ -29,8 +29,8 @@ sealed class Pauses(TimeProvider time, Uri server, string caFile, int calls, int
         var sleeping = sleepProcess > 0 ? SleepAsync(stop.Token) : Task.CompletedTask;
         var running = new List<Task>();
         var external = peers is null ? [] : peers.Split(',').Select(StartPeer).ToArray();
-        var names = new[] { "Warmline, HTTP/1.1", "Warmline, HTTP/2", ".NET, HTTP/1.1", ".NET, HTTP/2" };
-        for (var way = 0; way < 4; way++)
+        var names = new[] { "Warmline, HTTP/1.1", "Warmline, HTTP/2", "  one held warm, HTTP/1.1", "  one held warm, HTTP/2", ".NET, HTTP/1.1", ".NET, HTTP/2" };
+        for (var way = 0; way < names.Length; way++)
         {
             for (var user = 0; user < users; user++)
             {
@@ -48,8 +48,8 @@ sealed class Pauses(TimeProvider time, Uri server, string caFile, int calls, int
         await stop.CancelAsync();
         await sleeping.ContinueWith(static _ => { }, TaskScheduler.Default);
         Console.Error.WriteLine();
-        Console.WriteLine($"{"",-24} {"calls",6} {"failed",7} {"hung",6} {"median",9} {"p99",9} {"slowest",9}");
-        for (var way = 0; way < 4; way++)
+        Console.WriteLine($"{"",-25} {"calls",6} {"failed",7} {"hung",6} {"median",9} {"p99",9} {"slowest",9}");
+        for (var way = 0; way < names.Length; way++)
         {
             Report(names[way], _results[way]);
         }
@@ -76,7 +76,7 @@ sealed class Pauses(TimeProvider time, Uri server, string caFile, int calls, int
     {
         var version = way % 2 == 0 ? HttpVersion.Version11 : HttpVersion.Version20;
         var random = new Random(seed + user);   // the same pauses whatever the way
-        await using var pool = way < 2 ? new ConnectionPool(Options(version), null, _clock) : null;
+        await using var pool = way < 4 ? new ConnectionPool(Options(version, isWarm: way >= 2), null, _clock) : null;
         using var client = pool?.CreateClient() ?? new HttpClient(new SocketsHttpHandler { SslOptions = Measure.Trust(_ca), UseProxy = false }) { Timeout = Timeout.InfiniteTimeSpan };
         for (var i = 0; i < calls / users; i++)
         {
@@ -90,10 +90,15 @@ sealed class Pauses(TimeProvider time, Uri server, string caFile, int calls, int
         }
     }
 
-    ConnectionPoolOptions Options(Version version)
+    ConnectionPoolOptions Options(Version version, bool isWarm)
     {
         var options = new ConnectionPoolOptions { SslOptions = Measure.Trust(_ca), UseProxy = false };
         options.Http2.Mode = version.Major == 2 ? Http2Mode.Required : Http2Mode.Disabled;
+        if (isWarm)
+        {
+            options.Hosts[server.GetLeftPart(UriPartial.Authority)] = new OriginOptions { WarmConnections = 1 };
+        }
+
         if (longest < 10)   // the scaled run: a middlebox that forgets after two seconds wants probes every second
         {
             options.TcpKeepAlive = new TcpKeepAliveOptions { Idle = TimeSpan.FromSeconds(1), Interval = TimeSpan.FromSeconds(1) };
@@ -126,16 +131,16 @@ sealed class Pauses(TimeProvider time, Uri server, string caFile, int calls, int
     {
         if (results.Count == 0)
         {
-            Console.WriteLine($"{name,-24} no results");
+            Console.WriteLine($"{name,-25} no results");
             return;
         }
 
         var times = results.Where(call => call.Ok).Select(call => call.Milliseconds).Order().ToArray();
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{name,-24} {results.Count,6} {results.Count(call => call is { Ok: false, Late: false }),7} {results.Count(call => call.Late),6} {At(0.5),6:0} ms {At(0.99),6:0} ms {At(1),6:0} ms"));
+            $"{name,-25} {results.Count,6} {results.Count(call => call is { Ok: false, Late: false }),7} {results.Count(call => call.Late),6} {At(0.5),6:0} ms {At(0.99),6:0} ms {At(1),6:0} ms"));
         foreach (var error in results.Where(call => call.Error.Length > 0).GroupBy(call => call.Error))
         {
-            Console.WriteLine($"{"",-24}   {error.Count()} x {error.Key}");
+            Console.WriteLine($"{"",-25}   {error.Count()} x {error.Key}");
         }
 
         double At(double share) => times.Length == 0 ? double.NaN : times[Math.Min(times.Length - 1, (int)(share * times.Length))];

@@ -120,7 +120,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     static Exception? Telling(PooledRequest call, Exception error, CancellationToken caller) => call.Translate(error, caller) ?? error switch
     {
         PoolRejectedException or PoolConnectException => null,
-        HttpRequestException { InnerException: IOException } when call.Slot.Frames is { SawSettings: false } =>   // the wire's fault, not the content's
+        _ when call.Slot.Frames is { SawSettings: false } && IsOfTheWire(call, error) =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
             new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed),
@@ -130,6 +130,14 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(call.Verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
         IOException failed => new PoolRequestException(call.Verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: {failed.Message}", failed),
         _ => null,
+    };
+
+    /// <summary>A content that throws, or is not as long as it said, is no fault of the wire.</summary>
+    static bool IsOfTheWire(PooledRequest call, Exception error) => error switch
+    {
+        HttpRequestException failed => failed.InnerException is IOException || failed.HttpRequestError is not HttpRequestError.Unknown,
+        OperationCanceledException => call.UploadWasCancelled,
+        _ => error is IOException,
     };
 
     static string Cause(HttpRequestException error, PooledRequest call) => error.InnerException switch

@@ -120,7 +120,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     static Exception? Telling(PooledRequest call, Exception error, CancellationToken caller) => call.Translate(error, caller) ?? error switch
     {
         PoolRejectedException or PoolConnectException => null,
-        _ when call.Slot.Frames is { SawSettings: false } && IsOfTheWire(call, error) =>
+        _ when call.Slot.Frames is { SawSettings: false } && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
             new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed),
@@ -132,7 +132,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         _ => null,
     };
 
-    /// <summary>A content that throws, or is not as long as it said, is no fault of the wire.</summary>
+    /// <summary>A content that throws, or is not as long as it said, is no fault of the wire. Needed beside the connection's end, as the platform may tell the call first.</summary>
     static bool IsOfTheWire(PooledRequest call, Exception error) => error switch
     {
         HttpRequestException failed => failed.InnerException is IOException || failed.HttpRequestError is not HttpRequestError.Unknown,

@@ -112,6 +112,9 @@ internal sealed class Slot
     /// <summary>Whether it was closed, by the pool or the platform; its socket may still wait for the peer's end.</summary>
     public bool IsClosed => _stream.IsClosed;
 
+    /// <summary>Whether it takes no more requests: closed by anybody, or its end was seen.</summary>
+    public bool HasEnded => IsClosed || _stream.IsClosing;
+
     /// <summary>
     /// Sends a request whose Version is the slot's and whose policy is <see cref="HttpVersionPolicy.RequestVersionExact"/>. On a connection that is gone it
     /// fails with an <see cref="HttpRequestException"/> (ConnectionError) whose inner exception is <see cref="SlotDeadException"/>; together with an
@@ -200,7 +203,7 @@ internal sealed class Slot
 
     /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows. Where nobody knows, HTTP/2 is trusted for its pings,
     /// whose failure comes by itself.</summary>
-    public WireState Look(TimeSpan rested) => IsClosed || _stream.IsClosing ? WireState.Ended : _wire.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 && !OperatingSystem.IsLinux() ? WireState.Alive : state;
+    public WireState Look(TimeSpan rested) => HasEnded ? WireState.Ended : _wire.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 && !OperatingSystem.IsLinux() ? WireState.Alive : state;
 
     /// <summary>The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported as closing.</summary>
     public void LookWhileIdle(long sends, TimeSpan rested)

@@ -57,7 +57,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
     {
         if (connection.Plan.Act == MockConnectionAct.GarbageForTls)
         {
-            return AnswerGarbageAsync(connection.Transport, "this is not TLS\r\n");
+            return AnswerGarbageAsync(connection, connection.Transport, "this is not TLS\r\n");
         }
 
         if (options.UseTls)
@@ -152,7 +152,7 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
                 await connection.UntilClosedAsync().ConfigureAwait(false);
                 return;
             case MockConnectionAct.GarbageForHttp:
-                await AnswerGarbageAsync(context.Transport, ConnectionFaults.NoHttp).ConfigureAwait(false);
+                await AnswerGarbageAsync(connection, context.Transport, ConnectionFaults.NoHttp).ConfigureAwait(false);
                 return;
         }
 
@@ -168,10 +168,11 @@ internal sealed class ConnectionPipeline(MockLlmOptions options, CounterBoard bo
         await connection.Http2.RunAsync(context, next).ConfigureAwait(false);
     }
 
-    static async Task AnswerGarbageAsync(IDuplexPipe transport, string garbage)
+    static async Task AnswerGarbageAsync(MockConnection connection, IDuplexPipe transport, string garbage)
     {
         var result = await transport.Input.ReadAsync().ConfigureAwait(false);
         transport.Input.AdvanceTo(result.Buffer.End);
+        connection.EndedBy(MockConnectionEnd.Server);   // the script ends it, though a client that cannot read this may close first
         await transport.Output.WriteAsync(Encoding.Latin1.GetBytes(garbage)).ConfigureAwait(false);
     }
 }

@@ -60,7 +60,7 @@ internal sealed partial class PoolEngine
         return again;
     }
 
-    /// <summary>A response was let go, neither read to its end nor disposed. Called by the garbage collector's thread.</summary>
+    /// <summary>A response was let go, neither read to its end nor disposed; the garbage collector found it.</summary>
     public void ReportLeak(PooledRequest call)
     {
         Count(Fault.Leaked);

@@ -156,7 +156,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         }
 
         var problems = new List<string>();
-        PoolSettings.CheckRequest(options.MaxQueueTime, options.Timeouts, problems);
+        PoolSettings.CheckRequest(options.Lane, options.Tenant, options.Priority, options.MaxQueueTime, options.Timeouts, problems);
         ThrowIfAny(problems, nameof(PoolRequestOptions));
         options.IsChecked = true;
     }

@@ -190,6 +190,13 @@ internal static class PoolErrors
         PoolRejectionReason.QueueFull => $"{limit} requests (MaxQueueLength) are waiting already. Slow down the callers, or raise MaxQueueLength",
         PoolRejectionReason.Draining => "the pool drains and takes no new requests",
         PoolRejectionReason.Disposed => "the pool was disposed",
+        PoolRejectionReason.LaneCeiling => "the lane has as many requests in flight as its Ceiling allows. Raise it, or send fewer calls of the lane at once",
+        PoolRejectionReason.LaneReserve => "what is free is reserved for other lanes. Raise the pool's limits, lower their Reserve, or give this lane one",
+        PoolRejectionReason.LaneQueueFull => "as many requests of the lane as its MaxQueueLength allows are waiting already. Slow down the callers, or raise it",
+        PoolRejectionReason.TenantLimit => "the tenant has as many requests in flight as its MaxConcurrentRequests allows. Raise it in Tenants, or let the tenant send fewer calls at once",
+        PoolRejectionReason.TenantConnections => "all connections of the tenant (Tenants.MaxConnections) are busy. Raise it, or let the tenant send fewer calls at once",
+        PoolRejectionReason.TenantQueueFull => "as many requests of the tenant as its MaxQueueLength allows are waiting already. Slow the tenant down, or raise it in Tenants",
+        PoolRejectionReason.ProviderLimit => "the provider's rate limit is used up, or it said when to come back (Pacing is on). Ask the provider for more, send fewer calls, or allow a longer wait",
         _ => "no place became free",
     } + $" ({stats.Active} in flight, {stats.Connections} connections of which {stats.Idle} idle, {stats.Queued} waiting).";
 }

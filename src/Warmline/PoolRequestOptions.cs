@@ -11,6 +11,17 @@ public sealed class PoolRequestOptions
     /// <summary>Clocks that differ from the pool's; those left unset fall back to it. <see cref="PoolTimeouts.Connect"/> is the pool's alone and must be left unset.</summary>
     public PoolTimeouts? Timeouts { get; init; }
 
+    /// <summary>The class of traffic that the call belongs to: one of <see cref="ConnectionPoolOptions.Lanes"/>. None by default: then it is known by what the call asks for, as described there.
+    /// A pool without lanes takes no notice; one that has lanes, but not this one, throws <see cref="ArgumentException"/>.</summary>
+    public string? Lane { get; init; }
+
+    /// <summary>Whom the call is made for, e.g. a customer: tenants share the pool fairly, see <see cref="ConnectionPoolOptions.Tenants"/>. It shows in figures and lists, so do not use a key. None by default.
+    /// Range: 1 to 128 characters.</summary>
+    public string? Tenant { get; init; }
+
+    /// <summary>Who goes first among the waiting calls of one tenant in one lane: the higher number, then who came first. Default 0. Range: -10 to 10.</summary>
+    public int? Priority { get; init; }
+
     internal bool IsChecked { get; set; }
 
     /// <summary>The options that <see cref="Use"/> set for the code that runs now.</summary>

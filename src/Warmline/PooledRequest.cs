@@ -277,7 +277,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
     public RequestVerdict Verdict => _verdict;
 
     /// <summary>As <see cref="ConnectionPool.GetStreams"/> shows it.</summary>
-    public StreamInfo Describe(TimeSpan now) => new(Key!.Key.Origin, Connection!.Id, now - GrantedAt, Phase, Clocks.Silence, Events?.Events ?? 0);
+    public StreamInfo Describe(TimeSpan now) => new(Key!.Key.Origin, Connection!.Id, now - GrantedAt, Phase, Clocks.Silence, Events?.Events ?? 0, LaneName, TenantName);
 
     /// <summary>How long the caller has held the response and not read on, if that is at least <paramref name="threshold"/> and was not told yet. Seen from look to look: progress costs the
     /// reader a count and no time stamp.</summary>

@@ -52,6 +52,33 @@ internal static class ConfigurationReader
     static readonly Dictionary<string, Setter<OriginOptions>> Host = new(StringComparer.OrdinalIgnoreCase)
     {
         ["WarmConnections"] = (options, value) => options.WarmConnections = value.Number() ?? options.WarmConnections,
+        ["Pacing"] = (options, value) => options.Pacing = value.Flag(),
+    };
+
+    static readonly Dictionary<string, Setter<LaneOptions>> Lane = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Reserve"] = (options, value) => options.Reserve = value.Number() ?? options.Reserve,
+        ["Ceiling"] = (options, value) => options.Ceiling = value.Number(),
+        ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number(),
+        ["Timeouts"] = (options, value) => value.Group(options.Timeouts, Timeouts),
+    };
+
+    static readonly Dictionary<string, Setter<TenantOptions>> Tenant = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Weight"] = (options, value) => options.Weight = value.Number() ?? options.Weight,
+        ["MaxConcurrentRequests"] = (options, value) => options.MaxConcurrentRequests = value.Number(),
+        ["MaxConnections"] = (options, value) => options.MaxConnections = value.Number(),
+        ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number(),
+    };
+
+    static readonly Dictionary<string, Setter<TenantsOptions>> Tenants = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Isolation"] = (options, value) => options.Isolation = value.Isolation() ?? options.Isolation,
+        ["MaxConcurrentRequests"] = (options, value) => options.MaxConcurrentRequests = value.Number(),
+        ["MaxConnections"] = (options, value) => options.MaxConnections = value.Number(),
+        ["MaxQueueLength"] = (options, value) => options.MaxQueueLength = value.Number(),
+        ["MaxKnown"] = (options, value) => options.MaxKnown = value.Number() ?? options.MaxKnown,
+        ["Named"] = (options, value) => value.Members(options.Named, Tenant),
     };
 
     static readonly Dictionary<string, Setter<PoolHostingOptions>> Hosting = new(StringComparer.OrdinalIgnoreCase)
@@ -82,6 +109,9 @@ internal static class ConfigurationReader
         ["Timeouts"] = (options, value) => value.Group(options.Timeouts, Timeouts),
         ["Dns"] = (options, value) => value.Group(options.Dns, Dns),
         ["TcpKeepAlive"] = (options, value) => value.Group(options.TcpKeepAlive, TcpKeepAlive),
+        ["Lanes"] = (options, value) => value.Members(options.Lanes, Lane),
+        ["Tenants"] = (options, value) => value.Group(options.Tenants, Tenants),
+        ["Pacing"] = (options, value) => options.Pacing = value.Flag() ?? options.Pacing,
         ["Hosts"] = (options, value) => ReadHosts(options, "", value),
         ["Hosting"] = (_, _) => { },   // the other reader's
         ["SslOptions"] = (_, value) => value.Problem("cannot be configured: set it in code"),
@@ -166,6 +196,8 @@ internal static class ConfigurationReader
 
         public Http2Mode? Mode() => Parse("Preferred, Disabled or Required", static (string text, out Http2Mode mode) => Enum.TryParse(text, ignoreCase: true, out mode) && !char.IsAsciiDigit(text.TrimStart()[0]));
 
+        public TenantIsolation? Isolation() => Parse("Leases or Connections", static (string text, out TenantIsolation isolation) => Enum.TryParse(text, ignoreCase: true, out isolation) && !char.IsAsciiDigit(text.TrimStart()[0]));
+
         public DecompressionMethods? Methods() => Parse("None, All, or some of GZip, Deflate, Brotli with commas between", static (string text, out DecompressionMethods methods) =>
             Enum.TryParse(text, ignoreCase: true, out methods) && !char.IsAsciiDigit(text.TrimStart()[0]));
 
@@ -178,6 +210,21 @@ internal static class ConfigurationReader
             else if (options is not null)
             {
                 ReadGroup(section, options, setters, problems);
+            }
+        }
+
+        /// <summary>Options by name, each an object of its own.</summary>
+        public void Members<T>(IDictionary<string, T> members, Dictionary<string, Setter<T>> setters)
+            where T : class, new()
+        {
+            foreach (var member in section.GetChildren())
+            {
+                if (!members.TryGetValue(member.Key, out var options))
+                {
+                    members[member.Key] = options = new T();
+                }
+
+                new Value(member, problems).Group(options, setters);
             }
         }
 

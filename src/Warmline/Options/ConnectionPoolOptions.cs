@@ -14,6 +14,7 @@ public sealed class ConnectionPoolOptions
     int? _maxIdleConnections;
     TimeSpan? _idleTimeout;
     Http2Options _http2 = new();
+    TenantsOptions _tenants = new();
 
     /// <summary>Whether new calls go through the pool. Default true. False is the way out when in doubt: they then take one plain <see cref="SocketsHttpHandler"/> with the
     /// same TLS and proxy settings and none of the pool's limits, clocks and figures; calls that run already end in the pool. Can be changed while the pool runs.</summary>
@@ -102,6 +103,28 @@ public sealed class ConnectionPoolOptions
     /// <summary>What is special about one origin, by its address, e.g. <c>https://api.openai.com</c>. Without a scheme (<c>api.openai.com</c>) it means https.</summary>
     public IDictionary<string, OriginOptions> Hosts { get; } = new Dictionary<string, OriginOptions>(StringComparer.OrdinalIgnoreCase);
 
+    /// <summary>
+    /// Classes of traffic, by name; none by default: then all calls share all capacity. Names count to the letter; at most 32. A call that names no lane is put into
+    /// <c>stream</c>, where that is configured, if it asks for a stream (<c>Accept: text/event-stream</c>, or <c>"stream": true</c> in a JSON body of up to 256 KB), and into <c>batch</c>, where that is
+    /// configured, if it goes to a path of <c>/embeddings</c> or <c>/batches</c>. Any other call is in no lane: it shares what no lane reserves.
+    /// </summary>
+    public IDictionary<string, LaneOptions> Lanes { get; } = new Dictionary<string, LaneOptions>(StringComparer.Ordinal);
+
+    /// <summary>How tenants share the pool.</summary>
+    public TenantsOptions Tenants
+    {
+        get => _tenants;
+        set
+        {
+            _tenants = value;
+            value?.Preset = Preset;
+        }
+    }
+
+    /// <summary>Whether requests wait, instead of being sent, while their provider's rate limit is known to be used up, from its own headers, or it has said when to come back (429, 529).
+    /// Default false: such headers are shown in <see cref="PoolStats.RateLimits"/> and nothing is delayed. <see cref="OriginOptions.Pacing"/> sets it for one origin.</summary>
+    public bool Pacing { get; set; }
+
     /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s and up.</summary>
     public TimeSpan? StatsLogInterval { get; set; }
 
@@ -117,7 +140,20 @@ public sealed class ConnectionPoolOptions
         ArgumentNullException.ThrowIfNull(preset);
         Preset = preset;
         _http2?.Preset = preset;
+        _tenants?.Preset = preset;
         return this;
+    }
+
+    /// <summary>Sets up the usual two lanes: <c>stream</c> (at most 40 in flight; 180 s for the first byte and for each silence, as a model may think that long) and <c>batch</c> (at most 20; 60 s, as
+    /// nobody watches it think). Where either is configured already it is left as it is.</summary>
+    /// <returns>The same options.</returns>
+    public ConnectionPoolOptions UseStreamAndBatchLanes()
+    {
+        Lanes.TryAdd("stream", LaneOf(40, TimeSpan.FromSeconds(180)));
+        Lanes.TryAdd("batch", LaneOf(20, TimeSpan.FromSeconds(60)));
+        return this;
+
+        static LaneOptions LaneOf(int ceiling, TimeSpan silence) => new() { Ceiling = ceiling, Timeouts = new PoolTimeouts { FirstByte = silence, Read = silence } };
     }
 }
 
@@ -231,4 +267,7 @@ public sealed class OriginOptions
     /// <summary>Connections held open and ready from the pool's start on, whatever <see cref="ConnectionPoolOptions.IdleTimeout"/> says; each is replaced, ahead of time, at the end of its lifetime
     /// and of the server's own idle limit. Default 0. Range: 0 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>.</summary>
     public int WarmConnections { get; set; }
+
+    /// <summary>Whether requests to it are paced: see <see cref="ConnectionPoolOptions.Pacing"/>. Null by default: as the pool.</summary>
+    public bool? Pacing { get; set; }
 }

@@ -32,11 +32,12 @@ public sealed class PoolPreset
         IdleTimeout = TimeSpan.FromSeconds(60),
     };
 
-    /// <summary>Many customers on one pool: 200 calls in all. It has no limit for a single tenant yet: one tenant may use all 200 as long as the pool knows no tenants.</summary>
+    /// <summary>Many customers on one pool: 200 calls in all, 10 for each.</summary>
     public static PoolPreset MultiTenantSaaS { get; } = new(nameof(MultiTenantSaaS), "many customers on one pool")
     {
         MaxConnections = 200,
         MaxConcurrentRequests = 200,
+        MaxConcurrentRequestsPerTenant = 10,
         IdleTimeout = TimeSpan.FromSeconds(120),
     };
 
@@ -58,6 +59,9 @@ public sealed class PoolPreset
     /// <summary>Its <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>; null leaves the default, none.</summary>
     public int? MaxConcurrentRequests { get; private init; }
 
+    /// <summary>Its <see cref="TenantsOptions.MaxConcurrentRequests"/>; null leaves the default, none.</summary>
+    public int? MaxConcurrentRequestsPerTenant { get; private init; }
+
     /// <summary>Its <see cref="ConnectionPoolOptions.IdleTimeout"/>.</summary>
     public TimeSpan IdleTimeout { get; private init; }
 
@@ -75,6 +79,7 @@ public sealed class PoolPreset
         ("MaxConnections", Text(MaxConnections)),
         ("MaxIdleConnections", Text(MaxIdleConnections)),
         ("MaxConcurrentRequests", Text(MaxConcurrentRequests)),
+        ("Tenants.MaxConcurrentRequests", Text(MaxConcurrentRequestsPerTenant)),
         ("IdleTimeout", $"{Text((int)IdleTimeout.TotalSeconds)} s"),
         ("Http2.SpreadConnections", Text(SpreadConnections)),
     ];

@@ -57,6 +57,15 @@ internal sealed record PoolSettings
 
     public required TimeSpan? StatsLogInterval { get; init; }
 
+    /// <summary>Lanes and tenants.</summary>
+    public required SharingSettings Sharing { get; init; }
+
+    /// <summary>Whether requests are paced, where <see cref="PacingOf"/> knows nothing else.</summary>
+    public required bool Pacing { get; init; }
+
+    /// <summary>Whether requests to an origin are paced, by <see cref="ConnectionKey.Origin"/>, where it is set for it.</summary>
+    public required IReadOnlyDictionary<string, bool> OriginPacing { get; init; }
+
     /// <summary>Connections to hold ready, by key.</summary>
     public required IReadOnlyDictionary<ConnectionKey, int> WarmConnections { get; init; }
 
@@ -79,6 +88,7 @@ internal sealed record PoolSettings
         Same(ReferenceEquals(SslOptions, other.SslOptions), "SslOptions");
         Same(ReferenceEquals(Proxy, other.Proxy), "Proxy");
         Same(StatsLogInterval == other.StatsLogInterval, "StatsLogInterval");
+        Same(Sharing.Isolation == other.Sharing.Isolation, "Tenants.Isolation");
         return differ;
 
         void Same(bool same, string name)
@@ -92,7 +102,8 @@ internal sealed record PoolSettings
 
     /// <summary>Whether there is nothing to do to become <paramref name="other"/>.</summary>
     public bool IsSameAs(PoolSettings other) => FixedIn(other).Count == 0 && WarmConnections.Count == other.WarmConnections.Count && !WarmConnections.Except(other.WarmConnections).Any()
-        && this == other with { WarmConnections = WarmConnections, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
+        && OriginPacing.Count == other.OriginPacing.Count && !OriginPacing.Except(other.OriginPacing).Any()
+        && this == other with { WarmConnections = WarmConnections, OriginPacing = OriginPacing, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
     public static PoolSettings? Freeze(ConnectionPoolOptions options, List<string> problems)
@@ -161,6 +172,12 @@ internal sealed record PoolSettings
             check.Time("LeakThreshold", threshold, TimeSpan.FromSeconds(1), infinite: false);
         }
 
+        check.Lanes(options);
+        if (check.Present("Tenants", options.Tenants))
+        {
+            check.Tenants(options.Tenants);
+        }
+
         var maxIdle = options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2;
         var proxy = options.UseProxy ? options.Proxy ?? HttpClient.DefaultProxy : null;
         var warm = check.Hosts(options, maxIdle, proxy);
@@ -169,6 +186,7 @@ internal sealed record PoolSettings
             return null;
         }
 
+        var timeouts = CallTimeouts.Default.With(options.Timeouts);
         return new PoolSettings
         {
             Enabled = options.Enabled,
@@ -186,7 +204,7 @@ internal sealed record PoolSettings
             SpreadConnections = options.Http2.SpreadConnections,
             MaxStreamsPerConnection = options.Http2.MaxStreamsPerConnection,
             Http2 = new Http2Options { PingDelay = options.Http2.PingDelay, PingTimeout = options.Http2.PingTimeout },
-            Timeouts = CallTimeouts.Default.With(options.Timeouts),
+            Timeouts = timeouts,
             ConnectTimeout = options.Timeouts.Connect ?? TimeSpan.FromSeconds(5),
             Dns = new DnsOptions { CacheEnabled = options.Dns.CacheEnabled, CacheTtl = options.Dns.CacheTtl, MaxStale = options.Dns.MaxStale, FailureTtl = options.Dns.FailureTtl },
             TcpKeepAlive = new TcpKeepAliveOptions { Idle = options.TcpKeepAlive.Idle, Interval = options.TcpKeepAlive.Interval, Count = options.TcpKeepAlive.Count },
@@ -195,6 +213,9 @@ internal sealed record PoolSettings
             AllowAutoRedirect = options.AllowAutoRedirect,
             AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
+            Sharing = SharingOf(options, timeouts),
+            Pacing = options.Pacing,
+            OriginPacing = PacingByOrigin(options),
             WarmConnections = options.Enabled ? warm : [],   // a pool that is switched off holds nothing ready
         };
     }
@@ -211,10 +232,51 @@ internal sealed record PoolSettings
         _ => HttpProtocols.Any,
     }, proxy: ProxyOf(origin, proxy) is { } address ? new ProxyAddress(address) : null);
 
+    /// <summary>Whether requests to an origin are paced.</summary>
+    public bool PacingOf(string origin) => OriginPacing.TryGetValue(origin, out var own) ? own : Pacing;
+
+    static SharingSettings SharingOf(ConnectionPoolOptions options, CallTimeouts timeouts)
+    {
+        var tenants = options.Tenants;
+        var each = new TenantLimits(1, tenants.MaxConcurrentRequests ?? int.MaxValue, tenants.MaxConnections ?? int.MaxValue, tenants.MaxQueueLength ?? int.MaxValue);
+        return new SharingSettings
+        {
+            Lanes = options.Lanes.ToDictionary(lane => lane.Key, lane => new LaneSettings(lane.Key, lane.Value.Reserve, lane.Value.Ceiling ?? int.MaxValue, lane.Value.MaxQueueLength ?? int.MaxValue,
+                timeouts.With(lane.Value.Timeouts)), StringComparer.Ordinal),
+            Isolation = tenants.Isolation,
+            EachTenant = each,
+            Named = tenants.Named.ToDictionary(tenant => tenant.Key, tenant => new TenantLimits(tenant.Value.Weight, tenant.Value.MaxConcurrentRequests ?? each.MaxConcurrentRequests,
+                tenant.Value.MaxConnections ?? each.MaxConnections, tenant.Value.MaxQueueLength ?? each.MaxQueueLength), StringComparer.Ordinal),
+            MaxKnownTenants = tenants.MaxKnown,
+        };
+    }
+
+    static Dictionary<string, bool> PacingByOrigin(ConnectionPoolOptions options)
+    {
+        var pacing = new Dictionary<string, bool>(StringComparer.OrdinalIgnoreCase);
+        foreach (var (name, host) in options.Hosts)
+        {
+            if (host?.Pacing is { } own && OriginOf(name) is { } origin)
+            {
+                pacing[KeyOf(origin, Http2Mode.Preferred).Origin] = own;
+            }
+        }
+
+        return pacing;
+    }
+
+    /// <summary>The address that a name in <see cref="ConnectionPoolOptions.Hosts"/> means; null when it is none.</summary>
+    static Uri? OriginOf(string name) =>
+        Uri.TryCreate(name.Contains("://", StringComparison.Ordinal) ? name : "https://" + name, UriKind.Absolute, out var origin)
+            && (origin.Scheme == Uri.UriSchemeHttps || origin.Scheme == Uri.UriSchemeHttp) ? origin : null;
+
     /// <summary>Checks the options of one call or client.</summary>
-    public static void CheckRequest(TimeSpan? maxQueueTime, PoolTimeouts? timeouts, List<string> problems)
+    public static void CheckRequest(string? lane, string? tenant, int? priority, TimeSpan? maxQueueTime, PoolTimeouts? timeouts, List<string> problems)
     {
         var check = new Check(problems);
+        check.That(lane is null or { Length: > 0 }, "Lane", "empty", "must be the name of one of the pool's lanes, or left unset");
+        check.That(tenant is null or { Length: > 0 and <= 128 }, "Tenant", $"{tenant?.Length} characters long", "must be 1 to 128 characters, or left unset");
+        check.That(priority is null or (>= -10 and <= 10), "Priority", priority, "must be -10 to 10");
         if (maxQueueTime is { } time)
         {
             check.Time("MaxQueueTime", time);
@@ -272,13 +334,64 @@ internal sealed record PoolSettings
             }
         }
 
+        public void Lanes(ConnectionPoolOptions options)
+        {
+            That(options.Lanes.Count <= 32, "Lanes", $"{options.Lanes.Count} lanes", "must be at most 32");
+            long reserved = 0;
+            foreach (var (name, lane) in options.Lanes)
+            {
+                var path = $"Lanes[\"{name}\"]";
+                That(name.Length is > 0 and <= 64, path, $"a name of {name.Length} characters", "must have 1 to 64");
+                if (!Present(path, lane))
+                {
+                    continue;
+                }
+
+                Range($"{path}.Ceiling", lane.Ceiling, 0, int.MaxValue);
+                Range($"{path}.Reserve", lane.Reserve, 0, lane.Ceiling ?? int.MaxValue, $"{path}.Ceiling");
+                Range($"{path}.MaxQueueLength", lane.MaxQueueLength, 1, int.MaxValue);
+                reserved += lane.Reserve;
+                if (Present($"{path}.Timeouts", lane.Timeouts))
+                {
+                    Timeouts($"{path}.Timeouts", lane.Timeouts);
+                    That(lane.Timeouts.Connect is null, $"{path}.Timeouts.Connect", lane.Timeouts.Connect, "must be left unset here: a dial serves whoever comes, so it is the pool's alone");
+                }
+            }
+
+            That(options.MaxConcurrentRequests is not { } most || reserved <= most, "The sum of Lanes[…].Reserve", reserved, $"must be at most MaxConcurrentRequests ({options.MaxConcurrentRequests}), or they could not all be kept");
+        }
+
+        public void Tenants(TenantsOptions tenants)
+        {
+            That(Enum.IsDefined(tenants.Isolation), "Tenants.Isolation", tenants.Isolation, "must be Leases or Connections");
+            Range("Tenants.MaxKnown", tenants.MaxKnown, 1, int.MaxValue);
+            Tenant("Tenants", tenants.MaxConcurrentRequests, tenants.MaxConnections, tenants.MaxQueueLength, tenants.Isolation);
+            foreach (var (name, tenant) in tenants.Named)
+            {
+                var path = $"Tenants.Named[\"{name}\"]";
+                That(name.Length is > 0 and <= 128, path, $"a name of {name.Length} characters", "must have 1 to 128");
+                if (Present(path, tenant))
+                {
+                    Range($"{path}.Weight", tenant.Weight, 1, 1_000);
+                    Tenant(path, tenant.MaxConcurrentRequests, tenant.MaxConnections, tenant.MaxQueueLength, tenants.Isolation);
+                }
+            }
+        }
+
+        void Tenant(string path, int? maxConcurrentRequests, int? maxConnections, int? maxQueueLength, TenantIsolation isolation)
+        {
+            Range($"{path}.MaxConcurrentRequests", maxConcurrentRequests, 0, int.MaxValue);
+            Range($"{path}.MaxConnections", maxConnections, 1, 65_535);
+            Range($"{path}.MaxQueueLength", maxQueueLength, 1, int.MaxValue);
+            That(maxConnections is null || isolation is TenantIsolation.Connections, $"{path}.MaxConnections", maxConnections, "must be left unset while Tenants.Isolation is Leases: connections are shared then; set Isolation to Connections, or MaxConcurrentRequests");
+        }
+
         public Dictionary<ConnectionKey, int> Hosts(ConnectionPoolOptions options, int maxIdle, IWebProxy? proxy)
         {
             var warm = new Dictionary<ConnectionKey, int>();
             foreach (var (name, host) in options.Hosts)
             {
-                var address = name.Contains("://", StringComparison.Ordinal) ? name : "https://" + name;
-                if (!Uri.TryCreate(address, UriKind.Absolute, out var origin) || (origin.Scheme != Uri.UriSchemeHttps && origin.Scheme != Uri.UriSchemeHttp))
+                if (OriginOf(name) is not { } origin)
                 {
                     That(false, $"Hosts[\"{name}\"]", "not an origin", "must be like https://api.openai.com or api.openai.com");
                     continue;

@@ -149,6 +149,9 @@ internal sealed record SchedulerLimits
     /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>
     public TimeSpan KeyMemory { get; init; } = TimeSpan.FromHours(1);
 
+    /// <summary>Lanes and tenants.</summary>
+    public SharingSettings Sharing { get; init; } = SharingSettings.None;
+
     public static SchedulerLimits From(PoolSettings settings) => new()
     {
         MaxConnections = settings.MaxConnections,
@@ -162,6 +165,7 @@ internal sealed record SchedulerLimits
         TargetStreams = settings.TargetStreams,
         SpreadConnections = settings.SpreadConnections,
         MaxStreamsPerConnection = settings.MaxStreamsPerConnection,
+        Sharing = settings.Sharing,
     };
 }
 

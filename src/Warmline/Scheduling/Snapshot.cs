@@ -42,7 +42,7 @@ internal static class Snapshot
 
     public static IReadOnlyList<WaiterInfo> Waiters(this Scheduler scheduler, TimeSpan now, int max) =>
         [.. scheduler.Keys
-            .SelectMany(key => key.Queue.All().Select(waiter => new WaiterInfo(key.Key.Origin, now - waiter.AskedAt, scheduler.ReasonFor(waiter))))
+            .SelectMany(key => key.Queue.All().Select(waiter => new WaiterInfo(key.Key.Origin, now - waiter.AskedAt, scheduler.ReasonFor(waiter), waiter.LaneName, waiter.TenantName, waiter.Priority)))
             .Take(max)];
 
     /// <summary>Everyone who holds a lease on a connection that is not closed yet.</summary>

@@ -42,6 +42,15 @@ internal class Waiter : Timed
     /// <summary>When the wait ends in a refusal.</summary>
     public TimeSpan Deadline { get; set; } = TimeSpan.MaxValue;
 
+    /// <summary>The name of its lane; empty for none.</summary>
+    public string LaneName { get; set; } = "";
+
+    /// <summary>The name of its tenant; empty for none.</summary>
+    public string TenantName { get; set; } = "";
+
+    /// <summary>Among the waiters of its tenant in its lane: the higher goes first. -10 to 10.</summary>
+    public int Priority { get; set; }
+
     public WaiterState State { get; internal set; }
 
     public KeyState? Key { get; internal set; }

@@ -69,6 +69,15 @@ public sealed record PoolStats
     /// <summary>The same for each origin that is in use or remembered.</summary>
     public IReadOnlyList<OriginStats> Origins { get; init; } = [];
 
+    /// <summary>The configured lanes; calls in no lane are in none of them.</summary>
+    public IReadOnlyList<LaneStats> Lanes { get; init; } = [];
+
+    /// <summary>The tenants that have requests now, those with the most first, 1,000 at most.</summary>
+    public IReadOnlyList<TenantStats> Tenants { get; init; } = [];
+
+    /// <summary>What providers said of their rate limits last, in the headers of their answers.</summary>
+    public IReadOnlyList<RateLimitStats> RateLimits { get; init; } = [];
+
     /// <summary>The line that <see cref="ConnectionPoolOptions.StatsLogInterval"/> logs.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture,
         $"Pool: {TotalRequests} requests | reuse={ReuseRate * 100:0.0}% | peak={PeakActive} | queued={Queued} (max wait {MaxQueueWait.TotalMilliseconds:0.0}ms)"
@@ -132,7 +141,10 @@ public sealed record OriginStats
 /// <param name="Origin">The origin it goes to.</param>
 /// <param name="Waited">How long it has waited.</param>
 /// <param name="Reason">What it waits for.</param>
-public readonly record struct WaiterInfo(string Origin, TimeSpan Waited, PoolRejectionReason Reason);
+/// <param name="Lane">Its lane; empty when it is in none.</param>
+/// <param name="Tenant">Its tenant; empty when it has none.</param>
+/// <param name="Priority">Its priority.</param>
+public readonly record struct WaiterInfo(string Origin, TimeSpan Waited, PoolRejectionReason Reason, string Lane, string Tenant, int Priority);
 
 /// <summary>What went wrong with calls since the pool was made. Answers with an error status are answers and in none of these.</summary>
 public sealed record FaultStats
@@ -194,4 +206,6 @@ public enum StreamPhase
 /// <param name="Phase">Where it stands.</param>
 /// <param name="Silence">How long nothing has come or gone on it, as far as that is awaited; to within a twentieth of the shortest clock.</param>
 /// <param name="Events">Server-sent events that have come, pings not counted; 0 where it is no stream of events.</param>
-public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence, long Events);
+/// <param name="Lane">Its lane; empty when it is in none.</param>
+/// <param name="Tenant">Its tenant; empty when it has none.</param>
+public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence, long Events, string Lane, string Tenant);

@@ -99,4 +99,25 @@ public enum PoolRejectionReason
 
     /// <summary>The pool was disposed.</summary>
     Disposed,
+
+    /// <summary>As many requests of the lane as its <see cref="LaneOptions.Ceiling"/> allows are in flight.</summary>
+    LaneCeiling,
+
+    /// <summary>What is free is the <see cref="LaneOptions.Reserve"/> of other lanes.</summary>
+    LaneReserve,
+
+    /// <summary>The lane's <see cref="LaneOptions.MaxQueueLength"/> requests are waiting already.</summary>
+    LaneQueueFull,
+
+    /// <summary>As many requests of the tenant as its <see cref="TenantOptions.MaxConcurrentRequests"/> allows are in flight.</summary>
+    TenantLimit,
+
+    /// <summary>All of the tenant's <see cref="TenantOptions.MaxConnections"/> are open and busy.</summary>
+    TenantConnections,
+
+    /// <summary>The tenant's <see cref="TenantOptions.MaxQueueLength"/> requests are waiting already.</summary>
+    TenantQueueFull,
+
+    /// <summary>The provider's rate limit is used up, or it said when to come back, and <see cref="ConnectionPoolOptions.Pacing"/> is on.</summary>
+    ProviderLimit,
 }

@@ -95,7 +95,7 @@ public sealed class ConfigurationTests
             "Llm:Http2:Targets is not an option.",
             "Llm:Timeouts is 'none': must be an object with Pool,",
             "Llm:MaxQueueLength is an object: must be a whole number",
-            "Llm:Hosts:api.openai.com:WarmConection is not an option. Known here: WarmConnections.",
+            "Llm:Hosts:api.openai.com:WarmConection is not an option. Known here: WarmConnections,",
             "Llm:Hosts:x must be an object, like",
             "Llm:SslOptions cannot be configured: set it in code.",
             "MaxConnections is 0: must be 1 to 65535.",

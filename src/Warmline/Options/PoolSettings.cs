@@ -358,7 +358,7 @@ internal sealed record PoolSettings
                 }
             }
 
-            That(options.MaxConcurrentRequests is not { } most || reserved <= most, "The sum of Lanes[…].Reserve", reserved, $"must be at most MaxConcurrentRequests ({options.MaxConcurrentRequests}), or they could not all be kept");
+            That(options.MaxConcurrentRequests is not { } most || reserved < most, "The sum of Lanes[…].Reserve", reserved, $"must be below MaxConcurrentRequests ({options.MaxConcurrentRequests}), or calls in no lane could never go");
         }
 
         public void Tenants(TenantsOptions tenants)

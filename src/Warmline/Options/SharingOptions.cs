@@ -5,7 +5,7 @@ public sealed class LaneOptions
 {
     /// <summary>Requests that the lane can always have in flight: so much of <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>, and of what each origin can carry, is never lent to
     /// other lanes, as a stream that borrowed it would keep it for minutes. Where capacity is smaller than all reserves together they shrink in proportion. Default 0.
-    /// Range: 0 to <see cref="Ceiling"/>; all reserves together at most <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>.</summary>
+    /// Range: 0 to <see cref="Ceiling"/>; all reserves together below <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>.</summary>
     public int Reserve { get; set; }
 
     /// <summary>Requests of the lane in flight at the same time, over all origins; none by default, so that it may use all that no other lane reserves.

@@ -1,5 +1,4 @@
 using Warmline.Options;
-using Warmline.Providers;
 
 namespace Warmline.Scheduling;
 
@@ -105,7 +104,7 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
 
     public ExpiryWatch Expiry { get; } = new();
 
-    public IdleLimit IdleLimit { get; } = new(ProviderProfiles.IdleLimitOf(key.Host));
+    public IdleLimit IdleLimit { get; } = new(ProviderProfile.Of(key.Host, key.Port).IdleLimit);
 
     /// <summary>No connection and none coming: its waiters depend on others to give way.</summary>
     public bool IsStarving => Usable + Dialing == 0;

@@ -27,11 +27,11 @@ public enum RateLimitKind
     PriorityOutputTokens,
 }
 
-/// <summary>What a provider last said of one of its limits.</summary>
+/// <summary>What is known of one of a provider's limits, by what its answers said last.</summary>
 /// <param name="Kind">What is counted.</param>
 /// <param name="Limit">What it lets through in one period; null when it does not say.</param>
-/// <param name="Remaining">What was left of it; null when it does not say.</param>
-/// <param name="ResetsIn">The time until all of it is there again, as told and aged since; zero when that is over, null when it does not say.</param>
+/// <param name="Remaining">What is left of it, before the requests in flight; null when it does not say.</param>
+/// <param name="ResetsIn">The time until all of it is there again; null when it does not say, or when that is over and nothing was said since.</param>
 /// <param name="Age">The time since it was told.</param>
 public readonly record struct ProviderLimit(RateLimitKind Kind, long? Limit, long? Remaining, TimeSpan? ResetsIn, TimeSpan Age);
 

@@ -144,6 +144,9 @@ internal sealed class BudgetWindow
         return Closed(now, inFlight);
     }
 
+    /// <summary>How many more it lets through now; null when that is not known.</summary>
+    public double? Left(TimeSpan now, int uncounted) => LeftAt(now) - uncounted;
+
     /// <summary>When it lets something through, whatever that may cost: nothing but the answer tells how many tokens it was.</summary>
     public TimeSpan OpensWithAny(TimeSpan now, int inFlight) => _left is null or > 0 ? now : Closed(now, inFlight);
 

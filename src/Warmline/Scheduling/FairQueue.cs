@@ -24,6 +24,20 @@ internal sealed class FairQueue(KeyState key)
     /// <summary>Whether any of its waiters have come with a provider's budget.</summary>
     public bool HasBudgets { get; private set; }
 
+    /// <summary>The lane's leases on usable connections of the key.</summary>
+    public int StreamsOf(LaneState lane)
+    {
+        foreach (var known in Lanes)
+        {
+            if (known.Lane == lane && known.Budget is null)
+            {
+                return known.Streams;
+            }
+        }
+
+        return 0;
+    }
+
     /// <summary>The lane on this key; of the waiters that one budget of the provider lets through or holds back, where they have one.</summary>
     public LaneQueue LaneOf(LaneState lane, BudgetState? budget = null)
     {

@@ -61,6 +61,12 @@ internal sealed class ProviderBudget
         return Later(opens, now);
     }
 
+    /// <summary>Requests that may start now, as far as that can be told: no more connections than that need be opened.</summary>
+    public int Left(TimeSpan now) => !IsOpen(now) ? 0
+        : _isDoubtful ? 1
+        : _windows[(int)RateLimitKind.Requests] is { } window && window.Left(now, StartedSince(window.CountedUntil)) is { } left ? (int)Math.Clamp(left, 1, int.MaxValue)
+        : int.MaxValue;
+
     /// <summary>A request was granted its lease.</summary>
     public void Started(TimeSpan now)
     {

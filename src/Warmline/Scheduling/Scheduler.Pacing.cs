@@ -1,5 +1,3 @@
-using Warmline.Providers;
-
 namespace Warmline.Scheduling;
 
 /// <summary>Requests that a provider counts together: those of one credential to one origin, and where it is known of one model.</summary>

@@ -42,7 +42,7 @@ internal sealed partial class Scheduler
         }
 
         var capacity = Hope(lane.Key);
-        return lane.Key.Queue.LaneOf(lane.Lane).Streams < _sharing.Reserved(lane.Lane, capacity) || lane.Key.Streams + Unfilled(lane.Key, capacity) < capacity;
+        return lane.Key.Queue.StreamsOf(lane.Lane) < _sharing.Reserved(lane.Lane, capacity) || lane.Key.Streams + Unfilled(lane.Key, capacity) < capacity;
     }
 
     /// <summary>What lanes could still take of their reserves, over all keys.</summary>
@@ -63,7 +63,7 @@ internal sealed partial class Scheduler
         long unfilled = 0;
         foreach (var lane in _sharing.Reserving)
         {
-            unfilled += Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.LaneOf(lane).Streams);
+            unfilled += Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.StreamsOf(lane));
         }
 
         return unfilled;
@@ -87,7 +87,7 @@ internal sealed partial class Scheduler
             if (lane.Eligible > 0 && Admits(lane))
             {
                 var most = Math.Min(Math.Min(lane.Eligible, lane.Budget?.Rules.Left(_now) ?? int.MaxValue), lane.Lane.Settings.Ceiling - lane.Lane.Leases);
-                var reserved = _sharing.HasReserves ? Math.Clamp(_sharing.Reserved(lane.Lane, capacity) - key.Queue.LaneOf(lane.Lane).Streams, 0, most) : 0;
+                var reserved = _sharing.HasReserves ? Math.Clamp(_sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane), 0, most) : 0;
                 own += reserved;
                 shared += most - reserved;
             }
@@ -332,8 +332,10 @@ internal sealed partial class Scheduler
             : waiter.Share.Tenant.Room == 0 ? PoolRejectionReason.TenantLimit
             : lane.Leases >= lane.Settings.Ceiling ? PoolRejectionReason.LaneCeiling
             : Leases >= _limits.MaxConcurrentRequests ? PoolRejectionReason.MaxConcurrentRequests
-            : !PoolAdmits(lane) || (!KeyAdmits(waiter.Lane) && waiter.Key!.Streams < Hope(waiter.Key)) ? PoolRejectionReason.LaneReserve
-            : PoolRejectionReason.None;
+            : !PoolAdmits(lane) ? PoolRejectionReason.LaneReserve
+            : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
+            : waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
+            : LackReasonFor(waiter.Key, LackOf(waiter.Key));   // all that the key can carry is in use, so it asks for no permit
     }
 
     /// <summary>Leases that a lane could still get: by limits and reserves, and on the key with the most room.</summary>
@@ -346,7 +348,7 @@ internal sealed partial class Scheduler
         foreach (var key in _keys.Values)
         {
             var capacity = Capacity(key);
-            var room = Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.LaneOf(lane).Streams) + Math.Max(0, capacity - key.Streams - Unfilled(key, capacity));
+            var room = Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.StreamsOf(lane)) + Math.Max(0, capacity - key.Streams - Unfilled(key, capacity));
             ofKeys = Math.Max(ofKeys ?? 0, room);
         }
 

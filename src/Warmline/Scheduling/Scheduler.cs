@@ -229,17 +229,17 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         return IsDraining ? PoolRejectionReason.Draining
             : IsPaused(key) ? PoolRejectionReason.Paused
             : SharingReasonFor(waiter) is not PoolRejectionReason.None and var reason ? reason
-            : key.WantsFrom is null ? WithoutPermitReasonFor(key)
-            : key.WantsFrom == key.Origin.Wanting ? PoolRejectionReason.MaxConnectionsPerHost
-            : key.WantsFrom == key.Partition?.Wanting ? PoolRejectionReason.TenantConnections
-            : PoolRejectionReason.MaxConnections;
+            : key.WantsFrom is { } lacking ? LackReasonFor(key, lacking)
+            : key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
+            : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
+            : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
+            : PoolRejectionReason.None;
     }
 
-    PoolRejectionReason WithoutPermitReasonFor(KeyState key) =>
-        key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
-        : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
-        : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
-        : PoolRejectionReason.None;
+    static PoolRejectionReason LackReasonFor(KeyState key, PermitQueue lacking) =>
+        lacking == key.Origin.Wanting ? PoolRejectionReason.MaxConnectionsPerHost
+        : lacking == key.Partition?.Wanting ? PoolRejectionReason.TenantConnections
+        : PoolRejectionReason.MaxConnections;
 
     /// <summary>Streams that a key can have: on its open connections, on those being opened, and on those that it could still open.</summary>
     public long Capacity(KeyState key) =>

@@ -37,7 +37,7 @@ internal sealed partial class PooledHandler
     }
 
     static bool AsksInBody(HttpRequestMessage request, HttpContent? content) =>
-        content is not null && request.Method == HttpMethod.Post && content is BufferedContent or { Headers.ContentLength: <= RequestShape.LargestBody } && Bodies.IsMemory(content)
+        content is not null && request.Method == HttpMethod.Post && (content is BufferedContent || (Bodies.IsMemory(content) && content.Headers.ContentLength <= RequestShape.LargestBody))
         && RequestShape.IsJson(content) && !RequestShape.IsEncoded(content) && Peek<bool>.Into(content, AsksForStream);
 
     /// <summary>Whether the body is serialised ahead: the JSON of a POST, if it is small and its content is none that can be looked at and given again as it is.</summary>

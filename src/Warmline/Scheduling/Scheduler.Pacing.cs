@@ -4,7 +4,7 @@ namespace Warmline.Scheduling;
 /// <param name="Origin">The origin.</param>
 /// <param name="Credential">A number that stands for the credential in this process alone.</param>
 /// <param name="Model">The model; empty when it is not known.</param>
-internal readonly record struct BudgetKey(string Origin, int Credential, string Model);
+internal sealed record BudgetKey(string Origin, int Credential, string Model);
 
 /// <summary>What a provider lets through, and the keys where requests may wait for it.</summary>
 internal sealed class BudgetState(BudgetKey key) : Timed
@@ -14,6 +14,25 @@ internal sealed class BudgetState(BudgetKey key) : Timed
     public ProviderBudget Rules { get; } = new();
 
     public HashSet<KeyState> Keys { get; } = [];
+}
+
+/// <summary>What the last answer of a key said that was looked at, where nothing is paced by it.</summary>
+internal sealed record ToldLimits(RateLimits Limits, TimeSpan At)
+{
+    public IReadOnlyList<ProviderLimit> Report(TimeSpan now)
+    {
+        var age = now - At;
+        var report = new List<ProviderLimit>();
+        foreach (var kind in Enum.GetValues<RateLimitKind>())
+        {
+            if (Limits[kind] is { } limit)
+            {
+                report.Add(new ProviderLimit(kind, limit.Limit, limit.Remaining, limit.ResetIn is { } resetIn && resetIn > age ? resetIn - age : null, age));
+            }
+        }
+
+        return report;
+    }
 }
 
 /// <summary>Pacing: requests wait while their provider would refuse them.</summary>
@@ -28,7 +47,7 @@ internal sealed partial class Scheduler
     public IReadOnlyCollection<BudgetState> Budgets => _budgets.Values;
 
     /// <summary>The head of an answer came.</summary>
-    public void Answered(Waiter waiter, RateLimits limits, int status, bool slowDown, TimeSpan now, List<SchedulerAction> actions)
+    public void Answered(Waiter waiter, RateLimits limits, int status, TimeSpan now, List<SchedulerAction> actions)
     {
         if (waiter is not { State: WaiterState.Leased, Budget: { } budget, IsAnswered: false })
         {
@@ -38,13 +57,16 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         waiter.IsAnswered = true;
         budget.Rules.Answered(limits, status, _now, waiter.GrantedAt);
-        if (slowDown)
-        {
-            budget.Rules.SlowDown(_now);
-        }
-
         Reopened(budget);
         ServeReopened();
+        End();
+    }
+
+    /// <summary>The provider asks for slower growth.</summary>
+    public void SlowDown(Waiter waiter, TimeSpan now, List<SchedulerAction> actions)
+    {
+        Begin(now, actions);
+        waiter.Budget?.Rules.SlowDown(_now);
         End();
     }
 

@@ -274,7 +274,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         ReleaseHeld(key);
         Grow(key);
-        NoteReserved(key);
         NoteClosedBudgets(key);
         CheckWarmUps(key);
         if (key.Queue.Count > 0 && key.Available.First is { } held && HoldsBack(key, held))

@@ -1,0 +1,111 @@
+using Warmline.Scheduling;
+
+namespace Warmline.Tests.Scheduling;
+
+/// <summary>Who is refused, and what the others are told that they wait for: by the books alone.</summary>
+internal sealed partial class SchedulerModel
+{
+    int _looks;
+
+    void Refused(Call call, SchedulerAction action)
+    {
+        _coverage.Refusals.Add((action.Refusal, action.Reason));
+        Require(call.Phase is CallPhase.Waiting, $"{call} is refused, but {call.Phase}");
+        Require(action.Refusal switch
+        {
+            RefusalKind.Rejected => _draining ? action.Reason is PoolRejectionReason.Draining : call == _newCall && IsRejectionDue(call, action.Reason),
+            RefusalKind.TimedOut => _isTick && call.Deadline <= _now && CanLack(call, action.Reason),
+            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable),
+        }, $"{call} is refused: {action.Refusal}, {action.Reason}");
+        call.Lane.Refused++;
+        call.Tenant.Refused++;
+        LeaveQueue(call);
+        End(call);
+        if (call == _newCall && action.Reason is PoolRejectionReason.QueueFull or PoolRejectionReason.LaneQueueFull or PoolRejectionReason.TenantQueueFull)
+        {
+            var free = !_paused && !call.Home.IsPaused && CouldRide(call.Home);
+            Require(!free || LackOfPool(call.Lane, call.Tenant) is not PoolRejectionReason.None || !FitsKey(call.Home, call.Lane, CapacityOf(call.Home), surely: true),
+                $"{call} is refused for a full queue although it could go at once");
+        }
+    }
+
+    /// <summary>Why a new call may be refused at once. It is among the waiting already.</summary>
+    bool IsRejectionDue(Call call, PoolRejectionReason reason) => reason switch
+    {
+        PoolRejectionReason.QueueFull => _waiting.Count > _limits.MaxQueueLength,
+        PoolRejectionReason.LaneQueueFull => call.Lane.Waiting > call.Lane.MaxQueueLength,
+        PoolRejectionReason.TenantQueueFull => call.Tenant.Waiting > call.Tenant.Limits.MaxQueueLength,
+        _ => HopelessFor(call) == reason,
+    };
+
+    /// <summary>What makes it certain that the call cannot be served in time; None when nothing does.</summary>
+    PoolRejectionReason HopelessFor(Call call)
+    {
+        var home = call.Home;
+        return call.Lane.Ceiling == 0 ? PoolRejectionReason.LaneCeiling
+            : call.Tenant.Limits.MaxConcurrentRequests == 0 ? PoolRejectionReason.TenantLimit
+            : !home.Links.Exists(link => link.IsUsable || link.IsDialing) && StateOf(home) is { } state && state.BackOffUntil > call.Deadline ? PoolRejectionReason.BackOff
+            : PoolRejectionReason.None;
+    }
+
+    void CheckNewCall(Call call)
+    {
+        if (call.Phase is not CallPhase.Waiting)
+        {
+            return;
+        }
+
+        Require(!_draining, $"{call} waits in a pool that drains");
+        Require(_waiting.Count <= _limits.MaxQueueLength, $"{call} waits as number {_waiting.Count}, {_limits.MaxQueueLength} may");
+        Require(call.Lane.Waiting <= call.Lane.MaxQueueLength, $"{call} waits as number {call.Lane.Waiting} of its lane, {call.Lane.MaxQueueLength} may");
+        Require(call.Tenant.Waiting <= call.Tenant.Limits.MaxQueueLength, $"{call} waits as number {call.Tenant.Waiting} of its tenant, {call.Tenant.Limits.MaxQueueLength} may");
+        var hopeless = HopelessFor(call);
+        Require(hopeless is PoolRejectionReason.None, $"{call} waits although {hopeless} ends all hope");
+    }
+
+    /// <summary>Some of those that wait are told something that the books confirm.</summary>
+    void CheckReasons()
+    {
+        for (var look = 0; look < 2 && _waiting.Count > 0; look++)
+        {
+            var call = _waiting[_looks++ % _waiting.Count];
+            var reason = _scheduler.ReasonFor(call);
+            _coverage.Note($"waits for {reason}");
+            Require(CanLack(call, reason), $"{call} is told that it waits for {reason}");
+            Require(FirstLack(call) is PoolRejectionReason.None || reason == FirstLack(call), $"{call} is told that it waits for {reason}, but it is {FirstLack(call)}");
+        }
+    }
+
+    /// <summary>Of what can be told without a look at connections, what lacks first.</summary>
+    PoolRejectionReason FirstLack(Call call) =>
+        _draining ? PoolRejectionReason.Draining : _paused || call.Home.IsPaused ? PoolRejectionReason.Paused : LackOfPool(call.Lane, call.Tenant);
+
+    /// <summary>Whether the call can lack that by the books.</summary>
+    bool CanLack(Call call, PoolRejectionReason reason)
+    {
+        var home = call.Home;
+        return reason switch
+        {
+            PoolRejectionReason.None => false,
+            PoolRejectionReason.Paused => _paused || home.IsPaused,
+            PoolRejectionReason.TenantLimit => call.Tenant.Held >= call.Tenant.Limits.MaxConcurrentRequests,
+            PoolRejectionReason.LaneCeiling => call.Lane.Held >= call.Lane.Ceiling,
+            PoolRejectionReason.MaxConcurrentRequests => _leased.Count >= _limits.MaxConcurrentRequests,
+            PoolRejectionReason.LaneReserve => _reserved > 0 && (LackOfPool(call.Lane, call.Tenant) is PoolRejectionReason.LaneReserve || LacksReserveAt(home, call.Lane)),
+            PoolRejectionReason.MaxConnectionsPerHost => IsBoundByHost(home),
+            PoolRejectionReason.TenantConnections => IsBoundByPartition(home),
+            PoolRejectionReason.MaxConnections => _links.Count >= _limits.MaxConnections,
+            PoolRejectionReason.BackOff => home.Links.TrueForAll(link => !link.IsDialing) && StateOf(home)!.FailedAt > TimeSpan.MinValue,
+            PoolRejectionReason.Dialing => home.Links.Exists(link => link.IsDialing || link is { IsUsable: true, IsHttp2: true, HasSettings: false }),
+            PoolRejectionReason.StreamLimit => home.Links.Exists(link => link.IsUsable) && home.Advertised == 0,
+            _ => false,
+        };
+    }
+
+    /// <summary>What is left of the key's streams is reserved: some are left.</summary>
+    bool LacksReserveAt(ModelKey home, ModelLane lane)
+    {
+        var capacity = CapacityOf(home);
+        return !FitsKey(home, lane, capacity, surely: true) && home.HeldOf.Sum() < capacity.Most;
+    }
+}

@@ -58,11 +58,11 @@ internal sealed class Call(int number, ModelKey home, long order, ModelLane lane
 {
     public ModelKey Home { get; } = home;
 
-    public ModelLane Lane { get; } = lane;
+    public ModelLane InLane { get; } = lane;
 
     public ModelTenant Tenant { get; } = tenant;
 
-    public ModelShare Share { get; } = share;
+    public ModelShare Stake { get; } = share;
 
     /// <summary>The order of arrival.</summary>
     public long Order { get; } = order;
@@ -78,7 +78,7 @@ internal sealed class Call(int number, ModelKey home, long order, ModelLane lane
 
     public int Tries { get; set; }
 
-    public override string ToString() => $"call {number} ({Home.Key}, lane '{Lane.Name}', tenant '{Tenant.Name}', priority {Priority})";
+    public override string ToString() => $"call {number} ({Home.Key}, lane '{InLane.Name}', tenant '{Tenant.Name}', priority {Priority})";
 }
 
 /// <summary>A connection as the test sees it.</summary>

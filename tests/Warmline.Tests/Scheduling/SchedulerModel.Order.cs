@@ -8,7 +8,7 @@ internal sealed partial class SchedulerModel
     /// <summary>Before the grant is noted: may this call go, and did nobody come before it?</summary>
     void CheckGrant(Call call)
     {
-        var (lane, tenant) = (call.Lane, call.Tenant);
+        var (lane, tenant) = (call.InLane, call.Tenant);
         Require(tenant.Held < tenant.Limits.MaxConcurrentRequests, $"{call} is granted beyond its tenant's limit of {tenant.Limits.MaxConcurrentRequests}");
         Require(lane.Held < lane.Ceiling, $"{call} is granted beyond its lane's ceiling of {lane.Ceiling}");
         Require(_leased.Count < _limits.MaxConcurrentRequests, $"{call} is granted beyond MaxConcurrentRequests");
@@ -33,8 +33,8 @@ internal sealed partial class SchedulerModel
     {
         foreach (var other in waiting)
         {
-            other.Lane.Oldest = other.Share.Oldest = long.MaxValue;
-            other.Lane.OldestMaybe = other.Share.OldestMaybe = long.MaxValue;
+            other.InLane.Oldest = other.Stake.Oldest = long.MaxValue;
+            other.InLane.OldestMaybe = other.Stake.OldestMaybe = long.MaxValue;
         }
 
         // First the candidates: who has waited longest in each lane, and of each tenant in it.
@@ -43,14 +43,14 @@ internal sealed partial class SchedulerModel
             other.IsCandidate = other == call || MayGo(other, capacity, surely: true);
             if (other.IsCandidate)
             {
-                other.Lane.Oldest = Math.Min(other.Lane.Oldest, other.Order);
-                other.Share.Oldest = Math.Min(other.Share.Oldest, other.Order);
+                other.InLane.Oldest = Math.Min(other.InLane.Oldest, other.Order);
+                other.Stake.Oldest = Math.Min(other.Stake.Oldest, other.Order);
             }
 
             if (other.IsCandidate || MayGo(other, capacity, surely: false))
             {
-                other.Lane.OldestMaybe = Math.Min(other.Lane.OldestMaybe, other.Order);
-                other.Share.OldestMaybe = Math.Min(other.Share.OldestMaybe, other.Order);
+                other.InLane.OldestMaybe = Math.Min(other.InLane.OldestMaybe, other.Order);
+                other.Stake.OldestMaybe = Math.Min(other.Stake.OldestMaybe, other.Order);
             }
         }
 
@@ -63,7 +63,7 @@ internal sealed partial class SchedulerModel
                 continue;
             }
 
-            if (other.Lane != call.Lane)
+            if (other.InLane != call.InLane)
             {
                 CheckLanes(call, other);
             }
@@ -90,32 +90,32 @@ internal sealed partial class SchedulerModel
 
     void CheckLanes(Call call, Call other)
     {
-        Require(call.Lane.Excess <= other.Lane.Excess, $"{call} is granted, its lane holds {call.Lane.Excess} beyond its reserve; {other} waits, its lane holds {other.Lane.Excess}");
-        Require(call.Lane.Excess < other.Lane.Excess || call.Lane.OldestMaybe <= other.Lane.Oldest, $"{call} is granted, its lane waits since {call.Lane.OldestMaybe}; {other} waits, its lane since {other.Lane.Oldest}");
+        Require(call.InLane.Excess <= other.InLane.Excess, $"{call} is granted, its lane holds {call.InLane.Excess} beyond its reserve; {other} waits, its lane holds {other.InLane.Excess}");
+        Require(call.InLane.Excess < other.InLane.Excess || call.InLane.OldestMaybe <= other.InLane.Oldest, $"{call} is granted, its lane waits since {call.InLane.OldestMaybe}; {other} waits, its lane since {other.InLane.Oldest}");
         if (other.Order < call.Order)
         {
-            _coverage.Note(call.Lane.Excess < other.Lane.Excess ? "a lane overtakes by what it holds" : "a lane overtakes by its oldest call");
+            _coverage.Note(call.InLane.Excess < other.InLane.Excess ? "a lane overtakes by what it holds" : "a lane overtakes by its oldest call");
         }
     }
 
     void CheckTenants(Call call, Call other)
     {
         long weight = call.Tenant.Limits.Weight, otherWeight = other.Tenant.Limits.Weight;
-        long held = call.Share.Held * otherWeight, otherHeld = other.Share.Held * weight;
-        var all = call.Lane.Held;
-        var weights = WeightsOf(call.Lane);
-        Require(call.Share.Held * weights <= weight * all || other.Share.Held * weights >= otherWeight * all,
-            $"{call} is granted although its tenant holds {call.Share.Held} of {all}, more than {weight} of {weights}; {other} waits, its tenant holds {other.Share.Held} and should have {otherWeight} of {weights}");
-        Require(held <= otherHeld, $"{call} is granted, its tenant holds {call.Share.Held} in the lane at weight {weight}; {other} waits, its tenant holds {other.Share.Held} at weight {otherWeight}");
+        long held = call.Stake.Held * otherWeight, otherHeld = other.Stake.Held * weight;
+        var all = call.InLane.Held;
+        var weights = WeightsOf(call.InLane);
+        Require(call.Stake.Held * weights <= weight * all || other.Stake.Held * weights >= otherWeight * all,
+            $"{call} is granted although its tenant holds {call.Stake.Held} of {all}, more than {weight} of {weights}; {other} waits, its tenant holds {other.Stake.Held} and should have {otherWeight} of {weights}");
+        Require(held <= otherHeld, $"{call} is granted, its tenant holds {call.Stake.Held} in the lane at weight {weight}; {other} waits, its tenant holds {other.Stake.Held} at weight {otherWeight}");
         if (held == otherHeld)
         {
-            Require(call.Share.Virtual <= other.Share.Virtual, $"{call} is granted at virtual time {call.Share.Virtual}; {other} waits at {other.Share.Virtual}");
-            Require(call.Share.Virtual < other.Share.Virtual || call.Share.OldestMaybe <= other.Share.Oldest, $"{call} is granted, its tenant waits since {call.Share.OldestMaybe}; {other} waits, its tenant since {other.Share.Oldest}");
+            Require(call.Stake.Virtual <= other.Stake.Virtual, $"{call} is granted at virtual time {call.Stake.Virtual}; {other} waits at {other.Stake.Virtual}");
+            Require(call.Stake.Virtual < other.Stake.Virtual || call.Stake.OldestMaybe <= other.Stake.Oldest, $"{call} is granted, its tenant waits since {call.Stake.OldestMaybe}; {other} waits, its tenant since {other.Stake.Oldest}");
         }
 
         if (other.Order < call.Order)
         {
-            _coverage.Note(held < otherHeld ? "a tenant overtakes by what it holds" : call.Share.Virtual < other.Share.Virtual ? "a tenant overtakes by virtual time" : "a tenant overtakes by its oldest call");
+            _coverage.Note(held < otherHeld ? "a tenant overtakes by what it holds" : call.Stake.Virtual < other.Stake.Virtual ? "a tenant overtakes by virtual time" : "a tenant overtakes by its oldest call");
         }
     }
 
@@ -134,20 +134,20 @@ internal sealed partial class SchedulerModel
     /// <summary>Whether a waiter could go now: surely, or perhaps. Over all keys when no capacity is given: then a stream has to be free at its own.</summary>
     bool MayGo(Call call, (long Least, long Most)? capacity, bool surely)
     {
-        if (LackOfPool(call.Lane, call.Tenant) is not PoolRejectionReason.None)
+        if (LackOfPool(call.InLane, call.Tenant) is not PoolRejectionReason.None)
         {
             return false;
         }
 
-        return capacity is { } known ? FitsKey(call.Home, call.Lane, known, surely)
-            : !_paused && !call.Home.IsPaused && CouldRide(call.Home) && FitsKey(call.Home, call.Lane, CapacityOf(call.Home), surely);
+        return capacity is { } known ? FitsKey(call.Home, call.InLane, known, surely)
+            : !_paused && !call.Home.IsPaused && CouldRide(call.Home) && FitsKey(call.Home, call.InLane, CapacityOf(call.Home), surely);
     }
 
     void NoteGrant(Call call)
     {
         if (_reserved > 0)
         {
-            var where = call.Lane.Reserve == 0 ? "in a lane without reserve" : call.Lane.Held < call.Lane.Reserve ? "in its reserve" : "beyond its reserve";
+            var where = call.InLane.Reserve == 0 ? "in a lane without reserve" : call.InLane.Held < call.InLane.Reserve ? "in its reserve" : "beyond its reserve";
             _coverage.Note("granted " + where);
         }
 
@@ -156,7 +156,7 @@ internal sealed partial class SchedulerModel
             _coverage.Note("a tenant reaches its limit");
         }
 
-        if (call.Lane.Held + 1 == call.Lane.Ceiling)
+        if (call.InLane.Held + 1 == call.InLane.Ceiling)
         {
             _coverage.Note("a lane reaches its ceiling");
         }
@@ -171,7 +171,7 @@ internal sealed partial class SchedulerModel
     {
         if (other != call && other.Order < call.Order && other.Home == call.Home)
         {
-            var lack = LackOfPool(other.Lane, other.Tenant);
+            var lack = LackOfPool(other.InLane, other.Tenant);
             _coverage.Note($"went past one that lacks {(lack is PoolRejectionReason.None ? "room at the key" : lack.ToString())}");
         }
     }

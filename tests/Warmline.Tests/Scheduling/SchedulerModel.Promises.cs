@@ -137,13 +137,13 @@ internal sealed partial class SchedulerModel
 
         foreach (var call in key.Waiting)
         {
-            var lack = LackOfPool(call.Lane, call.Tenant);
-            if (lack is PoolRejectionReason.None && !FitsKey(key, call.Lane, capacity, surely: true))
+            var lack = LackOfPool(call.InLane, call.Tenant);
+            if (lack is PoolRejectionReason.None && !FitsKey(key, call.InLane, capacity, surely: true))
             {
                 lack = PoolRejectionReason.LaneReserve;
             }
 
-            Require(lack is not PoolRejectionReason.None || call.Lane.Held >= call.Lane.Reserve, $"{call} waits although a place is free that its lane has reserved");
+            Require(lack is not PoolRejectionReason.None || call.InLane.Held >= call.InLane.Reserve, $"{call} waits although a place is free that its lane has reserved");
             Require(lack is not PoolRejectionReason.None, $"{call} waits although a connection is free");
             _coverage.Note($"a stream stays free for want of {lack}");
         }
@@ -162,7 +162,7 @@ internal sealed partial class SchedulerModel
         _tried.Clear();
         foreach (var call in key.Waiting)
         {
-            if (LackOfPool(call.Lane, call.Tenant) is not PoolRejectionReason.None || (capacity is { } known && _reserved > 0 && !Fits(known, key.HeldOf, call.Lane)))
+            if (LackOfPool(call.InLane, call.Tenant) is not PoolRejectionReason.None || (capacity is { } known && _reserved > 0 && !Fits(known, key.HeldOf, call.InLane)))
             {
                 continue;
             }
@@ -186,9 +186,9 @@ internal sealed partial class SchedulerModel
     /// <summary>As if it were granted.</summary>
     void Try(Call call, int sign)
     {
-        call.Lane.Held += sign;
+        call.InLane.Held += sign;
         call.Tenant.Held += sign;
-        call.Home.HeldOf[call.Lane.Index] += sign;
+        call.Home.HeldOf[call.InLane.Index] += sign;
         _triedLeases += sign;
     }
 

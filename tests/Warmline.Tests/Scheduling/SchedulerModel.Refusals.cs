@@ -17,14 +17,14 @@ internal sealed partial class SchedulerModel
             RefusalKind.TimedOut => _isTick && call.Deadline <= _now && CanLack(call, action.Reason),
             _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable),
         }, $"{call} is refused: {action.Refusal}, {action.Reason}");
-        call.Lane.Refused++;
+        call.InLane.Refused++;
         call.Tenant.Refused++;
         LeaveQueue(call);
         End(call);
         if (call == _newCall && action.Reason is PoolRejectionReason.QueueFull or PoolRejectionReason.LaneQueueFull or PoolRejectionReason.TenantQueueFull)
         {
             var free = !_paused && !call.Home.IsPaused && CouldRide(call.Home);
-            Require(!free || LackOfPool(call.Lane, call.Tenant) is not PoolRejectionReason.None || !FitsKey(call.Home, call.Lane, CapacityOf(call.Home), surely: true),
+            Require(!free || LackOfPool(call.InLane, call.Tenant) is not PoolRejectionReason.None || !FitsKey(call.Home, call.InLane, CapacityOf(call.Home), surely: true),
                 $"{call} is refused for a full queue although it could go at once");
         }
     }
@@ -33,7 +33,7 @@ internal sealed partial class SchedulerModel
     bool IsRejectionDue(Call call, PoolRejectionReason reason) => reason switch
     {
         PoolRejectionReason.QueueFull => _waiting.Count > _limits.MaxQueueLength,
-        PoolRejectionReason.LaneQueueFull => call.Lane.Waiting > call.Lane.MaxQueueLength,
+        PoolRejectionReason.LaneQueueFull => call.InLane.Waiting > call.InLane.MaxQueueLength,
         PoolRejectionReason.TenantQueueFull => call.Tenant.Waiting > call.Tenant.Limits.MaxQueueLength,
         _ => HopelessFor(call) == reason,
     };
@@ -42,7 +42,7 @@ internal sealed partial class SchedulerModel
     PoolRejectionReason HopelessFor(Call call)
     {
         var home = call.Home;
-        return call.Lane.Ceiling == 0 ? PoolRejectionReason.LaneCeiling
+        return call.InLane.Ceiling == 0 ? PoolRejectionReason.LaneCeiling
             : call.Tenant.Limits.MaxConcurrentRequests == 0 ? PoolRejectionReason.TenantLimit
             : !home.Links.Exists(link => link.IsUsable || link.IsDialing) && StateOf(home) is { } state && state.BackOffUntil > call.Deadline ? PoolRejectionReason.BackOff
             : PoolRejectionReason.None;
@@ -57,7 +57,7 @@ internal sealed partial class SchedulerModel
 
         Require(!_draining, $"{call} waits in a pool that drains");
         Require(_waiting.Count <= _limits.MaxQueueLength, $"{call} waits as number {_waiting.Count}, {_limits.MaxQueueLength} may");
-        Require(call.Lane.Waiting <= call.Lane.MaxQueueLength, $"{call} waits as number {call.Lane.Waiting} of its lane, {call.Lane.MaxQueueLength} may");
+        Require(call.InLane.Waiting <= call.InLane.MaxQueueLength, $"{call} waits as number {call.InLane.Waiting} of its lane, {call.InLane.MaxQueueLength} may");
         Require(call.Tenant.Waiting <= call.Tenant.Limits.MaxQueueLength, $"{call} waits as number {call.Tenant.Waiting} of its tenant, {call.Tenant.Limits.MaxQueueLength} may");
         var hopeless = HopelessFor(call);
         Require(hopeless is PoolRejectionReason.None, $"{call} waits although {hopeless} ends all hope");
@@ -78,7 +78,7 @@ internal sealed partial class SchedulerModel
 
     /// <summary>Of what can be told without a look at connections, what lacks first.</summary>
     PoolRejectionReason FirstLack(Call call) =>
-        _draining ? PoolRejectionReason.Draining : _paused || call.Home.IsPaused ? PoolRejectionReason.Paused : LackOfPool(call.Lane, call.Tenant);
+        _draining ? PoolRejectionReason.Draining : _paused || call.Home.IsPaused ? PoolRejectionReason.Paused : LackOfPool(call.InLane, call.Tenant);
 
     /// <summary>Whether the call can lack that by the books.</summary>
     bool CanLack(Call call, PoolRejectionReason reason)
@@ -89,9 +89,9 @@ internal sealed partial class SchedulerModel
             PoolRejectionReason.None => false,
             PoolRejectionReason.Paused => _paused || home.IsPaused,
             PoolRejectionReason.TenantLimit => call.Tenant.Held >= call.Tenant.Limits.MaxConcurrentRequests,
-            PoolRejectionReason.LaneCeiling => call.Lane.Held >= call.Lane.Ceiling,
+            PoolRejectionReason.LaneCeiling => call.InLane.Held >= call.InLane.Ceiling,
             PoolRejectionReason.MaxConcurrentRequests => _leased.Count >= _limits.MaxConcurrentRequests,
-            PoolRejectionReason.LaneReserve => _reserved > 0 && (LackOfPool(call.Lane, call.Tenant) is PoolRejectionReason.LaneReserve || LacksReserveAt(home, call.Lane)),
+            PoolRejectionReason.LaneReserve => _reserved > 0 && (LackOfPool(call.InLane, call.Tenant) is PoolRejectionReason.LaneReserve || LacksReserveAt(home, call.InLane)),
             PoolRejectionReason.MaxConnectionsPerHost => IsBoundByHost(home),
             PoolRejectionReason.TenantConnections => IsBoundByPartition(home),
             PoolRejectionReason.MaxConnections => _links.Count >= _limits.MaxConnections,

@@ -53,7 +53,7 @@ internal sealed partial class SchedulerModel
 
     void Asked(Call call)
     {
-        call.Lane.Requests++;
+        call.InLane.Requests++;
         call.Tenant.Requests++;
         NoteBusy(call.Tenant);
         Enqueue(call);
@@ -61,14 +61,14 @@ internal sealed partial class SchedulerModel
 
     void Enqueue(Call call)
     {
-        if (call.Share is { Held: 0, Waiting: 0 } share)
+        if (call.Stake is { Held: 0, Waiting: 0 } share)
         {
-            share.Virtual = call.Lane.Virtual;
+            share.Virtual = call.InLane.Virtual;
         }
 
         call.Phase = CallPhase.Waiting;
-        call.Share.Waiting++;
-        call.Lane.Waiting++;
+        call.Stake.Waiting++;
+        call.InLane.Waiting++;
         call.Tenant.Waiting++;
         _waiting.Add(call);
         var at = call.Home.Waiting.FindLastIndex(other => other.Order < call.Order);
@@ -79,22 +79,22 @@ internal sealed partial class SchedulerModel
     {
         call.Home.Waiting.Remove(call);
         _waiting.Remove(call);
-        call.Share.Waiting--;
-        call.Lane.Waiting--;
+        call.Stake.Waiting--;
+        call.InLane.Waiting--;
         call.Tenant.Waiting--;
     }
 
     void Lease(Call call, Link link)
     {
-        call.Share.Virtual += ModelSetup.VirtualStep / call.Tenant.Limits.Weight;
-        call.Lane.Virtual = call.Share.Virtual;
+        call.Stake.Virtual += ModelSetup.VirtualStep / call.Tenant.Limits.Weight;
+        call.InLane.Virtual = call.Stake.Virtual;
         LeaveQueue(call);
         call.Phase = CallPhase.Leased;
         call.Link = link;
         call.Weight = call.UploadBytes;
         call.Home.Leases++;
-        call.Share.Held++;
-        call.Lane.Peak = Math.Max(call.Lane.Peak, ++call.Lane.Held);
+        call.Stake.Held++;
+        call.InLane.Peak = Math.Max(call.InLane.Peak, ++call.InLane.Held);
         call.Tenant.Peak = Math.Max(call.Tenant.Peak, ++call.Tenant.Held);
         link.Streams.Add(call);
         _leased.Add(call);
@@ -104,8 +104,8 @@ internal sealed partial class SchedulerModel
     {
         call.Link!.Streams.Remove(call);
         call.Home.Leases--;
-        call.Share.Held--;
-        call.Lane.Held--;
+        call.Stake.Held--;
+        call.InLane.Held--;
         call.Tenant.Held--;
         _leased.Remove(call);
         call.Weight = 0;
@@ -236,7 +236,7 @@ internal sealed partial class SchedulerModel
                 {
                     foreach (var call in link.Streams)
                     {
-                        key.HeldOf[call.Lane.Index]++;
+                        key.HeldOf[call.InLane.Index]++;
                     }
                 }
             }

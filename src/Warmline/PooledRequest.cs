@@ -53,6 +53,8 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     public SseWatcher? Events { get; set; }
 
+    public override bool IsStreaming => Events is not null;
+
     public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
     public Slot Slot => (Slot)Connection!.Slot!;

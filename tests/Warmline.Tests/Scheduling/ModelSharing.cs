@@ -31,16 +31,11 @@ internal sealed class ModelLane(string name, int index)
 
     public int MaxQueueLength { get; set; }
 
-    /// <summary>The virtual time of the last grant.</summary>
+    /// <summary>The virtual time of the last grant, before that counted.</summary>
     public long Virtual { get; set; }
 
     /// <summary>What it holds beyond its reserve: who has least of that goes first.</summary>
     public int Excess => Math.Max(0, Held - Reserve);
-
-    // Scratch of one look at the order.
-    public long Oldest { get; set; }
-
-    public long OldestMaybe { get; set; }
 }
 
 /// <summary>A tenant as the test sees it.</summary>
@@ -78,9 +73,4 @@ internal sealed class ModelShare
     public int Waiting { get; set; }
 
     public long Virtual { get; set; }
-
-    // Scratch of one look at the order.
-    public long Oldest { get; set; }
-
-    public long OldestMaybe { get; set; }
 }

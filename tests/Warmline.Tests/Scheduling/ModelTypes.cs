@@ -69,9 +69,6 @@ internal sealed class Call(int number, ModelKey home, long order, ModelLane lane
 
     public CallPhase Phase { get; set; }
 
-    /// <summary>Scratch of one look at the order.</summary>
-    public bool IsCandidate { get; set; }
-
     public Link? Link { get; set; }
 
     public long Weight { get; set; }
@@ -164,6 +161,8 @@ internal sealed class ModelKey(ConnectionKey key)
     public int HeldWarm { get; set; }
 
     public bool IsPaused { get; set; }
+
+    public TimeSpan PausedUntil { get; set; } = TimeSpan.MinValue;
 
     public bool? SpeaksHttp2 { get; set; } = InitialProtocol(key);
 

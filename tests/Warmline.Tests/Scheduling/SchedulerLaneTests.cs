@@ -355,4 +355,52 @@ public sealed class SchedulerLaneTests
         shown = stats.Lanes.Single(lane => lane.Lane == "stream");
         Assert.Equal((1, 3, 1, 1, 1L, 0, 0L), (shown.Reserve, shown.Ceiling, shown.Active, shown.PeakActive, shown.TotalRequests, shown.Queued, shown.Refused));
     }
+
+    [Fact]
+    public void Who_waits_at_a_key_that_is_full_waits_for_connections_not_for_a_reserve()
+    {
+        var play = new SchedulerPlay(new SchedulerLimits { MaxConnections = 1, Sharing = Lanes(Lane("stream", reserve: 1)) });
+        play.OpenHttp1(A, 1);
+        play.Ask(A);
+        Assert.Equal(PoolRejectionReason.MaxConnections, play.Reason(play.Ask(A)));
+        Assert.Equal(PoolRejectionReason.MaxConnections, play.Reason(play.Ask(A, lane: "stream")));
+    }
+
+    [Fact]
+    public void A_permit_that_comes_back_goes_to_a_full_key_whose_capacity_grows_by_it()
+    {
+        var play = new SchedulerPlay(new SchedulerLimits { MaxConnections = 3, MaxIdleConnections = 0, Sharing = Lanes(Lane("stream", reserve: 1)) });
+        var other = play.Ask(B);
+        play.Succeeds(play.Dialing(B).Single());
+        var calls = play.Ask(2, A);
+        play.Succeeds(play.Dialing(A)[0]);
+        foreach (var connection in play.Dialing(A))
+        {
+            play.Succeeds(connection);
+        }
+
+        Assert.Equal(1, Held(calls));   // of two connections one is reserved
+        var stream = play.Ask(A, lane: "stream");
+        foreach (var connection in play.Dialing(A))
+        {
+            play.Succeeds(connection);
+        }
+
+        Assert.Equal(WaiterState.Leased, stream.State);
+        Assert.Equal(PoolRejectionReason.MaxConnections, play.Reason(calls[1]));
+        play.Release(other);
+        play.IsClosed(play.Closed.Single());
+        Assert.Single(play.Dialing(A));
+        play.Succeeds(play.Dialing(A).Single());
+        Assert.Equal([calls[1]], play.Granted);
+    }
+
+    [Fact]
+    public void Only_configured_lanes_are_shown()
+    {
+        var play = Warm(10, Lane("stream"));
+        play.Ask(A, lane: "unheard-of");
+        play.Ask(A);
+        Assert.Equal(["stream"], play.Scheduler.Stats().Lanes.Select(lane => lane.Lane));
+    }
 }

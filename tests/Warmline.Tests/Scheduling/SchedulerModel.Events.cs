@@ -196,10 +196,14 @@ internal sealed partial class SchedulerModel
 
     void SetPaused(ModelKey? key, bool paused)
     {
-        Log($"SetPaused {paused}", key?.Key.Origin ?? "all");
+        // For how long it is paused in any case is sometimes known.
+        var atLeast = paused ? TimeSpan.FromMilliseconds(ModelSetup.Pick(_random, 0, 100, 5000)) : default;
+        var until = paused ? _now + atLeast : TimeSpan.MinValue;
+        Log($"SetPaused {paused}, for {atLeast.TotalMilliseconds} ms", key?.Key.Origin ?? "all");
         if (key is null)
         {
             _paused = paused;
+            _pausedUntil = until;
         }
 
         foreach (var sibling in _keys)
@@ -207,10 +211,11 @@ internal sealed partial class SchedulerModel
             if (key is not null && sibling.Key.Origin == key.Key.Origin)
             {
                 sibling.IsPaused = paused;
+                sibling.PausedUntil = until;
             }
         }
 
-        _scheduler.SetPaused(key?.Key.Origin, paused, _now, _actions);
+        _scheduler.SetPaused(key?.Key.Origin, paused, _now, _actions, atLeast);
         Absorb();
     }
 

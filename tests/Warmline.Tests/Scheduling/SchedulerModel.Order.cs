@@ -5,6 +5,9 @@ namespace Warmline.Tests.Scheduling;
 /// <summary>Who goes next: each grant is held against all that waited, by the rules alone.</summary>
 internal sealed partial class SchedulerModel
 {
+    readonly Dictionary<(ModelKey Key, ModelShare Share), Call> _heads = [];
+    readonly Call?[] _nexts = new Call?[ModelSetup.LaneNames.Length];
+
     /// <summary>Before the grant is noted: may this call go, and did nobody come before it?</summary>
     void CheckGrant(Call call)
     {
@@ -28,94 +31,91 @@ internal sealed partial class SchedulerModel
         }
     }
 
-    /// <summary>Nobody among them who surely could have gone comes before the call.</summary>
+    /// <summary>Nobody among them who surely could have gone comes before the call. A capacity: all are of one key. None: over all keys.</summary>
     void CheckOrder(Call call, List<Call> waiting, (long Least, long Most)? capacity)
     {
+        // Who stands for each tenant in each lane on each key: the highest priority, there the first that came.
+        _heads.Clear();
         foreach (var other in waiting)
         {
-            other.InLane.Oldest = other.Stake.Oldest = long.MaxValue;
-            other.InLane.OldestMaybe = other.Stake.OldestMaybe = long.MaxValue;
-        }
-
-        // First the candidates: who has waited longest in each lane, and of each tenant in it.
-        foreach (var other in waiting)
-        {
-            other.IsCandidate = other == call || MayGo(other, capacity, surely: true);
-            if (other.IsCandidate)
-            {
-                other.InLane.Oldest = Math.Min(other.InLane.Oldest, other.Order);
-                other.Stake.Oldest = Math.Min(other.Stake.Oldest, other.Order);
-            }
-
-            if (other.IsCandidate || MayGo(other, capacity, surely: false))
-            {
-                other.InLane.OldestMaybe = Math.Min(other.InLane.OldestMaybe, other.Order);
-                other.Stake.OldestMaybe = Math.Min(other.Stake.OldestMaybe, other.Order);
-            }
-        }
-
-        var isOverKeys = capacity is null;
-        foreach (var other in waiting)
-        {
-            if (other == call || !other.IsCandidate)
+            if (other != call && !MayGo(other, capacity))
             {
                 NotePassed(call, other);
-                continue;
             }
-
-            if (other.InLane != call.InLane)
+            else if (!_heads.TryGetValue((other.Home, other.Stake), out var head) || IsFirstOfTenant(other, head))
             {
-                CheckLanes(call, other);
-            }
-            else if (other.Tenant != call.Tenant)
-            {
-                CheckTenants(call, other);
-            }
-            else
-            {
-                var comesFirst = other.Priority > call.Priority || (other.Priority == call.Priority && other.Order < call.Order);
-                if (isOverKeys && other.Home != call.Home)
-                {
-                    comesFirst = other.Order < call.Order && other.Priority >= call.Priority;   // between keys priority decides nothing, and who waits longest is told by the keys' first ones
-                }
-
-                Require(!comesFirst, $"{call} is granted before {other}, of the same tenant: {other.Order} with priority {other.Priority} before {call.Order} with {call.Priority}");
-                if (other.Order < call.Order)
-                {
-                    _coverage.Note("a priority overtakes");
-                }
+                _heads[(other.Home, other.Stake)] = other;
             }
         }
-    }
 
-    void CheckLanes(Call call, Call other)
-    {
-        Require(call.InLane.Excess <= other.InLane.Excess, $"{call} is granted, its lane holds {call.InLane.Excess} beyond its reserve; {other} waits, its lane holds {other.InLane.Excess}");
-        Require(call.InLane.Excess < other.InLane.Excess || call.InLane.OldestMaybe <= other.InLane.Oldest, $"{call} is granted, its lane waits since {call.InLane.OldestMaybe}; {other} waits, its lane since {other.InLane.Oldest}");
-        if (other.Order < call.Order)
+        var first = _heads[(call.Home, call.Stake)];
+        Require(first == call, $"{call} is granted before {first}, of the same tenant: they came as {call.Order} and {first.Order}");
+
+        // Who stands for each lane: the tenant that holds least for its weight, then the one that was served least, then the one whose head came first.
+        Array.Clear(_nexts);
+        foreach (var head in _heads.Values)
         {
-            _coverage.Note(call.InLane.Excess < other.InLane.Excess ? "a lane overtakes by what it holds" : "a lane overtakes by its oldest call");
+            ref var next = ref _nexts[head.InLane.Index];
+            next = next is null || CompareTenants(head, next) < 0 ? head : next;
+            if (head.InLane == call.InLane && head != call)
+            {
+                CheckTenants(call, head);
+            }
         }
+
+        foreach (var next in _nexts)
+        {
+            if (next is not null && next.InLane != call.InLane)
+            {
+                CheckLanes(call, next);
+            }
+        }
+
+        NoteOvertaking(call, waiting);
     }
 
-    void CheckTenants(Call call, Call other)
+    static bool IsFirstOfTenant(Call left, Call right) => left.Priority != right.Priority ? left.Priority > right.Priority : left.Order < right.Order;
+
+    static int CompareTenants(Call left, Call right)
     {
-        long weight = call.Tenant.Limits.Weight, otherWeight = other.Tenant.Limits.Weight;
-        long held = call.Stake.Held * otherWeight, otherHeld = other.Stake.Held * weight;
+        var byShare = ((long)left.Stake.Held * right.Tenant.Limits.Weight).CompareTo((long)right.Stake.Held * left.Tenant.Limits.Weight);
+        return byShare != 0 ? byShare
+            : left.Stake.Virtual != right.Stake.Virtual ? left.Stake.Virtual.CompareTo(right.Stake.Virtual)
+            : left.Order.CompareTo(right.Order);
+    }
+
+    void CheckLanes(Call call, Call next)
+    {
+        Require(call.InLane.Excess <= next.InLane.Excess, $"{call} is granted, its lane holds {call.InLane.Excess} beyond its reserve; {next} waits, its lane holds {next.InLane.Excess}");
+        Require(call.InLane.Excess < next.InLane.Excess || call.Order < next.Order, $"{call} is granted and came as {call.Order}; {next} waits, is first of a lane that holds as much beyond its reserve, and came as {next.Order}");
+    }
+
+    void CheckTenants(Call call, Call head)
+    {
         var all = call.InLane.Held;
         var weights = WeightsOf(call.InLane);
-        Require(call.Stake.Held * weights <= weight * all || other.Stake.Held * weights >= otherWeight * all,
-            $"{call} is granted although its tenant holds {call.Stake.Held} of {all}, more than {weight} of {weights}; {other} waits, its tenant holds {other.Stake.Held} and should have {otherWeight} of {weights}");
-        Require(held <= otherHeld, $"{call} is granted, its tenant holds {call.Stake.Held} in the lane at weight {weight}; {other} waits, its tenant holds {other.Stake.Held} at weight {otherWeight}");
-        if (held == otherHeld)
-        {
-            Require(call.Stake.Virtual <= other.Stake.Virtual, $"{call} is granted at virtual time {call.Stake.Virtual}; {other} waits at {other.Stake.Virtual}");
-            Require(call.Stake.Virtual < other.Stake.Virtual || call.Stake.OldestMaybe <= other.Stake.Oldest, $"{call} is granted, its tenant waits since {call.Stake.OldestMaybe}; {other} waits, its tenant since {other.Stake.Oldest}");
-        }
+        Require(call.Stake.Held * weights <= call.Tenant.Limits.Weight * (long)all || head.Stake.Held * weights >= head.Tenant.Limits.Weight * (long)all,
+            $"{call} is granted although its tenant holds {call.Stake.Held} of {all}, more than its share; {head} waits, whose tenant holds {head.Stake.Held}, less than its share");
+        Require(CompareTenants(call, head) < 0, $"{call} is granted: {Standing(call)}; {head} waits: {Standing(head)}");
+    }
 
-        if (other.Order < call.Order)
+    static string Standing(Call call) => $"holds {call.Stake.Held} in the lane at weight {call.Tenant.Limits.Weight}, virtual time {call.Stake.Virtual}, came as {call.Order}";
+
+    void NoteOvertaking(Call call, List<Call> waiting)
+    {
+        foreach (var other in waiting)
         {
-            _coverage.Note(held < otherHeld ? "a tenant overtakes by what it holds" : call.Stake.Virtual < other.Stake.Virtual ? "a tenant overtakes by virtual time" : "a tenant overtakes by its oldest call");
+            if (other.Order < call.Order && _heads.ContainsKey((other.Home, other.Stake)))
+            {
+                _coverage.Note(other.InLane != call.InLane ? (call.InLane.Excess < other.InLane.Excess ? "a lane overtakes by what it holds" : "a lane overtakes by its next call")
+                    : other.Stake == call.Stake ? "a priority overtakes"
+                    : (long)call.Stake.Held * other.Tenant.Limits.Weight < (long)other.Stake.Held * call.Tenant.Limits.Weight ? "a tenant overtakes by what it holds"
+                    : call.Stake.Virtual < other.Stake.Virtual ? "a tenant overtakes by virtual time" : "a tenant overtakes by its first call");
+                if (other.Home != call.Home)
+                {
+                    _coverage.Note("a key overtakes another");
+                }
+            }
         }
     }
 
@@ -131,16 +131,16 @@ internal sealed partial class SchedulerModel
         return sum;
     }
 
-    /// <summary>Whether a waiter could go now: surely, or perhaps. Over all keys when no capacity is given: then a stream has to be free at its own.</summary>
-    bool MayGo(Call call, (long Least, long Most)? capacity, bool surely)
+    /// <summary>Whether a waiter surely could go now. Over all keys when no capacity is given: then a stream has to be free at its own.</summary>
+    bool MayGo(Call call, (long Least, long Most)? capacity)
     {
         if (LackOfPool(call.InLane, call.Tenant) is not PoolRejectionReason.None)
         {
             return false;
         }
 
-        return capacity is { } known ? FitsKey(call.Home, call.InLane, known, surely)
-            : !_paused && !call.Home.IsPaused && CouldRide(call.Home) && FitsKey(call.Home, call.InLane, CapacityOf(call.Home), surely);
+        return capacity is { } known ? FitsKey(call.Home, call.InLane, known, surely: true)
+            : !_paused && !call.Home.IsPaused && CouldRide(call.Home) && FitsKey(call.Home, call.InLane, CapacityOf(call.Home), surely: true);
     }
 
     void NoteGrant(Call call)

@@ -35,21 +35,26 @@ internal sealed partial class SchedulerModel
         PoolRejectionReason.QueueFull => _waiting.Count > _limits.MaxQueueLength,
         PoolRejectionReason.LaneQueueFull => call.InLane.Waiting > call.InLane.MaxQueueLength,
         PoolRejectionReason.TenantQueueFull => call.Tenant.Waiting > call.Tenant.Limits.MaxQueueLength,
-        _ => HopelessFor(call) == reason,
+        _ => IsHopeless(call, reason),
     };
 
-    /// <summary>What makes it certain that the call cannot be served in time; None when nothing does.</summary>
-    PoolRejectionReason HopelessFor(Call call)
+    /// <summary>Whether it is certain, for that reason, that the call cannot be served in time.</summary>
+    bool IsHopeless(Call call, PoolRejectionReason reason) => reason switch
     {
-        var home = call.Home;
-        return call.InLane.Ceiling == 0 ? PoolRejectionReason.LaneCeiling
-            : call.Tenant.Limits.MaxConcurrentRequests == 0 ? PoolRejectionReason.TenantLimit
-            : !home.Links.Exists(link => link.IsUsable || link.IsDialing) && StateOf(home) is { } state && state.BackOffUntil > call.Deadline ? PoolRejectionReason.BackOff
-            : PoolRejectionReason.None;
-    }
+        PoolRejectionReason.LaneCeiling => call.InLane.Ceiling == 0,
+        PoolRejectionReason.TenantLimit => call.Tenant.Limits.MaxConcurrentRequests == 0,
+        PoolRejectionReason.BackOff => !call.Home.Links.Exists(link => link.IsUsable || link.IsDialing) && StateOf(call.Home) is { } state && state.BackOffUntil > call.Deadline,
+        PoolRejectionReason.Paused => (_paused && _pausedUntil > call.Deadline) || (call.Home.IsPaused && call.Home.PausedUntil > call.Deadline),
+        _ => false,
+    };
 
     void CheckNewCall(Call call)
     {
+        if (call.Phase is not CallPhase.Ended)
+        {
+            _idleTenants.Remove(call.Tenant);   // a request that is refused at once changes nothing there
+        }
+
         if (call.Phase is not CallPhase.Waiting)
         {
             return;
@@ -59,8 +64,10 @@ internal sealed partial class SchedulerModel
         Require(_waiting.Count <= _limits.MaxQueueLength, $"{call} waits as number {_waiting.Count}, {_limits.MaxQueueLength} may");
         Require(call.InLane.Waiting <= call.InLane.MaxQueueLength, $"{call} waits as number {call.InLane.Waiting} of its lane, {call.InLane.MaxQueueLength} may");
         Require(call.Tenant.Waiting <= call.Tenant.Limits.MaxQueueLength, $"{call} waits as number {call.Tenant.Waiting} of its tenant, {call.Tenant.Limits.MaxQueueLength} may");
-        var hopeless = HopelessFor(call);
-        Require(hopeless is PoolRejectionReason.None, $"{call} waits although {hopeless} ends all hope");
+        foreach (var reason in (ReadOnlySpan<PoolRejectionReason>)[PoolRejectionReason.LaneCeiling, PoolRejectionReason.TenantLimit, PoolRejectionReason.BackOff, PoolRejectionReason.Paused])
+        {
+            Require(!IsHopeless(call, reason), $"{call} waits although {reason} ends all hope");
+        }
     }
 
     /// <summary>Some of those that wait are told something that the books confirm.</summary>

@@ -55,7 +55,7 @@ internal sealed partial class SchedulerModel
     {
         call.InLane.Requests++;
         call.Tenant.Requests++;
-        NoteBusy(call.Tenant);
+        NoteAsked(call.Tenant);
         Enqueue(call);
     }
 
@@ -86,8 +86,8 @@ internal sealed partial class SchedulerModel
 
     void Lease(Call call, Link link)
     {
-        call.Stake.Virtual += ModelSetup.VirtualStep / call.Tenant.Limits.Weight;
         call.InLane.Virtual = call.Stake.Virtual;
+        call.Stake.Virtual += ModelSetup.VirtualStep / call.Tenant.Limits.Weight;
         LeaveQueue(call);
         call.Phase = CallPhase.Leased;
         call.Link = link;

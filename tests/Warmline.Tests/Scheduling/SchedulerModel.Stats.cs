@@ -6,22 +6,23 @@ namespace Warmline.Tests.Scheduling;
 /// <summary>What is shown of lanes and tenants is what the books say, and no more tenants are remembered than may be.</summary>
 internal sealed partial class SchedulerModel
 {
-    /// <summary>Tenants that are remembered.</summary>
+    /// <summary>Tenants that are remembered; the one of the calls that name none always is, and does not count.</summary>
     readonly HashSet<ModelTenant> _known = [];
 
     /// <summary>Of these, those without a request, by when they had their last.</summary>
     readonly List<ModelTenant> _idleTenants = [];
 
-    void NoteBusy(ModelTenant tenant)
+    void NoteAsked(ModelTenant tenant)
     {
-        _idleTenants.Remove(tenant);
-        _known.Add(tenant);
-        ForgetTenants();
+        if (tenant.Name.Length > 0 && _known.Add(tenant))
+        {
+            ForgetTenants();
+        }
     }
 
     void NoteIdle(ModelTenant tenant)
     {
-        if (!tenant.IsBusy && !_idleTenants.Contains(tenant))
+        if (tenant is { Name.Length: > 0, IsBusy: false } && !_idleTenants.Contains(tenant))
         {
             _idleTenants.Add(tenant);
             ForgetTenants();
@@ -57,6 +58,12 @@ internal sealed partial class SchedulerModel
             Require(!lane.IsSteady || (shown.TotalRequests == lane.Requests && shown.Refused == lane.Refused && shown.PeakActive == lane.Peak), $"{shown}: {lane.Requests} requests, {lane.Refused} refused, at most {lane.Peak}");
         }
 
+        foreach (var tenant in _scheduler.Sharing.Tenants)
+        {
+            Require(tenant.Name.Length == 0 || _known.Contains(_tenants[tenant.Name]), $"tenant {tenant.Name} is remembered beyond {_limits.Sharing.MaxKnownTenants}");
+        }
+
+        Require(_scheduler.Sharing.Tenants.Count(tenant => tenant.Name.Length > 0) == _known.Count, $"{_known.Count} tenants should be remembered");
         var busy = _tenants.Values.Where(tenant => tenant.IsBusy).ToList();
         Require(stats.Tenants.Count == busy.Count, $"{stats.Tenants.Count} tenants are shown, {busy.Count} have requests");
         foreach (var shown in stats.Tenants)

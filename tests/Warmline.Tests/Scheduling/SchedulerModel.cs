@@ -29,6 +29,7 @@ internal sealed partial class SchedulerModel
     long _order;
     int _calls;
     bool _paused;
+    TimeSpan _pausedUntil = TimeSpan.MinValue;
     bool _draining;
     bool _isKind;
 

@@ -146,6 +146,12 @@ internal sealed partial class SchedulerModel
             }
         }
 
+        foreach (var state in _scheduler.Keys)
+        {
+            var room = CapacityOf(Array.Find(_keys, key => ReferenceEquals(key.Key, state.Key))!);
+            Require(room.Least == room.Most && _scheduler.Capacity(state) == room.Most, $"{state.Key} can carry {_scheduler.Capacity(state)}, should be {room}");
+        }
+
         Require(_scheduler.Permits.Idle == idle, $"{_scheduler.Permits.Idle} idle, should be {idle}");
         Require(idle <= _limits.MaxIdleConnections, $"{idle} idle");
         if (!_draining)
@@ -234,8 +240,6 @@ internal sealed partial class SchedulerModel
         Require(state.Idle == key.Idle, $"{key.Key}: {state.Idle} idle, should be {key.Idle}");
         Require(state.Available.Count == available, $"{key.Key}: {state.Available.Count} available, should be {available}");
         Require(state.SpeaksHttp2 == key.SpeaksHttp2 && state.AdvertisedLimit == key.Advertised, $"{key.Key}: {state.SpeaksHttp2}, {state.AdvertisedLimit} should be {key.SpeaksHttp2}, {key.Advertised}");
-        var room = CapacityOf(key);
-        Require(room.Least == room.Most && _scheduler.Capacity(state) == room.Most, $"{key.Key}: can carry {_scheduler.Capacity(state)}, should be {room}");
         Require(state.Queue.Count == key.Waiting.Count, $"{key.Key}: {state.Queue.Count} queued, should be {key.Waiting.Count}");
         foreach (var waiter in state.Queue.All())
         {

@@ -333,11 +333,8 @@ internal sealed partial class Scheduler
             : lane.Leases >= lane.Settings.Ceiling ? PoolRejectionReason.LaneCeiling
             : Leases >= _limits.MaxConcurrentRequests ? PoolRejectionReason.MaxConcurrentRequests
             : !PoolAdmits(lane) ? PoolRejectionReason.LaneReserve
-            : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
-            : waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
-            : waiter.Key.Dialing + waiter.Key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
-            : waiter.Key is { Usable: > 0 } key && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
-            : LackReasonFor(waiter.Key, LackOf(waiter.Key));   // all that the key can carry is in use, so it asks for no permit
+            : !KeyAdmits(waiter.Lane) && waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
+            : PoolRejectionReason.None;
     }
 
     /// <summary>Leases that a lane could still get: by limits and reserves, and on the key with the most room.</summary>

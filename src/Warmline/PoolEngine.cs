@@ -157,7 +157,8 @@ internal sealed partial class PoolEngine
             : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
     }
 
-    public void SetPaused(string? origin, bool paused) => Play((origin, paused), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions));
+    public void SetPaused(string? origin, bool paused, TimeSpan atLeast = default) =>
+        Play((origin, paused, atLeast), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions, pause.atLeast));
 
     public void Retire(string? origin)
     {
@@ -191,7 +192,7 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats() => Read(static (scheduler, now) => scheduler.Stats(now)) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 

@@ -124,7 +124,7 @@ public sealed class ConfigurationTests
         Assert.Equal((TenantIsolation.Connections, 10), (options.Tenants.Isolation, options.Tenants.MaxConcurrentRequests));
         var settings = ConnectionPool.Freeze(options);
         Assert.True(settings.Pacing);
-        Assert.False(settings.PacingOf("https://api.openai.com"));
+        Assert.False(settings.Providers.PacingOf(new ConnectionKey(true, "api.openai.com", 443)));
         Assert.Equal(180, settings.Sharing.Stream!.Timeouts.FirstByte.TotalSeconds);
         Assert.Equal(4, settings.Sharing.LimitsOf("acme").MaxConnections);
         Assert.Equal(10, settings.Sharing.LimitsOf("acme").MaxConcurrentRequests);

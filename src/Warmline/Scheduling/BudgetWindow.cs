@@ -80,7 +80,6 @@ internal sealed class BudgetWindow
             {
                 // Later than any end this window can have. If it cannot be over yet, its end has moved.
                 _refills |= now < _earliestEnd && !_neverRefills;
-                _began = _refills ? _began : now;
                 Take(told.Remaining, now);
                 (_earliestEnd, _latestEnd, _mayBeNext) = (earliest, latest, 0);
             }

@@ -118,6 +118,23 @@ public sealed class ProviderBudgetTests
     }
 
     [Fact]
+    public void What_was_counted_when_a_window_may_have_been_over_is_taken_off_the_next()
+    {
+        Start(1);
+        Pass(5);
+        Answer(left: 9, limit: 10, resetIn: 10);   // it ends between 10 and 15 s
+        Pass(6);
+        Start(4);
+        for (var i = 0; i < 4; i++)
+        {
+            _budget.Failed(_now);
+        }
+
+        Pass(4);
+        Assert.Equal(6, Startable());
+    }
+
+    [Fact]
     public void A_bucket_is_known_by_an_end_that_moves_and_lets_one_through_as_it_refills()
     {
         // 60 in a minute: each draws the end a second away.
@@ -148,6 +165,12 @@ public sealed class ProviderBudgetTests
         Pass(2);
         Start(1);
         Answer(left: 0, limit: 60, resetIn: 60, status: 429, retryAfter: 1);
+        Assert.Equal(_now + Seconds(60), _budget.OpensAt(_now));
+
+        Pass(20);
+        Start(1);
+        Pass(0.1);
+        Answer(left: 0, limit: 60, resetIn: 60);   // the end moves again, and it is believed no more
         Assert.Equal(_now + Seconds(60), _budget.OpensAt(_now));
     }
 

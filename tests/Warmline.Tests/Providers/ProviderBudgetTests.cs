@@ -218,6 +218,23 @@ public sealed class ProviderBudgetTests
         Assert.True(_budget.IsOpen(_now));
     }
 
+    [Fact]
+    public void Before_a_reset_that_is_hours_away_one_asks_now_and_then()
+    {
+        Exhaust(limit: 2, resetIn: 86_400);
+        Assert.Equal(_now + ProviderBudget.LongestCoolDown, _budget.OpensAt(_now));
+        Pass(600);
+        Assert.Equal(1, Startable());
+
+        Start(1);
+        Answer(left: 0, limit: 2, resetIn: 85_800);
+        Assert.Equal(_now + ProviderBudget.LongestCoolDown, _budget.OpensAt(_now));
+        Pass(600);
+        Start(1);
+        Answer(left: 199, limit: 200, resetIn: 85_200);   // the account was raised
+        Assert.Equal(199, Startable());
+    }
+
     [Theory]
     [InlineData(429)]
     [InlineData(529)]

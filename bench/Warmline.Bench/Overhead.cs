@@ -8,6 +8,7 @@ namespace Warmline.Bench;
 sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
 {
     readonly byte[] _body = Measure.Prompt(20);
+    readonly byte[] _plainBody = """{"model":"mock","stream":false,"messages":[{"role":"user","content":"xxxxxxxxxxxxxxxxxxxx"}]}"""u8.ToArray();   // has to be parsed to know
 
     public async Task<int> RunAsync()
     {
@@ -30,6 +31,14 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
             {
                 await using var pool = new ConnectionPool(Options(server, static _ => { }));
                 await CompareAsync(server, version, $"{name}: Warmline, defaults (8 connections)", () => pool.CreateClient(), () => Bare(server, version));
+                await CompareAsync(server, version, $"{name}: Warmline, body of a type of its own", () => pool.CreateClient(), () => Bare(server, version), body => new OwnJson(body));
+                await using var shared = new ConnectionPool(Options(server, static o =>
+                {
+                    o.UseStreamAndBatchLanes().Lanes["stream"].Reserve = 10;
+                    o.Tenants.Named["acme"] = new TenantOptions { Weight = 2 };
+                }));
+                await CompareAsync(server, version, $"{name}: Warmline, lanes and tenants", () => shared.CreateClient(null, new PoolRequestOptions { Tenant = "acme" }), () => Bare(server, version), Measure.Json);
+                await CompareAsync(server, version, $"{name}: Warmline, both, body of a type of its own", () => shared.CreateClient(null, new PoolRequestOptions { Tenant = "acme" }), () => Bare(server, version), body => new OwnJson(body));
             }
         }
 
@@ -54,7 +63,7 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
         InitialHttp2StreamWindowSize = version.Major == 2 ? 1024 * 1024 : 65_535,
     }) { Timeout = Timeout.InfiniteTimeSpan };
 
-    async Task CompareAsync(BenchServer server, Version version, string name, Func<HttpClient> ours, Func<HttpClient> bare)
+    async Task CompareAsync(BenchServer server, Version version, string name, Func<HttpClient> ours, Func<HttpClient> bare, Func<byte[], HttpContent>? content = null)
     {
         using var a = ours();
         using var b = bare();
@@ -63,8 +72,8 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
         for (long before = -1, compiled = 0, tries = 0; tries < 20 && compiled - before > 5; tries++)
         {
             before = JitInfo.GetCompiledMethodCount();
-            await RoundAsync(a, server.Address, version);
-            await RoundAsync(b, server.Address, version);
+            await RoundAsync(a, server.Address, version, content);
+            await RoundAsync(b, server.Address, version, content);
             await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);   // lets the background compiler in
             compiled = JitInfo.GetCompiledMethodCount();
         }
@@ -76,8 +85,8 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
         for (var round = 0; round < rounds; round++)
         {
             // A B, then B A: neither is always the one that follows a collection.
-            var first = await RoundAsync(round % 2 == 0 ? a : b, server.Address, version);
-            var second = await RoundAsync(round % 2 == 0 ? b : a, server.Address, version);
+            var first = await RoundAsync(round % 2 == 0 ? a : b, server.Address, version, content);
+            var second = await RoundAsync(round % 2 == 0 ? b : a, server.Address, version, content);
             var (one, other) = round % 2 == 0 ? (first, second) : (second, first);
             cpu.Add((one.Cpu, other.Cpu));
             bytes.Add((one.Bytes, other.Bytes));
@@ -89,7 +98,7 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
             + $" {(server.Cpu - serverBefore).TotalMicroseconds / (2.0 * rounds * calls),11:0.00}");
     }
 
-    async Task<(double Cpu, double Bytes, double Wall)> RoundAsync(HttpClient client, Uri server, Version version)
+    async Task<(double Cpu, double Bytes, double Wall)> RoundAsync(HttpClient client, Uri server, Version version, Func<byte[], HttpContent>? content)
     {
         GC.Collect();
         GC.WaitForPendingFinalizers();
@@ -100,11 +109,33 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce)
         {
             while (Interlocked.Decrement(ref left) >= 0)
             {
-                await Measure.CallAsync(client, server, version, _body);
+                await Measure.CallAsync(client, server, version, content is null ? Measure.Json(_body) : content(_plainBody));
             }
         })));
         var wall = time.GetElapsedTime(start).TotalMilliseconds;
         self.Refresh();
         return ((self.TotalProcessorTime - cpu).TotalMicroseconds / calls, (double)(GC.GetTotalAllocatedBytes(precise: true) - bytes) / calls, wall);
+    }
+
+    /// <summary>As SDKs have it.</summary>
+    sealed class OwnJson : HttpContent
+    {
+        readonly byte[] _body;
+
+        public OwnJson(byte[] body)
+        {
+            _body = body;
+            Headers.TryAddWithoutValidation("Content-Type", "application/json");
+        }
+
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => stream.WriteAsync(_body).AsTask();
+
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken) => stream.WriteAsync(_body, cancellationToken).AsTask();
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = _body.Length;
+            return true;
+        }
     }
 }

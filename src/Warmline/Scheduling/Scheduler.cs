@@ -195,9 +195,10 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         RefreshAvailability(connection);
-        if (key.Queue.Eligible > 0 && IsAnyHeld())
+        if (IsAnyHeld())
         {
             HoldAll(key);
+            HoldUnblocked();
         }
 
         ServeHeld();

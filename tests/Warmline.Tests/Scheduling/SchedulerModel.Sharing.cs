@@ -11,6 +11,8 @@ internal sealed partial class SchedulerModel
     readonly Dictionary<(ModelLane Lane, ModelTenant Tenant), ModelShare> _shares = [];
     readonly int[] _heldOf = new int[ModelSetup.LaneNames.Length];
     long _reserved;
+    bool _hasShrunk;
+    bool _isSpokenFor;
 
     ModelTenant TenantOf(string name)
     {
@@ -180,6 +182,7 @@ internal sealed partial class SchedulerModel
     bool Fits(long capacity, int[] held, ModelLane lane)
     {
         long room = Math.Max(0, capacity - 1), taken = 0, own = 0;
+        _hasShrunk |= _reserved > room;
         foreach (var other in _lanes)
         {
             var reserve = _reserved <= room ? other.Reserve : other.Reserve * room / _reserved;
@@ -187,6 +190,7 @@ internal sealed partial class SchedulerModel
             own = other == lane ? reserve : own;
         }
 
+        _isSpokenFor = taken >= capacity;
         return held[lane.Index] < own || taken + 1 <= capacity;
     }
 

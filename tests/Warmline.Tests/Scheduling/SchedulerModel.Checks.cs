@@ -128,10 +128,11 @@ internal sealed partial class SchedulerModel
         _duties.Add((Duty.Dial, link));
     }
 
-    /// <summary>A dial is for what is to be warm, for calls that go on, which spread, or for a waiter whom no limit and no reserve holds back.</summary>
+    /// <summary>A dial is for what is to be warm, for calls that go on, which spread, or for a waiter whom no limit and no reserve holds back. Claimed for a new call's key: elsewhere
+    /// a place that was hoped for when the key asked for a permit may have gone to another key by the time one comes.</summary>
     bool IsDialDue(ModelKey home)
     {
-        if (home.HeldWarm + home.WarmUps.Count + home.Leases > 0)
+        if (_newCall?.Home != home || home.HeldWarm + home.WarmUps.Count + home.Leases > 0)
         {
             return true;
         }
@@ -161,8 +162,9 @@ internal sealed partial class SchedulerModel
 
         foreach (var state in _coverage.Events % 4 == 0 ? _scheduler.Keys : [])
         {
-            var room = CapacityOf(Array.Find(_keys, key => ReferenceEquals(key.Key, state.Key))!);
-            Require(room.Least == room.Most && _scheduler.Capacity(state) == room.Most, $"{state.Key} can carry {_scheduler.Capacity(state)}, should be {room}");
+            var home = Array.Find(_keys, key => ReferenceEquals(key.Key, state.Key))!;
+            var room = CapacityOf(home);
+            Require(room.Least == room.Most && _scheduler.Capacity(state) + home.Excess == room.Most, $"{state.Key} can carry {_scheduler.Capacity(state)}, should be {room}");
         }
 
         Require(_scheduler.Permits.Idle == idle, $"{_scheduler.Permits.Idle} idle, should be {idle}");

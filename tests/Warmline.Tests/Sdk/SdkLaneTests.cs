@@ -71,7 +71,7 @@ public sealed class SdkLaneTests
         await using var sdk = rig = await SdkRig.StartAsync(mock =>
         {
             mock.OnRequest = request => refused && request.Sequence <= 2 ? new MockReply { Fault = MockFault.Refuse } : null;
-            mock.OnConnection = _ => !refused && rig!.Rig.Mock.GetRequests().Count == 0 ? new MockConnectionPlan { GoAwayAfterRequests = 0, GoAwayAtRequest = 1 } : null;
+            mock.OnConnection = connection => !refused && connection.Id <= 2 && rig!.Rig.Mock.GetRequests().Count == 0 ? new MockConnectionPlan { GoAwayAfterRequests = 0, GoAwayAtRequest = 1 } : null;
         });
         var buffers = new CountingPool();
         sdk.Rig.Pool.Engine.Buffers = buffers;

@@ -62,9 +62,9 @@ internal sealed partial class PoolEngine
                 Play(call, static (scheduler, call, now, actions) => scheduler.SlowDown(call, now, actions));
             }
         }
-        catch (Exception error) when (error is HttpRequestException or IOException or TimeoutException)
+        catch (Exception)
         {
-            // The reader will meet the same end of the body.
+            // The answer has come, whatever ends its body, the caller's own cancellation too: the reader will meet it.
         }
     }
 

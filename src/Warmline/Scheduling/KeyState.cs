@@ -1,26 +1,37 @@
 using Warmline.Options;
-using Warmline.Providers;
 
 namespace Warmline.Scheduling;
 
 /// <summary>What all keys of one origin share: its permits, its pause.</summary>
-internal sealed class OriginState(string name) : PermitCount
+internal sealed class OriginState(string name) : PermitGroup(name)
 {
-    public string Name { get; } = name;
-
     public bool IsPaused { get; set; }
 
-    /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
-    public List<KeyState> Keys { get; } = [];
+    /// <summary>The pause does not end before.</summary>
+    public TimeSpan PausedUntil { get; set; } = TimeSpan.MinValue;
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
-internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
+internal sealed class KeyState : Timed
 {
     public int WantingPlace = -1;
-    public int CappedPlace = -1;
 
     readonly List<ConnectionState> _connections = [];
+
+    public KeyState(ConnectionKey key, OriginState origin, PermitGroup? partition)
+    {
+        Key = key;
+        Origin = origin;
+        Partition = partition;
+        Queue = new FairQueue(this);
+        IdleLimit = new IdleLimit(ProviderProfile.Of(key.Host, key.Port).IdleLimit);
+        SpeaksHttp2 = key.Protocols switch
+        {
+            HttpProtocols.Http1 => false,
+            HttpProtocols.Http2 => true,
+            _ => key.IsHttps ? null : false,
+        };
+    }
 
     /// <summary>The queue for permits that it is in, if any.</summary>
     public PermitQueue? WantsFrom { get; set; }
@@ -34,11 +45,17 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     /// <summary>A smaller number began to starve earlier: who had no connection first gets one first.</summary>
     public long StarvesSince { get; set; }
 
-    public ConnectionKey Key { get; } = key;
+    public ConnectionKey Key { get; }
 
-    public OriginState Origin { get; } = origin;
+    public OriginState Origin { get; }
 
-    public WaiterQueue Queue { get; } = new();
+    /// <summary>The permits of the tenant that it belongs to; null unless tenants have connections of their own.</summary>
+    public PermitGroup? Partition { get; }
+
+    public FairQueue Queue { get; }
+
+    /// <summary>Whether it is looked at again when permits move.</summary>
+    public bool IsReserved { get; set; }
 
     /// <summary>Connections that can take one more stream.</summary>
     public IndexedHeap<ConnectionState, ConnectionState.LeastLoadedFirst> Available { get; } = new();
@@ -66,12 +83,7 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
     public int Leases { get; set; }
 
     /// <summary>What ALPN agreed on last; null until the first dial succeeded.</summary>
-    public bool? SpeaksHttp2 { get; set; } = key.Protocols switch
-    {
-        HttpProtocols.Http1 => false,
-        HttpProtocols.Http2 => true,
-        _ => key.IsHttps ? null : false,
-    };
+    public bool? SpeaksHttp2 { get; set; }
 
     /// <summary>The stream limit that a server of this key advertised last; null until one did.</summary>
     public int? AdvertisedLimit { get; set; }
@@ -105,7 +117,7 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
 
     public ExpiryWatch Expiry { get; } = new();
 
-    public IdleLimit IdleLimit { get; } = new(ProviderProfiles.IdleLimitOf(key.Host));
+    public IdleLimit IdleLimit { get; }
 
     /// <summary>No connection and none coming: its waiters depend on others to give way.</summary>
     public bool IsStarving => Usable + Dialing == 0;
@@ -188,16 +200,8 @@ internal sealed class KeyState(ConnectionKey key, OriginState origin) : Timed
         public static bool Before(KeyState left, KeyState right) =>
             left.WantsAsStarving != right.WantsAsStarving ? left.WantsAsStarving
             : left.WantsAsStarving ? left.StarvesSince < right.StarvesSince
-            : LongestWaiting.Before(left, right);
+            : (left.Queue.First?.Sequence ?? long.MaxValue) < (right.Queue.First?.Sequence ?? long.MaxValue);
 
         public static ref int Place(KeyState item) => ref item.WantingPlace;
-    }
-
-    internal struct LongestWaiting : IHeapOrder<KeyState>
-    {
-        public static bool Before(KeyState left, KeyState right) =>
-            (left.Queue.First?.Sequence ?? long.MaxValue) < (right.Queue.First?.Sequence ?? long.MaxValue);
-
-        public static ref int Place(KeyState item) => ref item.CappedPlace;
     }
 }

@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Permits that are out, and the keys that lack one: of the pool, or of one origin.</summary>
+/// <summary>Permits that are out, and the keys that lack one: of the pool, of one origin, or of one tenant.</summary>
 internal class PermitCount
 {
     /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
@@ -25,6 +25,15 @@ internal class PermitCount
         Closing += connection.Phase is ConnectionPhase.Closing ? sign : 0;
         GivingWay += connection.Phase is ConnectionPhase.Draining && connection.IsReclaimed ? sign : 0;
     }
+}
+
+/// <summary>The permits that keys share within those of the pool: of one origin, or of one tenant that has connections of its own.</summary>
+internal class PermitGroup(string name) : PermitCount
+{
+    public string Name { get; } = name;
+
+    /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
+    public List<KeyState> Keys { get; } = [];
 }
 
 /// <summary>Keys that lack permits of one kind, and how many permits would do.</summary>
@@ -84,24 +93,16 @@ internal sealed class PermitLedger : PermitCount
 
     public int Idle { get; private set; }
 
+    /// <summary>Grows when permits or idle connections become more or fewer: what keys may hope for has changed.</summary>
+    public long Moves { get; set; }
+
     public override void Count(ConnectionState connection, int sign)
     {
         base.Count(connection, sign);
         PeakInUse = Math.Max(PeakInUse, InUse);
         connection.Key.Origin.Count(connection, sign);
+        connection.Key.Partition?.Count(connection, sign);
         connection.Key.Count(connection, sign);
-    }
-
-    public bool HasFree(KeyState key, SchedulerLimits limits) => InUse < limits.MaxConnections && key.Origin.InUse < limits.MaxConnectionsPerHost;
-
-    /// <summary>Whose permits the key lacks when it cannot have one: its origin's or the pool's.</summary>
-    public PermitQueue LackOf(KeyState key, SchedulerLimits limits) => key.Origin.InUse >= limits.MaxConnectionsPerHost ? key.Origin.Wanting : Wanting;
-
-    /// <summary>Permits that a key could have: the free ones and those of other keys' idle connections.</summary>
-    public int Obtainable(KeyState key, SchedulerLimits limits)
-    {
-        var ofPool = limits.MaxConnections - InUse + Idle - key.Idle;
-        return Math.Max(0, Math.Min(ofPool, limits.MaxConnectionsPerHost - key.Origin.InUse));
     }
 
     public void ListIdle(ConnectionState connection)
@@ -120,6 +121,7 @@ internal sealed class PermitLedger : PermitCount
 
         _latestIdle = connection;
         Idle++;
+        Moves++;
         connection.Key.Idle++;
     }
 
@@ -151,16 +153,17 @@ internal sealed class PermitLedger : PermitCount
 
         connection.PreviousIdle = connection.NextIdle = null;
         Idle--;
+        Moves++;
         connection.Key.Idle--;
     }
 
-    /// <summary>The connection, of one origin or of any, that has been idle longest; one that is held warm only if there is no other.</summary>
-    public ConnectionState? LongestIdle(OriginState? origin = null)
+    /// <summary>The connection, of one group or of any, that has been idle longest; one that is held warm only if there is no other.</summary>
+    public ConnectionState? LongestIdle(PermitGroup? group = null)
     {
         ConnectionState? warm = null;
         for (var at = _longestIdle; at is not null; at = at.NextIdle)
         {
-            if (origin is not null && at.Key.Origin != origin)
+            if (group is not null && at.Key.Origin != group && at.Key.Partition != group)
             {
                 continue;
             }
@@ -178,12 +181,12 @@ internal sealed class PermitLedger : PermitCount
 
     /// <summary>The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each starving key.
     /// One that awaits SETTINGS is spared: it has carried one stream at most, and a key that got a permit should get some use of it.</summary>
-    public static ConnectionState? LeastMissed(IEnumerable<KeyState> keys, OriginState? origin = null)
+    public static ConnectionState? LeastMissed(IEnumerable<KeyState> keys)
     {
         KeyState? largest = null;
         foreach (var key in keys)
         {
-            if ((origin is null || key.Origin == origin) && key.Ready > (largest?.Ready ?? 0))
+            if (key.Ready > (largest?.Ready ?? 0))
             {
                 largest = key;
             }

@@ -21,7 +21,7 @@ internal sealed partial class Scheduler
         _permits.ListIdle(connection);
         StartIdleTimer(connection);
         TrimIdle();
-        PassOn(connection.Key.Origin);
+        PassOn(connection.Key);
     }
 
     void TrimIdle()
@@ -177,5 +177,5 @@ internal sealed partial class Scheduler
         }
     }
 
-    bool MayDialAhead(KeyState key) => MayDial(key) && _permits.HasFree(key, _limits) && _limits.MaxIdleConnections > 0;
+    bool MayDialAhead(KeyState key) => MayDial(key) && HasFree(key) && _limits.MaxIdleConnections > 0;
 }

@@ -161,6 +161,14 @@ internal sealed partial class Scheduler
     {
         Debug.Assert(phase > connection.Phase, $"{connection} cannot become {phase}");
         _permits.Count(connection, -1);
+        if (connection.IsUsable && phase > ConnectionPhase.Open)
+        {
+            for (var lease = connection.FirstLease; lease is not null; lease = lease.Next)
+            {
+                lease.Lane.Streams--;
+            }
+        }
+
         connection.Phase = phase;
         connection.Limit = StreamLimit(connection);
         _permits.Count(connection, +1);
@@ -172,6 +180,7 @@ internal sealed partial class Scheduler
 
         if (phase is ConnectionPhase.Closed)
         {
+            _permits.Moves++;
             connection.Key.Remove(connection);
             _timers.Remove(connection);
         }

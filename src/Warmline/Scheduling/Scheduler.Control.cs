@@ -29,18 +29,20 @@ internal sealed partial class Scheduler
         End();
     }
 
-    /// <summary>Stops, or starts again, to place and to dial for one origin; for all when it is null.</summary>
-    public void SetPaused(string? origin, bool paused, TimeSpan now, List<SchedulerAction> actions)
+    /// <summary>Stops, or starts again, to place and to dial for one origin; for all when it is null. <paramref name="atLeast"/>: how long the pause lasts in any case.</summary>
+    public void SetPaused(string? origin, bool paused, TimeSpan now, List<SchedulerAction> actions, TimeSpan atLeast = default)
     {
         Begin(now, actions);
         if (origin is null)
         {
             _paused = paused;
+            _pausedUntil = paused ? _now + atLeast : TimeSpan.MinValue;
         }
         else
         {
             var state = OriginFor(origin);
             state.IsPaused = paused;
+            state.PausedUntil = paused ? _now + atLeast : TimeSpan.MinValue;
             ForgetIfUnused(state);
         }
 
@@ -97,7 +99,13 @@ internal sealed partial class Scheduler
     public void LimitsChanged(SchedulerLimits limits, TimeSpan now, List<SchedulerAction> actions)
     {
         Begin(now, actions);
+        if (!_limits.Sharing.Equals(limits.Sharing))
+        {
+            SharingChanged(limits.Sharing);
+        }
+
         _limits = limits;
+        _permits.Moves++;
         foreach (var key in _keys.Values)
         {
             foreach (var connection in key.Connections)
@@ -140,14 +148,18 @@ internal sealed partial class Scheduler
         // All that wait compete, for places as for permits, before any key is served by itself.
         foreach (var key in _keys.Values)
         {
+            if (key.Queue.Eligible > 0 && !IsPaused(key))
+            {
+                HoldAll(key);
+            }
+
             if (key.Queue.Count > 0)
             {
-                _capped.Set(key);
                 NoteNeed(key);
             }
         }
 
-        ServeCapped();
+        ServeHeld();
         foreach (var key in _keys.Values)
         {
             Settle(key);
@@ -223,6 +235,7 @@ internal sealed partial class Scheduler
                 : IsPaused(key) ? PoolRejectionReason.Paused
                 : key.BackOffUntil > _now ? PoolRejectionReason.BackOff
                 : key.Origin.InUse >= _limits.MaxConnectionsPerHost ? PoolRejectionReason.MaxConnectionsPerHost
+                : key.Partition is { } partition && partition.InUse >= LimitOf(partition) ? PoolRejectionReason.TenantConnections
                 : PoolRejectionReason.MaxConnections;
         }
 

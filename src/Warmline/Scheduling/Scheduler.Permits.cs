@@ -10,7 +10,7 @@ internal sealed partial class Scheduler
     void Grow(KeyState key)
     {
         NoteNeed(key);
-        PassOn(key.Origin);
+        PassOn(key);
         if (MayDial(key))
         {
             // Only waiters and new calls make calls spread: an idle connection that was closed for its age or its number must not come back for nothing.
@@ -31,7 +31,7 @@ internal sealed partial class Scheduler
 
     void DialMore(KeyState key, int count, bool owesFirstUse)
     {
-        for (; count > 0 && key.Dialing < _limits.MaxDialsInFlight && _permits.HasFree(key, _limits); count--)
+        for (; count > 0 && key.Dialing < _limits.MaxDialsInFlight && HasFree(key); count--)
         {
             Dial(key, owesFirstUse);
         }
@@ -42,22 +42,44 @@ internal sealed partial class Scheduler
         var connection = new ConnectionState(++_connectionIds, key) { DialStartedAt = _now, DialSequence = _sequence, OwesFirstUse = owesFirstUse };
         key.Add(connection);
         _permits.Count(connection, +1);
+        _permits.Moves++;
         _actions.Add(new SchedulerAction(ActionKind.Dial, connection, Advice: key.Expiry.Dialed(owesFirstUse, _limits, _now)));
-        if (key.Origin.InUse >= _limits.MaxConnectionsPerHost)
+        NoteFull(key.Origin);
+        NoteFull(key.Partition);
+    }
+
+    /// <summary>The last permit of an origin or a tenant is out: its other keys may wait for a permit of the pool, which would not help them any more.</summary>
+    void NoteFull(PermitGroup? group)
+    {
+        if (group is null || group.InUse < LimitOf(group))
         {
-            // The origin's other keys may wait for a permit of the pool, which would not help them any more.
-            foreach (var sibling in key.Origin.Keys)
+            return;
+        }
+
+        foreach (var sibling in group.Keys)
+        {
+            if (sibling.WantsFrom is { } wanted && wanted != group.Wanting)
             {
-                if (sibling.WantsFrom == _permits.Wanting)
-                {
-                    NoteNeed(sibling);
-                }
+                NoteNeed(sibling);
             }
         }
     }
 
-    /// <summary>Waiters that MaxConcurrentRequests would let ride; below zero after it was lowered.</summary>
-    int Grantable(KeyState key) => Math.Min(key.Queue.Count, _limits.MaxConcurrentRequests - Leases);
+    int LimitOf(PermitGroup group) => group is OriginState ? _limits.MaxConnectionsPerHost : _limits.Sharing.LimitsOf(group.Name).MaxConnections;
+
+    bool HasFree(KeyState key) => _permits.InUse < _limits.MaxConnections && key.Origin.InUse < LimitOf(key.Origin) && (key.Partition is null || key.Partition.InUse < LimitOf(key.Partition));
+
+    /// <summary>Whose permits the key lacks when it cannot have one: its origin's, its tenant's or the pool's.</summary>
+    PermitQueue LackOf(KeyState key) => key.Origin.InUse >= LimitOf(key.Origin) ? key.Origin.Wanting
+        : key.Partition is { } partition && partition.InUse >= LimitOf(partition) ? partition.Wanting
+        : _permits.Wanting;
+
+    /// <summary>Permits that a key could have: the free ones and those of other keys' idle connections.</summary>
+    int Obtainable(KeyState key)
+    {
+        var obtainable = Math.Min(_limits.MaxConnections - _permits.InUse + _permits.Idle - key.Idle, LimitOf(key.Origin) - key.Origin.InUse);
+        return Math.Max(0, key.Partition is { } partition ? Math.Min(obtainable, LimitOf(partition) - partition.InUse) : obtainable);
+    }
 
     /// <summary>Connections that the key's waiters need and that are not coming.</summary>
     int Need(KeyState key)
@@ -72,10 +94,10 @@ internal sealed partial class Scheduler
     void NoteNeed(KeyState key)
     {
         var need = Need(key);
+        NoteHeld(key);   // it may want fewer only because limits over all keys hold it back
         if (need <= 0)
         {
             key.WantsFrom?.Remove(key);
-            NoteCapped(key);   // it may want none only because no place is free
             return;
         }
 
@@ -84,50 +106,62 @@ internal sealed partial class Scheduler
             key.StarvesSince = ++_sequence;
         }
 
-        _permits.LackOf(key, _limits).Set(key, need);
+        LackOf(key).Set(key, need);
     }
 
     /// <summary>Permits that are free go to the keys that want them: who has had no connection for longest first, then who waits longest. For those that are left, others give way.</summary>
-    void PassOn(OriginState origin)
+    void PassOn(KeyState giver)
     {
-        // Where the origin has room again its keys take their turn among all: the permit that came back is also one of the pool.
-        while (origin.InUse < _limits.MaxConnectionsPerHost && origin.Wanting.First is { } key)
-        {
-            NoteNeed(key);
-        }
-
+        TakeTurns(giver.Origin);
+        TakeTurns(giver.Partition);
         while (_permits.InUse < _limits.MaxConnections && _permits.Wanting.First is { } key)
         {
-            if (_permits.HasFree(key, _limits))
+            if (HasFree(key))
             {
                 Dial(key, owesFirstUse: true);
             }
 
             NoteNeed(key);   // met, smaller, or a lack of the other kind now
-            MakeRoom(key.Origin);
+            MakeRoom(key);
         }
 
-        MakeRoom(origin);
+        MakeRoom(giver);
         MakeRoom(_permits, _limits.MaxConnections, null);
     }
 
-    void MakeRoom(OriginState origin) => MakeRoom(origin, _limits.MaxConnectionsPerHost, origin);
+    /// <summary>Where the group has room again its keys take their turn among all: the permit that came back is also one of the pool.</summary>
+    void TakeTurns(PermitGroup? group)
+    {
+        while (group is not null && group.InUse < LimitOf(group) && group.Wanting.First is { } key)
+        {
+            NoteNeed(key);
+        }
+    }
+
+    void MakeRoom(KeyState key)
+    {
+        MakeRoom(key.Origin, LimitOf(key.Origin), key.Origin);
+        if (key.Partition is { } partition)
+        {
+            MakeRoom(partition, LimitOf(partition), partition);
+        }
+    }
 
     /// <summary>No permit is free: idle connections close for whoever lacks one; for keys that have no connection at all, when there is nothing idle, busy ones drain.
     /// In the same way those give way that are too many since a limit was lowered.</summary>
-    void MakeRoom(PermitCount permits, int limit, OriginState? origin)
+    void MakeRoom(PermitCount permits, int limit, PermitGroup? group)
     {
-        while (limit - permits.InUse + permits.Closing < permits.Wanting.Wanted && _permits.LongestIdle(origin) is { } idle)
+        while (limit - permits.InUse + permits.Closing < permits.Wanting.Wanted && _permits.LongestIdle(group) is { } idle)
         {
             BeginClose(idle);
         }
 
         // One busy connection for each starving key, whichever of them gets the permit in the end. Its own key may starve by that, and be next.
         while (permits.Open > 0 && limit - permits.InUse + permits.Closing + permits.GivingWay < permits.Wanting.Starving
-            && PermitLedger.LeastMissed(_keys.Values, origin) is { } busy)
+            && PermitLedger.LeastMissed(group is null ? _keys.Values : group.Keys) is { } busy)
         {
             GiveWay(busy);
-            MakeRoom(busy.Key.Origin);
+            MakeRoom(busy.Key);
         }
     }
 

@@ -54,8 +54,9 @@ internal sealed partial class Scheduler
         if (!_keys.TryGetValue(connectionKey, out var key))
         {
             var origin = OriginFor(connectionKey.Origin);
-            key = new KeyState(connectionKey, origin);
+            key = new KeyState(connectionKey, origin, PartitionFor(connectionKey.Partition));
             origin.Keys.Add(key);
+            key.Partition?.Keys.Add(key);
             _keys.Add(connectionKey, key);
             StartTimer(key, _now + _limits.KeyMemory);   // also when its first request is refused and nothing else ever comes
         }
@@ -73,11 +74,31 @@ internal sealed partial class Scheduler
         return origin;
     }
 
+    PermitGroup? PartitionFor(string name)
+    {
+        if (name.Length == 0)
+        {
+            return null;
+        }
+
+        if (!_partitions.TryGetValue(name, out var partition))
+        {
+            _partitions.Add(name, partition = new PermitGroup(name));
+        }
+
+        return partition;
+    }
+
     void Forget(KeyState key)
     {
         TimeSavedByForgotten += key.Facts.TimeSaved;
         _keys.Remove(key.Key);
         key.Origin.Keys.Remove(key);
+        if (key.Partition is { } partition && partition.Keys.Remove(key) && partition.Keys.Count == 0)
+        {
+            _partitions.Remove(partition.Name);
+        }
+
         ForgetIfUnused(key.Origin);
     }
 

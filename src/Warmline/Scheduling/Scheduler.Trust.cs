@@ -31,6 +31,7 @@ internal sealed partial class Scheduler
         else
         {
             PlaceAnew(waiter);
+            _sharing.NoteIdle(waiter.Share.Tenant);
         }
 
         Released(connection, keep: false);

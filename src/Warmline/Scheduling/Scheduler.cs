@@ -25,11 +25,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     readonly Random _random = new(seed);
     readonly Dictionary<ConnectionKey, KeyState> _keys = [];
     readonly Dictionary<string, OriginState> _origins = new(StringComparer.OrdinalIgnoreCase);
+    readonly Dictionary<string, PermitGroup> _partitions = new(StringComparer.Ordinal);
     readonly PermitLedger _permits = new();
     readonly IndexedHeap<Timed, Timed.ByDue> _timers = new();
-
-    /// <summary>Keys whose waiters are held back by MaxConcurrentRequests alone.</summary>
-    readonly IndexedHeap<KeyState, KeyState.LongestWaiting> _capped = new();
 
     SchedulerLimits _limits = limits;
     List<SchedulerAction> _actions = null!;
@@ -39,6 +37,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     long _connectionIds;
     long _uses;
     bool _paused;
+    TimeSpan _pausedUntil = TimeSpan.MinValue;
     bool _isAnyHeldWarm;
 
     public SchedulerLimits Limits => _limits;
@@ -67,23 +66,30 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         waiter.Sequence = ++_sequence;
         key.Facts.Requests++;
         Facts.Requests++;
+        var share = waiter.Share = _sharing.ShareOf(waiter.LaneName, waiter.TenantName);
+        share.Returns();
+        share.Lane.Facts.Requests++;
+        share.Tenant.Facts.Requests++;
+        waiter.Lane = key.Queue.LaneOf(share.Lane);
         if (IsDraining)
         {
             Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);
         }
-        else if (key.Queue.Count == 0 && MayGrant(key) && FirstFit(key) is { } connection)
+        else if (MayGrant(waiter) && FirstFit(key) is { } connection && (key.Queue.Count == 0 || !HoldsBack(key, connection)))
         {
+            // Others may wait and be overtaken, but only those who may not go: else the place would not be free.
             Grant(waiter, connection);
             Spread(key);
         }
-        else if (Waiting >= _limits.MaxQueueLength)
+        else if (RefusalOf(waiter) is not PoolRejectionReason.None and var reason)
         {
-            Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.QueueFull);
+            Refuse(waiter, RefusalKind.Rejected, reason);
         }
         else
         {
             waiter.State = WaiterState.Waiting;
             key.Queue.Add(waiter);
+            _sharing.NoteIdle(share.Tenant);
             Waiting++;
             StartTimer(waiter, waiter.Deadline);
             Settle(key);
@@ -102,6 +108,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         Begin(now, actions);
         Leave(waiter);
+        _sharing.NoteIdle(waiter.Share.Tenant);
         Settle(waiter.Key!);
         End();
     }
@@ -128,6 +135,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             PlaceAnew(waiter);
         }
 
+        _sharing.NoteIdle(waiter.Share.Tenant);
         Released(connection, keep: outcome is LeaseOutcome.Reusable);
         End();
     }
@@ -152,6 +160,8 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         waiter.WeighingBytes = 0;
         Leases--;
         key.Leases--;
+        waiter.Lane.Streams -= connection.IsUsable ? 1 : 0;
+        Count(waiter.Share, -1);
         waiter.State = WaiterState.Ended;
     }
 
@@ -159,7 +169,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         waiter.Connection = null;
         waiter.State = WaiterState.Waiting;
-        waiter.Key!.Queue.Return(waiter);
+        waiter.Key!.Queue.Add(waiter);
         Waiting++;
         StartTimer(waiter, waiter.Deadline);
     }
@@ -178,13 +188,14 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         RefreshAvailability(connection);
-        if (_capped.Count > 0 && key.Queue.Count > 0)
+        if (key.Queue.Eligible > 0 && IsAnyHeld())
         {
-            _capped.Set(key);
+            HoldAll(key);
         }
 
-        ServeCapped();
+        ServeHeld();
         Settle(key);
+        ServeUnblocked();
         NoteIdle(connection);
         if (key.HasWarned && Utilization(key) is var (active, limit) && active * 10L < limit * 7)
         {
@@ -209,18 +220,22 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         var key = waiter.Key!;
         return IsDraining ? PoolRejectionReason.Draining
             : IsPaused(key) ? PoolRejectionReason.Paused
-            : Leases >= _limits.MaxConcurrentRequests ? PoolRejectionReason.MaxConcurrentRequests
+            : SharingReasonFor(waiter) is not PoolRejectionReason.None and var reason ? reason
+            : key.WantsFrom is null ? WithoutPermitReasonFor(key)
             : key.WantsFrom == key.Origin.Wanting ? PoolRejectionReason.MaxConnectionsPerHost
-            : key.WantsFrom is not null ? PoolRejectionReason.MaxConnections
-            : key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
-            : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
-            : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
-            : PoolRejectionReason.None;
+            : key.WantsFrom == key.Partition?.Wanting ? PoolRejectionReason.TenantConnections
+            : PoolRejectionReason.MaxConnections;
     }
+
+    PoolRejectionReason WithoutPermitReasonFor(KeyState key) =>
+        key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
+        : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
+        : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
+        : PoolRejectionReason.None;
 
     /// <summary>Streams that a key can have: on its open connections, on those being opened, and on those that it could still open.</summary>
     public long Capacity(KeyState key) =>
-        key.OpenCapacity + ((key.Dialing + (long)_permits.Obtainable(key, _limits)) * (key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.AdvertisedLimit is null) ? 1 : key.StreamsPerConnection(_limits)));
+        key.OpenCapacity + ((key.Dialing + (long)Obtainable(key)) * (key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.AdvertisedLimit is null) ? 1 : key.StreamsPerConnection(_limits)));
 
     void Begin(TimeSpan now, List<SchedulerAction> actions)
     {
@@ -230,6 +245,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     void End()
     {
+        ServeReserved();
         if (_timers.First is { } next && next.Due < _wakeAt)
         {
             _wakeAt = next.Due;
@@ -241,8 +257,6 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     bool IsPaused(KeyState key) => _paused || key.Origin.IsPaused;
 
-    bool MayGrant(KeyState key) => Leases < _limits.MaxConcurrentRequests && !IsPaused(key);
-
     /// <summary>Serves who can be served, opens what is missing, notes what the rest waits for.</summary>
     void Settle(KeyState key)
     {
@@ -250,8 +264,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         {
         }
 
-        _capped.Remove(key);
+        ReleaseHeld(key);
         Grow(key);
+        NoteReserved(key);
         CheckWarmUps(key);
         if (key.Queue.Count > 0 && key.Available.First is { } held && HoldsBack(key, held))
         {
@@ -267,16 +282,22 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
     }
 
-    bool TryServe(KeyState key)
+    /// <summary>Serves who is next on the key, or in one lane of it whom the limits over all keys let go.</summary>
+    bool TryServe(KeyState key, LaneQueue? lane = null)
     {
-        if (key.Queue.First is { } waiter && MayGrant(key) && FirstFit(key) is { } connection && !HoldsBack(key, connection))
+        if (key.Queue.Eligible == 0 || key.Available.Count == 0 || IsPaused(key))
         {
-            Leave(waiter);
-            Grant(waiter, connection);
-            return true;
+            return false;
         }
 
-        return false;
+        return (lane is null ? NextLane(key) : KeyAdmits(lane) ? lane : null) is { Next: { } waiter } && FirstFit(key) is { } connection && !HoldsBack(key, connection) && Serve(waiter, connection);
+    }
+
+    bool Serve(Waiter waiter, ConnectionState connection)
+    {
+        Leave(waiter);
+        Grant(waiter, connection);
+        return true;
     }
 
     /// <summary>
@@ -291,33 +312,8 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         var connections = key.Usable + key.Dialing;
-        var share = (key.Streams + key.Queue.Count + connections - 1) / connections;
+        var share = (key.Streams + key.Queue.Eligible + connections - 1) / connections;
         return leastLoaded.Streams >= Math.Max(share, _limits.TargetStreams);
-    }
-
-    void NoteCapped(KeyState key)
-    {
-        if (key.Queue.Count > 0 && Leases >= _limits.MaxConcurrentRequests && !IsPaused(key))
-        {
-            _capped.Set(key);
-        }
-    }
-
-    /// <summary>Under MaxConcurrentRequests the freed place goes to the key that waits longest, not to the one that happened to free it.</summary>
-    void ServeCapped()
-    {
-        while (Leases < _limits.MaxConcurrentRequests && _capped.First is { } key)
-        {
-            if (TryServe(key) && key.Queue.Count > 0)
-            {
-                _capped.Set(key);
-                continue;
-            }
-
-            // It has no connection that could use the place: it gets one dialled, and the next key in line may be quicker.
-            _capped.Remove(key);
-            Settle(key);
-        }
     }
 
     void Leave(Waiter waiter)
@@ -332,6 +328,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         waiter.State = WaiterState.Ended;
         Facts.Refusals++;
+        waiter.Share.Lane.Facts.Refusals++;
+        waiter.Share.Tenant.Facts.Refusals++;
+        _sharing.NoteIdle(waiter.Share.Tenant);
         _actions.Add(new SchedulerAction(ActionKind.Refuse, waiter, kind, reason, error));
     }
 
@@ -364,6 +363,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         RefreshAvailability(connection);
         Leases++;
         key.Leases++;
+        waiter.Lane.Streams++;
+        Count(waiter.Share, +1);
+        _sharing.NoteIdle(waiter.Share.Tenant);
+        waiter.Share.Lane.Facts.CountGrant(waiter, waiter.Share.Lane.Leases);
+        waiter.Share.Tenant.Facts.CountGrant(waiter, waiter.Share.Tenant.Leases);
         Facts.CountGrant(waiter, Leases);
         key.Facts.CountGrant(waiter, key.Leases);
         _actions.Add(new SchedulerAction(ActionKind.Grant, waiter));

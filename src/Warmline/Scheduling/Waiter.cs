@@ -1,5 +1,3 @@
-using System.Diagnostics;
-
 namespace Warmline.Scheduling;
 
 /// <summary>Something that wants a <c>Tick</c> at a time: a waiter's deadline, a connection's expiry, a key's back-off.</summary>
@@ -76,92 +74,96 @@ internal class Waiter : Timed
 
     internal long WeighingBytes { get; set; }
 
-    // Links in the key's queue while waiting, among the connection's leases afterwards: never both.
-    internal Waiter? Previous { get; set; }
+    /// <summary>Its tenant in its lane.</summary>
+    internal TenantShare Share { get; set; } = null!;
 
-    internal Waiter? Next { get; set; }
+    /// <summary>Its lane on its key.</summary>
+    internal LaneQueue Lane { get; set; } = null!;
+
+    /// <summary>Where it waits.</summary>
+    internal TenantQueue? Queue { get; set; }
+
+    // Links in the order of arrival while waiting, among the connection's leases afterwards: never both.
+    internal Waiter? Previous;
+    internal Waiter? Next;
+
+    // Links among the waiters of its tenant.
+    internal Waiter? PreviousOfTenant;
+    internal Waiter? NextOfTenant;
 }
 
-/// <summary>The waiters of one key, in the order in which they are served: first come, first served. Lanes, tenants and priorities are an order too and belong
-/// here: the scheduler asks only who is next.</summary>
-internal sealed class WaiterQueue
+/// <summary>Which of a waiter's links a list uses.</summary>
+internal interface IWaiterLinks
 {
-    Waiter? _last;
+    static abstract ref Waiter? Previous(Waiter waiter);
 
-    public int Count { get; private set; }
+    static abstract ref Waiter? Next(Waiter waiter);
+}
 
-    /// <summary>Who is served next.</summary>
+/// <summary>Waiters in the order in which they came.</summary>
+internal struct WaiterList<TLinks>
+    where TLinks : struct, IWaiterLinks
+{
     public Waiter? First { get; private set; }
 
-    public void Add(Waiter waiter) => InsertAfter(_last, waiter);
+    public Waiter? Last { get; private set; }
 
-    /// <summary>Puts a waiter that was served in vain back to where it came from. It is nearly always the oldest, so the walk is short.</summary>
-    public void Return(Waiter waiter)
+    /// <summary>Adds a waiter at its place: nearly always the end, or, when it was served in vain, near the beginning.</summary>
+    public void Add(Waiter waiter)
     {
-        Waiter? before = null;
-        for (var at = First; at is not null && at.Sequence < waiter.Sequence; at = at.Next)
+        var before = Last;
+        if (before is not null && before.Sequence > waiter.Sequence)
         {
-            before = at;
+            before = null;
+            for (var at = First; at!.Sequence < waiter.Sequence; at = TLinks.Next(at))
+            {
+                before = at;
+            }
         }
 
-        InsertAfter(before, waiter);
-    }
-
-    public void Remove(Waiter waiter)
-    {
-        Debug.Assert(Count > 0);
-        if (waiter.Previous is { } previous)
-        {
-            previous.Next = waiter.Next;
-        }
-        else
-        {
-            First = waiter.Next;
-        }
-
-        if (waiter.Next is { } next)
-        {
-            next.Previous = waiter.Previous;
-        }
-        else
-        {
-            _last = waiter.Previous;
-        }
-
-        waiter.Previous = waiter.Next = null;
-        Count--;
-    }
-
-    public IEnumerable<Waiter> All()
-    {
-        for (var at = First; at is not null; at = at.Next)
-        {
-            yield return at;
-        }
-    }
-
-    void InsertAfter(Waiter? before, Waiter waiter)
-    {
-        waiter.Previous = before;
-        waiter.Next = before is null ? First : before.Next;
+        var after = before is null ? First : TLinks.Next(before);
+        TLinks.Previous(waiter) = before;
+        TLinks.Next(waiter) = after;
         if (before is null)
         {
             First = waiter;
         }
         else
         {
-            before.Next = waiter;
+            TLinks.Next(before) = waiter;
         }
 
-        if (waiter.Next is { } next)
+        if (after is null)
         {
-            next.Previous = waiter;
+            Last = waiter;
         }
         else
         {
-            _last = waiter;
+            TLinks.Previous(after) = waiter;
+        }
+    }
+
+    public void Remove(Waiter waiter)
+    {
+        var (before, after) = (TLinks.Previous(waiter), TLinks.Next(waiter));
+        if (before is null)
+        {
+            First = after;
+        }
+        else
+        {
+            TLinks.Next(before) = after;
         }
 
-        Count++;
+        if (after is null)
+        {
+            Last = before;
+        }
+        else
+        {
+            TLinks.Previous(after) = before;
+        }
+
+        TLinks.Previous(waiter) = TLinks.Next(waiter) = null;
     }
 }

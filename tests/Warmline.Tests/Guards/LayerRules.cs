@@ -64,7 +64,7 @@ internal static partial class LayerRules
     [GeneratedRegex(@"\b(?<name>\w+)(?:<[^<>()]*>)?\(this\s")]
     private static partial Regex Extensions();
 
-    [GeneratedRegex(@"(?<![\w.])(?:global::)?(?:(?:Warmline|Options|Providers|Telemetry|Scheduling|Transport|Hosting)\.)*(?<name>[A-Za-z_]\w*)\b(?!\s*\{\s*get\b)")]   // a property's own name is no use of the type
+    [GeneratedRegex(@"(?<![\w.])(?:global::)?(?:(?:Warmline|Options|Providers|Telemetry|Scheduling|Transport|Hosting)\.)*(?<name>[A-Za-z_]\w*)\b(?!\s*(?:\{\s*get\b|=(?![=>])))")]   // a property's own name, declared or assigned to, is no use of the type
     private static partial Regex Names();
 
     [GeneratedRegex(@"\.(?<name>\w+)(?:<[^<>()]*>)?\(")]

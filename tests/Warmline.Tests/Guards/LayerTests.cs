@@ -33,6 +33,7 @@ public sealed class LayerTests
     [InlineData("Transport/A.cs", "class A : List<Scheduler>;", "Scheduling (Scheduler)")]
     [InlineData("Transport/A.cs", "class A { object o = request.GetPool(); }", "root (GetPool)")]
     [InlineData("Scheduling/A.cs", "class A { Slot s; }", "Transport (Slot)")]
+    [InlineData("Scheduling/A.cs", "class A { bool b = a == Slot.Free; Func<object> f = x => Slot.Open(); Slot s = null; }", "Transport (Slot)")]
     [InlineData("Scheduling/A.cs", "class A { void M() { lock (this) { } } }", "no lock")]
     [InlineData("Scheduling/A.cs", "class A { System.IO.Stream s; }", "no System.IO.Stream")]
     [InlineData("Scheduling/A.cs", "class A { async void M() { } }", "no async")]
@@ -51,6 +52,7 @@ public sealed class LayerTests
     [InlineData("Scheduling/A.cs", "class A { string s = \"await the Slot {Pool}\"; char c = '\"'; Setting t; bool b = x.Stream > 0; }")]
     [InlineData("Scheduling/A.cs", "class A { string s = $$\"\"\"{Slot} \"{{1}}\" lock\"\"\"; string t = @\"a\\\"; string u = $\"{{Slot}} {1} await\"; }")]
     [InlineData("Scheduling/A.cs", "class A { object Slot { get; set; } }")]
+    [InlineData("Scheduling/A.cs", "class A { object B() => new B { Slot = 1 }; }")]
     [InlineData("A.cs", "class A { Slot s; Scheduler t; Setting u; }")]
     public void A_use_in_a_comment_a_string_or_an_allowed_direction_passes(string path, string text) =>
         Assert.Empty(LayerRules.Violations([.. Declared, (path, text)]));

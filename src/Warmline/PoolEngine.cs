@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
@@ -44,7 +45,7 @@ internal sealed partial class PoolEngine
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
-            Clock = new CoarseClock(time, CoarseClock.ResolutionFor(settings.Timeouts.Write, settings.Timeouts.FirstByte, settings.Timeouts.Read, settings.Timeouts.Content, settings.Timeouts.Total));
+            Clock = new CoarseClock(time, CoarseClock.ResolutionFor([.. settings.Sharing.Lanes.Values.Select(lane => lane.Timeouts).Append(settings.Timeouts).SelectMany(static clocks => clocks.Watched)]));
             _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, settings.TcpKeepAlive.Interval, FindQuiet);
@@ -77,19 +78,19 @@ internal sealed partial class PoolEngine
 
     public TimeSpan Now => _time.GetElapsedTime(_start);
 
-    public PooledRequest CreateRequest(PoolRequestOptions? options, CancellationToken caller)
+    /// <summary>Where the buffers for request bodies come from.</summary>
+    public ArrayPool<byte> Buffers { get; set; } = ArrayPool<byte>.Shared;
+
+    /// <summary>Where a call comes from, if leaks are looked for.</summary>
+    public StackTrace? StackOfCall() => Settings.LeakThreshold is null ? null : new StackTrace(skipFrames: 2);
+
+    public PooledRequest CreateRequest(in CallOptions options, LaneSettings? lane, StackTrace? stack, CancellationToken caller) => new(this, options.Over(lane?.Timeouts ?? Settings.Timeouts), caller)
     {
-        if (options is null)
-        {
-            return NewRequest(Settings.Timeouts, caller);
-        }
-
-        ConnectionPool.Check(options);
-        var timeouts = Settings.Timeouts.With(options.Timeouts);
-        return NewRequest(options.MaxQueueTime is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool) ? timeouts with { Pool = longest, PoolClock = nameof(PoolRequestOptions.MaxQueueTime) } : timeouts, caller);
-    }
-
-    PooledRequest NewRequest(CallTimeouts timeouts, CancellationToken caller) => new(this, timeouts, caller) { TakenBy = Settings.LeakThreshold is null ? null : new StackTrace(skipFrames: 3) };
+        LaneName = lane?.Name ?? "",
+        TenantName = options.Tenant ?? "",
+        Priority = options.Priority,
+        TakenBy = stack,
+    };
 
     /// <summary>Waits until the call has its place.</summary>
     /// <exception cref="PoolRejectedException">It gets none.</exception>

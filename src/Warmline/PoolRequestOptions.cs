@@ -1,14 +1,20 @@
+using Warmline.Options;
+
 namespace Warmline;
 
-/// <summary>What one call, or all calls of one client, want of the pool. The nearest wins: the request's own options, then <see cref="Use"/>, then the client's defaults.</summary>
+/// <summary>
+/// What one call, or all calls of one client, want of the pool. Each property is taken from the nearest options that set it: the request's own, then those of <see cref="Use"/> (an inner scope
+/// before those around it), then the client's defaults; of <see cref="Timeouts"/> each clock by itself, and behind all of these come the lane's clocks and the pool's. So a client's defaults
+/// may name the lane, a scope the tenant, and one request its priority.
+/// </summary>
 public sealed class PoolRequestOptions
 {
     static readonly AsyncLocal<PoolRequestOptions?> Scope = new();
 
-    /// <summary>The longest wait for a place. None by default: then <see cref="PoolTimeouts.Pool"/> rules. Range: above 0, or infinite.</summary>
+    /// <summary>The longest wait for a place; a shorter <see cref="PoolTimeouts.Pool"/> ends it before. None by default: then that rules alone. Range: above 0, or infinite, which switches both off.</summary>
     public TimeSpan? MaxQueueTime { get; init; }
 
-    /// <summary>Clocks that differ from the pool's; those left unset fall back to it. <see cref="PoolTimeouts.Connect"/> is the pool's alone and must be left unset.</summary>
+    /// <summary>Clocks that differ from the lane's and the pool's; those left unset fall back to them. <see cref="PoolTimeouts.Connect"/> is the pool's alone and must be left unset.</summary>
     public PoolTimeouts? Timeouts { get; init; }
 
     /// <summary>The class of traffic that the call belongs to: one of <see cref="ConnectionPoolOptions.Lanes"/>. None by default: then it is known by what the call asks for, as described there.
@@ -24,22 +30,65 @@ public sealed class PoolRequestOptions
 
     internal bool IsChecked { get; set; }
 
-    /// <summary>The options that <see cref="Use"/> set for the code that runs now.</summary>
+    /// <summary>The options that <see cref="Use"/> set for the code that runs now: within several scopes, all of them together.</summary>
     public static PoolRequestOptions? Current => Scope.Value;
 
-    /// <summary>Sets the options for every call that is made until the result is disposed, in this asynchronous flow: for SDKs that do not show their request.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">A time is out of range.</exception>
+    /// <summary>Sets the options for every call that is made until the result is disposed, in this asynchronous flow: for SDKs that do not show their request. What they leave unset stays as
+    /// the scopes around have it.</summary>
+    /// <exception cref="ArgumentException">Options are out of range; the message lists every problem.</exception>
     public static IDisposable Use(PoolRequestOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
+        ConnectionPool.Check(options);
         var outer = Scope.Value;
-        Scope.Value = options;
+        Scope.Value = outer is null ? options : options.Over(outer);
         return new Restore(outer);
     }
+
+    PoolRequestOptions Over(PoolRequestOptions outer) => new()
+    {
+        MaxQueueTime = MaxQueueTime ?? outer.MaxQueueTime,
+        Timeouts = Timeouts is { } own && outer.Timeouts is { } other ? own.Over(other) : Timeouts ?? outer.Timeouts,
+        Lane = Lane ?? outer.Lane,
+        Tenant = Tenant ?? outer.Tenant,
+        Priority = Priority ?? outer.Priority,
+        IsChecked = true,
+    };
 
     sealed class Restore(PoolRequestOptions? outer) : IDisposable
     {
         public void Dispose() => Scope.Value = outer;
+    }
+}
+
+/// <summary>What a call wants of the pool, of the options that apply to it: the nearest first.</summary>
+internal readonly struct CallOptions(PoolRequestOptions? own, PoolRequestOptions? scope, PoolRequestOptions? defaults)
+{
+    public string? Lane => own?.Lane ?? scope?.Lane ?? defaults?.Lane;
+
+    public string? Tenant => own?.Tenant ?? scope?.Tenant ?? defaults?.Tenant;
+
+    public int Priority => own?.Priority ?? scope?.Priority ?? defaults?.Priority ?? 0;
+
+    /// <exception cref="ArgumentException">Options are out of range.</exception>
+    public static CallOptions Of(HttpRequestMessage request, PoolRequestOptions? defaults)
+    {
+        var own = request.GetPool();
+        if (own is not null)
+        {
+            ConnectionPool.Check(own);   // the others were checked when they were set
+        }
+
+        return new CallOptions(own, PoolRequestOptions.Current, defaults);
+    }
+
+    /// <summary>The call's clocks, over those of its lane or the pool.</summary>
+    public CallTimeouts Over(CallTimeouts timeouts)
+    {
+        timeouts = timeouts.With(defaults?.Timeouts).With(scope?.Timeouts).With(own?.Timeouts);
+        return (own?.MaxQueueTime ?? scope?.MaxQueueTime ?? defaults?.MaxQueueTime) is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool)
+            ? timeouts with { Pool = longest, PoolClock = nameof(PoolRequestOptions.MaxQueueTime) }
+            : timeouts;
     }
 }
 

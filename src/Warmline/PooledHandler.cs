@@ -1,5 +1,4 @@
 using System.Net;
-using Warmline.Options;
 using Warmline.Transport;
 
 namespace Warmline;
@@ -7,7 +6,7 @@ namespace Warmline;
 /// <summary>
 /// The way of a request through the pool, in numbered steps. The only place that knows the whole of it.
 /// <code>
-///   1 describe   connection key, clocks, the limits that apply
+///   1 describe   connection key, lane, tenant and clocks; a small JSON body is serialised, to be looked at and to be sent again (PooledHandler.Describe)
 ///   2 lease      a place now, or wait for one, or a refusal with its reason
 ///   3 send       on the slot of the connection that was granted; sent again only with proof that the server did not start on it
 ///   4 read       the response's content is watched from now on
@@ -15,15 +14,13 @@ namespace Warmline;
 /// </code>
 /// A redirect that is followed takes the whole way again, once for each hop.
 /// </summary>
-internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
+internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
 {
     /// <summary>
     /// A body in memory up to this size goes into the socket's buffer and any usual HTTP/2 window as a whole, in one write that has nothing to wait for: it is not
     /// watched, the first-byte clock counts from its start, and it is through before placement could take it into account.
     /// </summary>
     const int SmallUpload = 16 * 1024;
-
-    ConnectionKey? _lastKey;
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
         engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, engine.IsOff ? engine.SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
@@ -33,18 +30,24 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
     async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         // :: Step 1: describe
-        var key = Describe(request);
-        var call = engine.CreateRequest(request.GetPool() ?? PoolRequestOptions.Current ?? defaults, cancellationToken);
-        var content = request.Content;
-        var uploadBytes = content?.Headers.ContentLength ?? 0;
+        var stack = engine.StackOfCall();   // here, where it still is the caller's
+        var options = CallOptions.Of(request, defaults);
+        var lane = NamedLane(options.Lane);
+        var key = Describe(request, options.Tenant ?? "");
+        var buffered = Buffers(request) ? await BufferAsync(request, key, options.Over(engine.Settings.Timeouts), cancellationToken).ConfigureAwait(false) : null;
+        var content = buffered ?? request.Content;
+        var call = engine.CreateRequest(options, lane ?? LaneOf(request, content), stack, cancellationToken);
+        call.Buffered = buffered;
+        var uploadBytes = buffered?.Length ?? content?.Headers.ContentLength;
         var isSmall = uploadBytes <= SmallUpload && content is ByteArrayContent or ReadOnlyMemoryContent;
-        var isLong = !isSmall && content is not null && (uploadBytes > SmallUpload || content.Headers.ContentLength is null);
-        call.UploadBytes = isSmall ? 0 : uploadBytes;
+        var isLong = !isSmall && content is not null && uploadBytes is not <= SmallUpload;
+        call.UploadBytes = isSmall ? 0 : uploadBytes ?? 0;
 
         // The caller's request is changed for the send and gets its own back, whatever happens.
-        var (version, policy) = (request.Version, request.VersionPolicy);
+        var (own, version, policy) = (request.Content, request.Version, request.VersionPolicy);
         var decompress = engine.Settings.AutomaticDecompression;
         var askedFor = decompress is DecompressionMethods.None ? null : Decompression.Ask(request, decompress);
+        var isAnswered = false;
         try
         {
             // :: Step 2: lease
@@ -77,6 +80,7 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
                     call.HeadersCame(response.StatusCode);
                     PoolEngine.NoteHint(call, response.Headers);
                     response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
+                    isAnswered = true;
                     return response;
                 }
                 catch (Exception error)
@@ -102,12 +106,17 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         }
         finally
         {
-            request.Content = content;
+            request.Content = own;
             request.Version = version;
             request.VersionPolicy = policy;
             if (askedFor is not null)
             {
                 Decompression.TakeBack(request, askedFor);
+            }
+
+            if (!isAnswered)
+            {
+                buffered?.Leave();   // an answer keeps it until both bodies are over
             }
         }
     }
@@ -151,60 +160,4 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         },
         var inner => $"{error.Message} {inner.Message}",
     };
-
-    ConnectionKey Describe(HttpRequestMessage request)
-    {
-        var uri = request.RequestUri;
-        if (uri is null || !uri.IsAbsoluteUri || uri.Scheme is not ("https" or "http" or "wss" or "ws"))   // the last two are what ClientWebSocket says
-        {
-            throw new NotSupportedException($"The pool carries http and https requests with an absolute address; this one has '{uri}'. Set an absolute RequestUri, or the client's BaseAddress.");
-        }
-
-        var isHttps = uri.Scheme is "https" or "wss";
-        var protocols = Protocols(request, isHttps);
-        var tlsName = request.Headers.Host is { } host ? HostWithoutPort(host) : null;
-
-        // Most handlers serve one origin: its key, hash included, is kept.
-        var proxy = PoolSettings.ProxyOf(uri, engine.Settings.Proxy);
-        if (_lastKey is { } last && last.IsHttps == isHttps && last.Port == uri.Port && last.Protocols == protocols && last.Host == uri.IdnHost && last.TlsName == (tlsName ?? last.Host)
-            && (proxy is null ? last.Proxy is null : last.Proxy?.Is(proxy) == true))
-        {
-            return last;
-        }
-
-        return _lastKey = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols, proxy: proxy is null ? null : new ProxyAddress(proxy));
-    }
-
-    /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. Only an exact version is an order.</summary>
-    HttpProtocols Protocols(HttpRequestMessage request, bool isHttps)
-    {
-        var exact = request.VersionPolicy is HttpVersionPolicy.RequestVersionExact;
-        if (exact && request.Version.Major > 2)
-        {
-            throw new HttpRequestException(HttpRequestError.VersionNegotiationError, $"The pool speaks HTTP/1.1 and HTTP/2; the request insists on {request.Version}. Set VersionPolicy to RequestVersionOrLower.");
-        }
-
-        if ((exact && request.Version.Major < 2) || request.Headers.NonValidated.Contains("Upgrade"))
-        {
-            return HttpProtocols.Http1;
-        }
-
-        if (exact || (!isHttps && request is { Version.Major: >= 2, VersionPolicy: HttpVersionPolicy.RequestVersionOrHigher }))
-        {
-            return HttpProtocols.Http2;
-        }
-
-        return engine.Settings.Http2Mode switch
-        {
-            Http2Mode.Disabled => HttpProtocols.Http1,
-            Http2Mode.Required => HttpProtocols.Http2,
-            _ => HttpProtocols.Any,
-        };
-    }
-
-    static string HostWithoutPort(string host)
-    {
-        var colon = host.LastIndexOf(':');
-        return colon > 0 && !host.EndsWith(']') ? host[..colon].Trim('[', ']') : host.Trim('[', ']');
-    }
 }

@@ -12,9 +12,8 @@ namespace Warmline;
 /// One call: the waiter that the scheduler places, the lease it becomes, and the exchange whose two bodies keep the lease. One object for all of it, as there is
 /// one for every call. Awaiting <see cref="PlacedAsync"/> allocates nothing; it completes asynchronously, so that no caller runs on the thread that made room.
 /// </summary>
-internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
+internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchange
 {
-    const long RefusedStream = 7;   // RFC 9113, section 7
     const int NoUpload = 0;
     const int Uploading = 1;
     const int UploadOver = 2;
@@ -68,6 +67,9 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     /// <summary>Where the call comes from; only recorded where leaks are looked for.</summary>
     public StackTrace? TakenBy { get; init; }
+
+    /// <summary>The body, where it was serialised ahead.</summary>
+    public BufferedContent? Buffered { get; set; }
 
     /// <summary>The pool's retry budget did not allow another attempt.</summary>
     public bool IsOverBudget { get; set; }
@@ -232,34 +234,6 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         }
     }
 
-    /// <summary>
-    /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, or the
-    /// call may be repeated, and the body can be given once more.
-    /// </summary>
-    public bool Failed(Exception error, HttpMethod method, HttpContent? content)
-    {
-        UploadNeverBegan();
-        EndEarly();
-        _verdict = Judge(error);
-        var mayRepeat = _verdict is not RequestVerdict.Unknown || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
-        var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
-        if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
-        {
-            _broken = _broken || !Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown;
-            ResponseEnded(whole: false);
-            return false;
-        }
-
-        Clocks.Stop();
-        UploadedAt = null;
-        return _engine.Redispatch(this, _verdict switch
-        {
-            RequestVerdict.NotSent => Fault.RetriedNotSent,
-            RequestVerdict.Unprocessed => Fault.RetriedUnprocessed,
-            _ => Fault.RetriedIdempotent,
-        });
-    }
-
     /// <summary>Completes when both bodies are over, which for a response that was read to its end or disposed takes a moment at most.</summary>
     public Task SettledAsync()
     {
@@ -304,23 +278,6 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         return held;
     }
 
-    /// <summary>What the caller should see for a failure after it had its place.</summary>
-    public Exception? Translate(Exception error, CancellationToken caller)
-    {
-        if (Volatile.Read(ref _aborted) is not 0 and var reason)
-        {
-            return new PoolAbortedException((PoolRejectionReason)reason);
-        }
-
-        CountFailure(caller);
-        if (Clocks.Stalled is { } phase)
-        {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten || !Slot.SentRequest ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
-        }
-
-        return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
-    }
-
     /// <summary>The pool ends the call.</summary>
     public void Abort(PoolRejectionReason reason)
     {
@@ -351,46 +308,6 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
 
     void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _placed.OnCompleted(continuation, state, token, flags);
-
-    /// <summary>By RFC 9110, section 9.2.2.</summary>
-    static bool IsIdempotent(HttpMethod method) =>
-        method == HttpMethod.Get || method == HttpMethod.Head || method == HttpMethod.Options || method == HttpMethod.Trace || method == HttpMethod.Put || method == HttpMethod.Delete;
-
-    /// <summary>Once for a call, however often its reader asks; a caller who cancelled has lost nothing.</summary>
-    void CountFailure(CancellationToken caller)
-    {
-        var stalled = Clocks.Stalled is not null;
-        if ((stalled || !caller.IsCancellationRequested) && Interlocked.Exchange(ref _counted, 1) == 0)
-        {
-            _engine.Count(stalled ? Fault.Stalled : _verdict switch
-            {
-                RequestVerdict.NotSent => Fault.FailedNotSent,
-                RequestVerdict.Unprocessed => Fault.FailedUnprocessed,
-                _ => Fault.FailedUnknown,
-            });
-        }
-    }
-
-    RequestVerdict Judge(Exception error)
-    {
-        // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed
-        // streams alone. On HTTP/1.1 it also does so for a request without content that was written and never answered, so the bytes have to tell.
-        if (error is HttpRequestException { InnerException: SlotDeadException })
-        {
-            return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
-        }
-
-        // The platform has tried it again on this connection as often as it does, and it was refused each time.
-        if (error is HttpRequestException { InnerException: HttpProtocolException { ErrorCode: RefusedStream } })
-        {
-            return RequestVerdict.Unprocessed;
-        }
-
-        // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.
-        return error is HttpRequestException { InnerException: null } && Connection is { IsHttp2: true, AdvertisedLimit: 0 } && !Slot.SentRequest
-            ? RequestVerdict.NotSent
-            : RequestVerdict.Unknown;
-    }
 
     void UploadNeverBegan()
     {
@@ -431,6 +348,7 @@ internal sealed class PooledRequest : Waiter, IValueTaskSource, IExchange
         if (Interlocked.Decrement(ref _openParts) == 0)
         {
             Clocks.Stop();
+            Buffered?.Leave();
             _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
             Volatile.Read(ref _settled)?.TrySetResult();
         }

@@ -104,9 +104,9 @@ public sealed class ConnectionPoolOptions
     public IDictionary<string, OriginOptions> Hosts { get; } = new Dictionary<string, OriginOptions>(StringComparer.OrdinalIgnoreCase);
 
     /// <summary>
-    /// Classes of traffic, by name; none by default: then all calls share all capacity. Names count to the letter; at most 32. A call that names no lane is put into
-    /// <c>stream</c>, where that is configured, if it asks for a stream (<c>Accept: text/event-stream</c>, or <c>"stream": true</c> in a JSON body of up to 256 KB), and into <c>batch</c>, where that is
-    /// configured, if it goes to a path of <c>/embeddings</c> or <c>/batches</c>. Any other call is in no lane: it shares what no lane reserves.
+    /// Classes of traffic, by name; none by default: then all calls share all capacity. Names count to the letter; at most 32. A call that names no lane is put into <c>batch</c>, where that is
+    /// configured, if its path ends in <c>/embeddings</c> or <c>/batches</c>; else into <c>stream</c>, where that is configured, if it asks for a stream (<c>Accept: text/event-stream</c>, or
+    /// <c>"stream": true</c> in the JSON body of a POST, of up to 256 KB). Any other call is in no lane: it shares what no lane reserves.
     /// </summary>
     public IDictionary<string, LaneOptions> Lanes { get; } = new Dictionary<string, LaneOptions>(StringComparer.Ordinal);
 
@@ -228,6 +228,18 @@ public sealed class PoolTimeouts
     /// <summary>The whole call, from asking for a place to the last byte. None by default: a healthy stream may run for many minutes.
     /// Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Total { get; set; }
+
+    /// <summary>These, and those of others where these are unset.</summary>
+    internal PoolTimeouts Over(PoolTimeouts others) => new()
+    {
+        Pool = Pool ?? others.Pool,
+        Connect = Connect ?? others.Connect,
+        Write = Write ?? others.Write,
+        FirstByte = FirstByte ?? others.FirstByte,
+        Read = Read ?? others.Read,
+        Content = Content ?? others.Content,
+        Total = Total ?? others.Total,
+    };
 }
 
 /// <summary>The cache of resolved host names.</summary>

@@ -242,7 +242,7 @@ internal sealed record PoolSettings
         return new SharingSettings
         {
             Lanes = options.Lanes.ToDictionary(lane => lane.Key, lane => new LaneSettings(lane.Key, lane.Value.Reserve, lane.Value.Ceiling ?? int.MaxValue, lane.Value.MaxQueueLength ?? int.MaxValue,
-                timeouts.With(lane.Value.Timeouts)), StringComparer.Ordinal),
+                timeouts.With(lane.Value.Timeouts, $"Lanes[\"{lane.Key}\"].")), StringComparer.Ordinal),
             Isolation = tenants.Isolation,
             EachTenant = each,
             Named = tenants.Named.ToDictionary(tenant => tenant.Key, tenant => new TenantLimits(tenant.Value.Weight, tenant.Value.MaxConcurrentRequests ?? each.MaxConcurrentRequests,
@@ -423,6 +423,14 @@ internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan Firs
     /// <summary>Whether the wait for a place ends with the whole call's time, before its own.</summary>
     public bool TotalEndsWait => Total > TimeSpan.Zero && (Pool < TimeSpan.Zero || Total < Pool);
 
-    public CallTimeouts With(PoolTimeouts? nearer) => nearer is null ? this : new(
-        nearer.Pool ?? Pool, nearer.Write ?? Write, nearer.FirstByte ?? FirstByte, nearer.Read ?? Read, nearer.Content ?? Content, nearer.Total ?? Total);
+    /// <summary>The clocks of an exchange; the wait for a place has another.</summary>
+    public IEnumerable<TimeSpan> Watched => [Write, FirstByte, Read, Content, Total];
+
+    /// <param name="nearer">Those that win where they are set.</param>
+    /// <param name="where">What the user calls them, beyond <c>Timeouts</c>.</param>
+    public CallTimeouts With(PoolTimeouts? nearer, string where = "") => nearer is null ? this : new(
+        nearer.Pool ?? Pool, nearer.Write ?? Write, nearer.FirstByte ?? FirstByte, nearer.Read ?? Read, nearer.Content ?? Content, nearer.Total ?? Total)
+    {
+        PoolClock = nearer.Pool is null ? PoolClock : where + "Timeouts.Pool",
+    };
 }

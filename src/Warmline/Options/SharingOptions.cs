@@ -26,7 +26,8 @@ public enum TenantIsolation
     /// <summary>Its share of the leases; connections are shared by all, as they are dear.</summary>
     Leases,
 
-    /// <summary>Connections of its own, which nobody else rides: what one tenant does to a connection no other feels. Each tenant pays its own handshakes.</summary>
+    /// <summary>Connections of its own, which nobody else rides: what one tenant does to a connection no other feels. Each tenant pays its own handshakes: what is held warm
+    /// (<see cref="ConnectionPool.WarmUpAsync"/>, <see cref="OriginOptions.WarmConnections"/>) is for calls without a tenant.</summary>
     Connections,
 }
 

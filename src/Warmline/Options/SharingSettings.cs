@@ -23,7 +23,22 @@ internal sealed class SharingSettings : IEquatable<SharingSettings>
     public static SharingSettings None { get; } = new();
 
     /// <summary>By name; without the one of the calls that are in no lane.</summary>
-    public IReadOnlyDictionary<string, LaneSettings> Lanes { get; init; } = new Dictionary<string, LaneSettings>();
+    public IReadOnlyDictionary<string, LaneSettings> Lanes
+    {
+        get;
+        init
+        {
+            field = value;
+            Stream = value.GetValueOrDefault("stream");
+            Batch = value.GetValueOrDefault("batch");
+        }
+    } = new Dictionary<string, LaneSettings>();
+
+    /// <summary>The lane of calls that ask for a stream and name no other, if there is one.</summary>
+    public LaneSettings? Stream { get; private init; }
+
+    /// <summary>The lane of calls that are bulk work by their path and name no other, if there is one.</summary>
+    public LaneSettings? Batch { get; private init; }
 
     public TenantIsolation Isolation { get; init; }
 

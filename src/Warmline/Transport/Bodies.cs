@@ -154,7 +154,11 @@ internal static class Bodies
         return value.StartsWith(Type, StringComparison.OrdinalIgnoreCase) && (value.Length == Type.Length || value[Type.Length] is ';' or ' ' or '\t');
     }
 
-    /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes.</summary>
+    /// <summary>Whether a content is nothing but bytes in memory. By its very type: one derived from it may write what it likes.</summary>
+    public static bool IsMemory(HttpContent content) =>
+        content.GetType() is var type && (type == typeof(StringContent) || type == typeof(ByteArrayContent) || type == typeof(ReadOnlyMemoryContent));
+
+    /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes, and what was buffered.</summary>
     public static bool IsReplayable(HttpContent content) =>
         content is ByteArrayContent or ReadOnlyMemoryContent || (content is MultipartContent parts && parts.All(IsReplayable));
 }

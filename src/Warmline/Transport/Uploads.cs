@@ -113,7 +113,7 @@ internal sealed class UploadContent : HttpContent
 }
 
 /// <summary>The platform's write side of a request body, with the write clock around every write. Can be stopped while the content goes on.</summary>
-internal sealed class UploadStream(Stream inner, RequestClocks clocks, CancellationToken stop) : Stream
+internal sealed class UploadStream(Stream inner, RequestClocks clocks, CancellationToken stop) : WriteOnlyStream
 {
     readonly Lock _gate = new();
     TaskCompletionSource? _stopped;
@@ -121,20 +121,6 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, Cancellat
 
     /// <summary>Bytes that the platform was given.</summary>
     public long Written { get; private set; }
-
-    public override bool CanRead => false;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => true;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
 
     /// <summary>No write reaches the platform after this; completes when the last has ended.</summary>
     public Task StopAsync()
@@ -151,8 +137,6 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, Cancellat
         }
     }
 
-    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
     public override void Write(ReadOnlySpan<byte> buffer)
     {
         Begin(buffer.Length);
@@ -165,8 +149,6 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, Cancellat
             End();
         }
     }
-
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
@@ -192,12 +174,6 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, Cancellat
         Begin(0);
         await Watch(new ValueTask(inner.FlushAsync(cancellationToken))).ConfigureAwait(false);
     }
-
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
 
     void Begin(int bytes)
     {

@@ -170,7 +170,7 @@ internal sealed class Gate
         {
             _inner = inner;
             _gate = gate;
-            Headers.ContentType = inner.Headers.ContentType;
+            Headers.ContentType = new("text/plain");   // a JSON body of known length would be serialised before the call asks for its place
         }
 
         protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);

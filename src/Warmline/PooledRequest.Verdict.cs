@@ -1,0 +1,94 @@
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>What becomes of an attempt that failed: whether the server can have worked on it, whether it is made again, what the caller sees.</summary>
+internal sealed partial class PooledRequest
+{
+    const long RefusedStream = 7;   // RFC 9113, section 7
+
+    /// <summary>
+    /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, or the
+    /// call may be repeated, and the body can be given once more.
+    /// </summary>
+    public bool Failed(Exception error, HttpMethod method, HttpContent? content)
+    {
+        UploadNeverBegan();
+        EndEarly();
+        _verdict = Judge(error);
+        var mayRepeat = _verdict is not RequestVerdict.Unknown || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
+        var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
+        if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
+        {
+            _broken = _broken || !Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown;
+            ResponseEnded(whole: false);
+            return false;
+        }
+
+        Clocks.Stop();
+        UploadedAt = null;
+        return _engine.Redispatch(this, _verdict switch
+        {
+            RequestVerdict.NotSent => Fault.RetriedNotSent,
+            RequestVerdict.Unprocessed => Fault.RetriedUnprocessed,
+            _ => Fault.RetriedIdempotent,
+        });
+    }
+
+    /// <summary>What the caller should see for a failure after it had its place.</summary>
+    public Exception? Translate(Exception error, CancellationToken caller)
+    {
+        if (Volatile.Read(ref _aborted) is not 0 and var reason)
+        {
+            return new PoolAbortedException((PoolRejectionReason)reason);
+        }
+
+        CountFailure(caller);
+        if (Clocks.Stalled is { } phase)
+        {
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten || !Slot.SentRequest ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
+        }
+
+        return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
+    }
+
+    /// <summary>By RFC 9110, section 9.2.2.</summary>
+    static bool IsIdempotent(HttpMethod method) =>
+        method == HttpMethod.Get || method == HttpMethod.Head || method == HttpMethod.Options || method == HttpMethod.Trace || method == HttpMethod.Put || method == HttpMethod.Delete;
+
+    /// <summary>Once for a call, however often its reader asks; a caller who cancelled has lost nothing.</summary>
+    void CountFailure(CancellationToken caller)
+    {
+        var stalled = Clocks.Stalled is not null;
+        if ((stalled || !caller.IsCancellationRequested) && Interlocked.Exchange(ref _counted, 1) == 0)
+        {
+            _engine.Count(stalled ? Fault.Stalled : _verdict switch
+            {
+                RequestVerdict.NotSent => Fault.FailedNotSent,
+                RequestVerdict.Unprocessed => Fault.FailedUnprocessed,
+                _ => Fault.FailedUnknown,
+            });
+        }
+    }
+
+    RequestVerdict Judge(Exception error)
+    {
+        // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed
+        // streams alone. On HTTP/1.1 it also does so for a request without content that was written and never answered, so the bytes have to tell.
+        if (error is HttpRequestException { InnerException: SlotDeadException })
+        {
+            return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
+        }
+
+        // The platform has tried it again on this connection as often as it does, and it was refused each time.
+        if (error is HttpRequestException { InnerException: HttpProtocolException { ErrorCode: RefusedStream } })
+        {
+            return RequestVerdict.Unprocessed;
+        }
+
+        // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.
+        return error is HttpRequestException { InnerException: null } && Connection is { IsHttp2: true, AdvertisedLimit: 0 } && !Slot.SentRequest
+            ? RequestVerdict.NotSent
+            : RequestVerdict.Unknown;
+    }
+}

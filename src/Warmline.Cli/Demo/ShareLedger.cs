@@ -55,13 +55,20 @@ internal sealed class ShareLedger
     /// <summary>Nearest rank: a value that was measured. Null of nothing.</summary>
     public static TimeSpan? Percentile(IReadOnlyList<TimeSpan> ordered, double share) => ordered.Count == 0 ? null : ordered[Math.Max(0, (int)Math.Ceiling(share * ordered.Count) - 1)];
 
-    /// <summary>Places that nobody had although somebody waited, on average over the time in which somebody did; of those no more count than there were waiters.</summary>
-    public double Unused(int places)
+    /// <summary>Places that nobody had although somebody waited, on average over the time in which somebody did; of those no more count than the waiters might have had
+    /// with so many for each group at most.</summary>
+    public double Unused(int places, int each = int.MaxValue)
     {
         var (time, idle) = (0.0, 0.0);
-        foreach (var (length, held, waiting) in Steps(TimeSpan.Zero))
+        foreach (var (_, length, held, waiting) in Steps(TimeSpan.Zero))
         {
-            if (waiting.Sum() is > 0 and var wanting)
+            var wanting = 0;
+            for (var group = 0; group < _groups; group++)
+            {
+                wanting += Math.Clamp(waiting[group], 0, Math.Max(0, each - held[group]));
+            }
+
+            if (wanting > 0)
             {
                 time += length;
                 idle += length * Math.Min(wanting, Math.Max(0, places - held.Sum()));
@@ -75,7 +82,7 @@ internal sealed class ShareLedger
     public int Peak(int? group)
     {
         var most = 0;
-        foreach (var (_, held, _) in Steps(_halfWay))
+        foreach (var (_, _, held, _) in Steps(_halfWay))
         {
             most = Math.Max(most, group is { } one ? held[one] : held.Sum());
         }
@@ -83,13 +90,15 @@ internal sealed class ShareLedger
         return most;
     }
 
-    /// <summary>Places of each group, on average over the time in which every group had somebody waiting.</summary>
-    public double[] HeldWhileAllWaited()
+    /// <summary>Places of each group, on average over the time in which every group had somebody waiting, from when so many calls had left: the first places go to who comes
+    /// first, as nobody waits yet, and nobody can be fair with what is not given back.</summary>
+    public double[] HeldWhileAllWaited(int left)
     {
         var (time, mean) = (0.0, new double[_groups]);
-        foreach (var (length, held, waiting) in Steps(TimeSpan.Zero))
+        var from = _calls.Select(call => call.Left).Order().Skip(left - 1).FirstOrDefault(DateTimeOffset.MaxValue);
+        foreach (var (at, length, held, waiting) in Steps(TimeSpan.Zero))
         {
-            if (Array.TrueForAll(waiting, count => count > 0))
+            if (at >= from && Array.TrueForAll(waiting, count => count > 0))
             {
                 time += length;
                 for (var group = 0; group < _groups; group++)
@@ -132,7 +141,7 @@ internal sealed class ShareLedger
     IEnumerable<SharedCall> Of(int group) => _calls.Where(call => call.Group == group);
 
     /// <summary>Times between two changes, in seconds, with what each group holds and how many of it wait. The arrays are used again for the next step.</summary>
-    IEnumerable<(double Length, int[] Held, int[] Waiting)> Steps(TimeSpan inset)
+    IEnumerable<(DateTimeOffset At, double Length, int[] Held, int[] Waiting)> Steps(TimeSpan inset)
     {
         var changes = new List<(DateTimeOffset At, int Group, int Held, int Waiting)>(_calls.Count * 3);
         foreach (var call in _calls)
@@ -153,7 +162,7 @@ internal sealed class ShareLedger
             var length = i + 1 < changes.Count ? (changes[i + 1].At - changes[i].At).TotalSeconds : 0;
             if (length > 0)
             {
-                yield return (length, held, waiting);
+                yield return (changes[i].At, length, held, waiting);
             }
         }
     }

@@ -11,10 +11,11 @@ internal sealed class TenantsDemo : ParallelDemo
     /// <summary>Divisible by the sum of the weights.</summary>
     const int WeightedPlaces = 35, WeightedCalls = 200;
 
-    const int Many = 50, ManyCalls = 20, ManyPlaces = 200, ManyEach = 10;
+    const int Many = 50, Busy = 10, BusyCalls = 60, QuietCalls = 10, ManyPlaces = 200, ManyEach = 10;
     const int Columns = 40;
 
     static readonly int[] Weights = [1, 2, 4];
+    static readonly int[] ManyCalls = [.. Enumerable.Repeat(BusyCalls, Busy), .. Enumerable.Repeat(QuietCalls, Many - Busy)];
 
     static readonly TimeSpan Hold = TimeSpan.FromMilliseconds(100), ManyHold = TimeSpan.FromMilliseconds(400);
 
@@ -28,26 +29,26 @@ internal sealed class TenantsDemo : ParallelDemo
     {
         _roundTrip = roundTrip;
         _running = new SharingWay?[Ways.Count];
-        _trackers = [.. Ways.Select((way, i) => new Tracker(way.Title, BigCalls + ((Crowd - 1) * LittleCalls) + (Weights.Length * WeightedCalls) + (Many * ManyCalls), time, () => Now(i)))];
+        _trackers = [.. Ways.Select((way, i) => new Tracker(way.Title, BigCalls + ((Crowd - 1) * LittleCalls) + (Weights.Length * WeightedCalls) + ManyCalls.Sum(), time, () => Now(i)))];
     }
 
     public override string Name => "tenants";
 
     public override string Head =>
         $"Tenants share connections. First {Crowd} share {Places}: one makes {BigCalls} calls at once, the others {LittleCalls} each. Then three of weight {string.Join(", ", Weights)} share {WeightedPlaces}, each with {WeightedCalls} calls. "
-        + $"Then {Many}, each with {ManyCalls} calls and at most {ManyEach} at a time, share {ManyPlaces}. A call takes {DemoText.Time(Hold)} ({DemoText.Time(ManyHold)} for the {Many}) and a round trip of {DemoText.Time(_roundTrip)}. Real sockets, real TLS, no key needed.";
+        + $"Then {Many}, {Busy} of them with {BusyCalls} calls and the others with {QuietCalls}, share {ManyPlaces}, and none may have more than {ManyEach}. A call takes {DemoText.Time(Hold)} ({DemoText.Time(ManyHold)} for the {Many}) and a round trip of {DemoText.Time(_roundTrip)}. Real sockets, real TLS, no key needed.";
 
     public override IReadOnlyDictionary<string, object> Conditions => new Dictionary<string, object>
     {
         ["places"] = Places, ["tenants"] = Crowd, ["bigCalls"] = BigCalls, ["littleCalls"] = LittleCalls, ["weights"] = Weights, ["weightedPlaces"] = WeightedPlaces, ["weightedCalls"] = WeightedCalls,
-        ["many"] = Many, ["manyCalls"] = ManyCalls, ["manyPlaces"] = ManyPlaces, ["manyEach"] = ManyEach, ["callMs"] = Hold.TotalMilliseconds, ["manyCallMs"] = ManyHold.TotalMilliseconds,
+        ["many"] = Many, ["manyBusy"] = Busy, ["manyBusyCalls"] = BusyCalls, ["manyQuietCalls"] = QuietCalls, ["manyPlaces"] = ManyPlaces, ["manyEach"] = ManyEach, ["callMs"] = Hold.TotalMilliseconds, ["manyCallMs"] = ManyHold.TotalMilliseconds,
         ["roundTripMs"] = _roundTrip.TotalMilliseconds, ["protocol"] = "HTTP/1.1",
     };
 
     public override string Method =>
         "all ways run at the same time over HTTP/1.1, each at a server of its own, its connections opened before; the calls of all tenants come in one mixed order, the same for every way. \".NET default\" is one HttpClient with as many connections as places. "
         + $"\"Pool each\" is an HttpClient and a SemaphoreSlim for each tenant ({EachByHand}, then {string.Join(", ", ByWeight())} by weight, then {ManyEach}) under one SemaphoreSlim for all. Warmline names the tenant at each client, with `Weight` and `MaxConcurrentRequests` where the others have limits. "
-        + "Places are counted from the server's record, half a round trip before a call's head came to half a round trip after its last byte went; Jain's index is taken of their mean over the time in which every tenant had a call waiting. "
+        + "Places are counted from the server's record, half a round trip before a call's head came to half a round trip after its last byte went; means and Jain's index are of the time in which every tenant had a call waiting and all places had been given back once: the first go to who comes first. "
         + $"Client and provider share this process and its {Environment.ProcessorCount} processors.";
 
     public override string ReadOn => "`ConnectionPoolOptions.Tenants` sets this up in your own pool.";
@@ -71,7 +72,7 @@ internal sealed class TenantsDemo : ParallelDemo
             }),
             stop);
         var many = await PhaseAsync(
-            new Load(ManyPlaces, [.. Enumerable.Repeat(ManyCalls, Many)], ManyHold, [.. Enumerable.Repeat(ManyEach, Many)], static options => options.Tenants.MaxConcurrentRequests = ManyEach), stop);
+            new Load(ManyPlaces, ManyCalls, ManyHold, [.. Enumerable.Repeat(ManyEach, Many)], static options => options.Tenants.MaxConcurrentRequests = ManyEach), stop);
 
         var (jain, done) = (Figure("crowdJain", "  Jain's index", crowd, run => Math.Round(ShareLedger.Jain(run.Held), 3)), Figure("crowdDone", "  all answered after", crowd, run => run.Ledger.Duration));
         return new ParallelResult
@@ -80,20 +81,20 @@ internal sealed class TenantsDemo : ParallelDemo
             [
                 new("", $"one of {Crowd} asks for 10x", []),
                 Figure("crowdBig", "  places of the big one", crowd, run => Math.Round(run.Held[0], 1)),
-                Figure("crowdLittle", "  places of each other, mean", crowd, run => Math.Round(run.Held.Skip(1).Average(), 1)),
+                Figure("crowdLittle", "  of each other, mean", crowd, run => Math.Round(run.Held.Skip(1).Average(), 1)),
                 jain,
                 Figure("crowdLittleWait", "  others waited, p50", crowd, run => ShareLedger.Percentile([.. Enumerable.Range(1, Crowd - 1).SelectMany(run.Ledger.Waits).Order()], 0.5)),
                 Figure("crowdUnused", "  places unused meanwhile", crowd, run => run.Ledger.Unused(Places)),
                 done,
                 Figure("crowdSockets", "  sockets", crowd, run => run.Sockets),
                 new("", $"weights {string.Join(":", Weights)}", []),
-                Figure("weightedShares", "  places", weighted, run => string.Join(" : ", run.Held.Select(held => Line($"{held:0.0}")))),
-                Figure("weightedOff", "  furthest from its share, %", weighted, run => Math.Round(Off(run.Held), 1)),
+                Figure("weightedShares", "  places", weighted, run => string.Join(":", run.Held.Select(held => Line($"{held:0.0}")))),
+                Figure("weightedOff", "  off its share by, %", weighted, run => Math.Round(Off(run.Held), 1)),
                 Figure("weightedUnused", "  places unused meanwhile", weighted, run => run.Ledger.Unused(WeightedPlaces)),
                 new("", $"{Many} of {ManyEach} under {ManyPlaces}", []),
-                Figure("manyPeakEach", "  most of one tenant", many, run => Enumerable.Range(0, Many).Max(tenant => run.Ledger.Peak(tenant))),
+                Figure("manyPeakEach", "  most of one tenant", many, run => run.Most),
                 Figure("manyPeak", "  most of all together", many, run => run.Ledger.Peak(null)),
-                Figure("manyUnused", "  places unused meanwhile", many, run => run.Ledger.Unused(ManyPlaces)),
+                new("manyUnused", "  unused, though allowed", [.. many.Select((run, i) => (object?)run.Ledger.Unused(ManyPlaces, i == 0 ? int.MaxValue : ManyEach))]),
                 Figure("manySockets", "  sockets", many, run => run.Sockets),
                 Figure("failures", "calls failed, all phases", [.. crowd.Select((run, i) => run with { Failures = run.Failures + weighted[i].Failures + many[i].Failures })], run => run.Failures),
             ],
@@ -117,7 +118,7 @@ internal sealed class TenantsDemo : ParallelDemo
     {
         yield return Line($"Of {Places} places the tenant with ten times the load held {crowd[0].Held[0]:0.0} in .NET's handler, {crowd[1].Held[0]:0.0} with a pool each and {crowd[2].Held[0]:0.0} in Warmline; Jain's index {ShareLedger.Jain(crowd[0].Held):0.000}, {ShareLedger.Jain(crowd[1].Held):0.000} and {ShareLedger.Jain(crowd[2].Held):0.000}.");
         yield return Line($"A pool each is fair by its limits, which bind also when nobody else asks: {crowd[1].Ledger.Unused(Places):0.#} places lay idle on average while calls waited (Warmline {crowd[2].Ledger.Unused(Places):0.#}), {weighted[1].Ledger.Unused(WeightedPlaces):0.#} with weights (Warmline {weighted[2].Ledger.Unused(WeightedPlaces):0.#}).");
-        yield return Line($"The {Many} kept {many[1].Sockets} sockets with a pool each, {many[2].Sockets} in Warmline.");
+        yield return Line($"Of the {Many} none held more than {many[1].Most} places with a pool each and {many[2].Most} in Warmline ({many[0].Most} in .NET's handler, which has no such limit), on {many[1].Sockets} and {many[2].Sockets} sockets.");
         if (Off(weighted[2].Held) > 2 || ShareLedger.Jain(crowd[2].Held) < 0.99)
         {
             yield return "Warmline did not share as it should in this run: was the machine busy?";
@@ -157,7 +158,7 @@ internal sealed class TenantsDemo : ParallelDemo
         await Task.WhenAll(order.Select(tenant => way.CallAsync(tenant, load.Hold, false, _trackers[number], stop)));
         var ledger = await way.LedgerAsync(_roundTrip, stop);
         _running[number] = null;
-        return new Run(ledger, ledger.HeldWhileAllWaited(), way.Sockets, way.Failures);
+        return new Run(ledger, ledger.HeldWhileAllWaited(load.Places), way.Sockets, way.Failures);
     }
 
     string? Now(int number)
@@ -179,5 +180,9 @@ internal sealed class TenantsDemo : ParallelDemo
     /// <summary>What one phase asks for.</summary>
     sealed record Load(int Places, IReadOnlyList<int> Calls, TimeSpan Hold, IReadOnlyList<int> Limits, Action<ConnectionPoolOptions> Configure);
 
-    sealed record Run(ShareLedger Ledger, double[] Held, long Sockets, int Failures);
+    sealed record Run(ShareLedger Ledger, double[] Held, long Sockets, int Failures)
+    {
+        /// <summary>The most places of one tenant.</summary>
+        public int Most { get; } = Enumerable.Range(0, Held.Length).Max(tenant => Ledger.Peak(tenant));
+    }
 }

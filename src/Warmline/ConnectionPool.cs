@@ -104,7 +104,17 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 
     /// <summary>Places and dials nothing for an origin until <see cref="Resume"/>; running calls go on, new ones wait.</summary>
     /// <param name="origin">Which; all when null.</param>
-    public void Pause(Uri? origin = null) => _engine.SetPaused(OriginOf(origin), paused: true);
+    /// <param name="atLeast">How long the pause will last in any case, if that is known: a call whose wait would end before is refused at once. It does not end the pause. Range: above 0, 24 days at most.</param>
+    /// <exception cref="ArgumentException">The origin is not absolute http or https, or the time is out of range.</exception>
+    public void Pause(Uri? origin = null, TimeSpan? atLeast = null)
+    {
+        if (atLeast is { } time && (time <= TimeSpan.Zero || time.TotalDays > 24))
+        {
+            throw new ArgumentOutOfRangeException(nameof(atLeast), atLeast, "Must be above 0 and at most 24 days, or left out.");
+        }
+
+        _engine.SetPaused(OriginOf(origin), paused: true, atLeast ?? TimeSpan.Zero);
+    }
 
     /// <summary>Ends a <see cref="Pause"/>.</summary>
     /// <param name="origin">Which; all when null: that ends a pause of all, not those of single origins.</param>

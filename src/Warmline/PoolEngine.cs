@@ -157,7 +157,8 @@ internal sealed partial class PoolEngine
             : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
     }
 
-    public void SetPaused(string? origin, bool paused) => Play((origin, paused), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions));
+    public void SetPaused(string? origin, bool paused, TimeSpan atLeast = default) =>
+        Play((origin, paused, atLeast), static (scheduler, pause, now, actions) => scheduler.SetPaused(pause.origin, pause.paused, now, actions, pause.atLeast));
 
     public void Retire(string? origin)
     {

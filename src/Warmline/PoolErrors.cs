@@ -148,28 +148,33 @@ internal static class PoolErrors
 
         if (action.Refusal is RefusalKind.Rejected)
         {
-            return Rejected(action.Reason, settings, stats, disposed);
+            return Rejected(action.Reason, settings, stats, disposed, call);
         }
 
-        var limit = LimitOf(action.Reason, settings);
+        var limit = LimitOf(action.Reason, settings, call);
         var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Timeouts.Total", call.Timeouts.Total) : (call.Timeouts.PoolClock, call.Timeouts.Pool);
         return new PoolTimeoutException(action.Reason, limit, waited, stats,
-            $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats)}");
+            $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call)}");
     }
 
-    public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed)
+    public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null)
     {
         reason = disposed && reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : reason;
-        var limit = LimitOf(reason, settings);
-        return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {Explain(reason, limit, stats)}");
+        var limit = LimitOf(reason, settings, call);
+        return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {Explain(reason, limit, stats, call)}");
     }
 
     public static PoolConnectException ConnectFailed(ConnectionKey key, Exception? error) => error is DialException dial
         ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException ?? dial, dial.ProxyStatus)
         : new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", error);
 
-    static int? LimitOf(PoolRejectionReason reason, PoolSettings settings) => reason switch
+    static int? LimitOf(PoolRejectionReason reason, PoolSettings settings, PooledRequest? call) => reason switch
     {
+        PoolRejectionReason.LaneCeiling or PoolRejectionReason.LaneQueueFull when call is not null && settings.Sharing.Lanes.TryGetValue(call.LaneName, out var lane) =>
+            reason is PoolRejectionReason.LaneCeiling ? lane.Ceiling : lane.MaxQueueLength,
+        PoolRejectionReason.TenantLimit when call is not null => settings.Sharing.LimitsOf(call.TenantName).MaxConcurrentRequests,
+        PoolRejectionReason.TenantQueueFull when call is not null => settings.Sharing.LimitsOf(call.TenantName).MaxQueueLength,
+        PoolRejectionReason.TenantConnections when call is not null => settings.Sharing.LimitsOf(call.TenantName).MaxConnections,
         PoolRejectionReason.MaxConnections => settings.MaxConnections,
         PoolRejectionReason.MaxConnectionsPerHost => settings.MaxConnectionsPerHost,
         PoolRejectionReason.MaxConcurrentRequests => settings.MaxConcurrentRequests,
@@ -178,7 +183,7 @@ internal static class PoolErrors
     };
 
     /// <summary>One sentence for each reason: what is used up, and what to change.</summary>
-    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats) => reason switch
+    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats, PooledRequest? call) => reason switch
     {
         PoolRejectionReason.MaxConnections => $"all {limit} connections (MaxConnections) are busy. Raise MaxConnections, or send fewer calls at once",
         PoolRejectionReason.MaxConnectionsPerHost => $"all {limit} connections to this origin (MaxConnectionsPerHost) are busy. Raise MaxConnectionsPerHost, or send fewer calls at once",
@@ -190,12 +195,12 @@ internal static class PoolErrors
         PoolRejectionReason.QueueFull => $"{limit} requests (MaxQueueLength) are waiting already. Slow down the callers, or raise MaxQueueLength",
         PoolRejectionReason.Draining => "the pool drains and takes no new requests",
         PoolRejectionReason.Disposed => "the pool was disposed",
-        PoolRejectionReason.LaneCeiling => "the lane has as many requests in flight as its Ceiling allows. Raise it, or send fewer calls of the lane at once",
-        PoolRejectionReason.LaneReserve => "what is free is reserved for other lanes. Raise the pool's limits, lower their Reserve, or give this lane one",
-        PoolRejectionReason.LaneQueueFull => "as many requests of the lane as its MaxQueueLength allows are waiting already. Slow down the callers, or raise it",
-        PoolRejectionReason.TenantLimit => "the tenant has as many requests in flight as its MaxConcurrentRequests allows. Raise it in Tenants, or let the tenant send fewer calls at once",
-        PoolRejectionReason.TenantConnections => "all connections of the tenant (Tenants.MaxConnections) are busy. Raise it, or let the tenant send fewer calls at once",
-        PoolRejectionReason.TenantQueueFull => "as many requests of the tenant as its MaxQueueLength allows are waiting already. Slow the tenant down, or raise it in Tenants",
+        PoolRejectionReason.LaneCeiling => $"the lane {call?.LaneName} may have {limit} requests in flight (Ceiling) and has them. Raise it, or send fewer calls of the lane at once",
+        PoolRejectionReason.LaneReserve => "what is free is reserved for other lanes. Raise the pool's limits, lower their Reserve, or give this call's lane one",
+        PoolRejectionReason.LaneQueueFull => $"{limit} requests of the lane {call?.LaneName} (its MaxQueueLength) are waiting already. Slow down the callers, or raise it",
+        PoolRejectionReason.TenantLimit => $"the tenant {call?.TenantName} may have {limit} requests in flight (MaxConcurrentRequests) and has them. Raise it in Tenants, or let the tenant send fewer calls at once",
+        PoolRejectionReason.TenantConnections => $"all {limit} connections of the tenant {call?.TenantName} (MaxConnections) are busy. Raise it in Tenants, or let the tenant send fewer calls at once",
+        PoolRejectionReason.TenantQueueFull => $"{limit} requests of the tenant {call?.TenantName} (its MaxQueueLength) are waiting already. Slow the tenant down, or raise it in Tenants",
         PoolRejectionReason.ProviderLimit => "the provider's rate limit is used up, or it said when to come back (Pacing is on). Ask the provider for more, send fewer calls, or allow a longer wait",
         _ => "no place became free",
     } + $" ({stats.Active} in flight, {stats.Connections} connections of which {stats.Idle} idle, {stats.Queued} waiting).";

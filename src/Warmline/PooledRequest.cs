@@ -52,6 +52,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public SseWatcher? Events { get; set; }
 
+    public override bool IsStreaming => Events is not null;
+
     public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
     public Slot Slot => (Slot)Connection!.Slot!;

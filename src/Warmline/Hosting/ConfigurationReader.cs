@@ -52,6 +52,7 @@ internal static class ConfigurationReader
     static readonly Dictionary<string, Setter<OriginOptions>> Host = new(StringComparer.OrdinalIgnoreCase)
     {
         ["WarmConnections"] = (options, value) => options.WarmConnections = value.Number() ?? options.WarmConnections,
+        ["Profile"] = ReadProfile,
         ["Pacing"] = (options, value) => options.Pacing = value.Flag(),
     };
 
@@ -149,6 +150,18 @@ internal static class ConfigurationReader
             else
             {
                 value.Problem($"is '{name}': must be {string.Join(", ", PoolPreset.All.Select(known => known.Name))}");
+            }
+        }
+    }
+
+    static void ReadProfile(OriginOptions options, Value value)
+    {
+        if (value.Text is { Length: > 0 } name)
+        {
+            options.Profile = ProviderProfile.Find(name);
+            if (options.Profile is null)
+            {
+                value.Problem($"is '{name}': must be {string.Join(", ", ProviderProfile.All.Select(known => known.Name))}");
             }
         }
     }

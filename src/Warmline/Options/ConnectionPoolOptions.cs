@@ -280,6 +280,10 @@ public sealed class OriginOptions
     /// and of the server's own idle limit. Default 0. Range: 0 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>.</summary>
     public int WarmConnections { get; set; }
 
+    /// <summary>What is known of its server before the first call, by <see cref="ProviderProfile"/>. Null by default: chosen by the host's name, which says nothing of a server behind a gateway or a
+    /// private name: set it there.</summary>
+    public ProviderProfile? Profile { get; set; }
+
     /// <summary>Whether requests to it are paced: see <see cref="ConnectionPoolOptions.Pacing"/>. Null by default: as the pool.</summary>
     public bool? Pacing { get; set; }
 }

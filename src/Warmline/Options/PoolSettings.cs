@@ -60,11 +60,11 @@ internal sealed record PoolSettings
     /// <summary>Lanes and tenants.</summary>
     public required SharingSettings Sharing { get; init; }
 
-    /// <summary>Whether requests are paced, where <see cref="PacingOf"/> knows nothing else.</summary>
+    /// <summary>Whether requests are paced to origins of which <see cref="Providers"/> says nothing else.</summary>
     public required bool Pacing { get; init; }
 
-    /// <summary>Whether requests to an origin are paced, by <see cref="ConnectionKey.Origin"/>, where it is set for it.</summary>
-    public required IReadOnlyDictionary<string, bool> OriginPacing { get; init; }
+    /// <summary>What the options say of single origins, by <see cref="ConnectionKey.Origin"/>.</summary>
+    public required ProviderChoices Providers { get; init; }
 
     /// <summary>Connections to hold ready, by key.</summary>
     public required IReadOnlyDictionary<ConnectionKey, int> WarmConnections { get; init; }
@@ -102,8 +102,7 @@ internal sealed record PoolSettings
 
     /// <summary>Whether there is nothing to do to become <paramref name="other"/>.</summary>
     public bool IsSameAs(PoolSettings other) => FixedIn(other).Count == 0 && WarmConnections.Count == other.WarmConnections.Count && !WarmConnections.Except(other.WarmConnections).Any()
-        && OriginPacing.Count == other.OriginPacing.Count && !OriginPacing.Except(other.OriginPacing).Any()
-        && this == other with { WarmConnections = WarmConnections, OriginPacing = OriginPacing, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
+        && this == other with { WarmConnections = WarmConnections, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
     public static PoolSettings? Freeze(ConnectionPoolOptions options, List<string> problems)
@@ -215,7 +214,7 @@ internal sealed record PoolSettings
             StatsLogInterval = options.StatsLogInterval,
             Sharing = SharingOf(options, timeouts),
             Pacing = options.Pacing,
-            OriginPacing = PacingByOrigin(options),
+            Providers = ProvidersOf(options),
             WarmConnections = options.Enabled ? warm : [],   // a pool that is switched off holds nothing ready
         };
     }
@@ -231,9 +230,6 @@ internal sealed record PoolSettings
         Http2Mode.Required => HttpProtocols.Http2,
         _ => HttpProtocols.Any,
     }, proxy: ProxyOf(origin, proxy) is { } address ? new ProxyAddress(address) : null);
-
-    /// <summary>Whether requests to an origin are paced.</summary>
-    public bool PacingOf(string origin) => OriginPacing.TryGetValue(origin, out var own) ? own : Pacing;
 
     static SharingSettings SharingOf(ConnectionPoolOptions options, CallTimeouts timeouts)
     {
@@ -251,18 +247,18 @@ internal sealed record PoolSettings
         };
     }
 
-    static Dictionary<string, bool> PacingByOrigin(ConnectionPoolOptions options)
+    static ProviderChoices ProvidersOf(ConnectionPoolOptions options)
     {
-        var pacing = new Dictionary<string, bool>(StringComparer.OrdinalIgnoreCase);
+        var choices = new Dictionary<string, (ProviderProfile? Profile, bool? Pacing)>(StringComparer.OrdinalIgnoreCase);
         foreach (var (name, host) in options.Hosts)
         {
-            if (host?.Pacing is { } own && OriginOf(name) is { } origin)
+            if (host is { Profile: not null } or { Pacing: not null } && OriginOf(name) is { } origin)
             {
-                pacing[KeyOf(origin, Http2Mode.Preferred).Origin] = own;
+                choices[KeyOf(origin, Http2Mode.Preferred).Origin] = (host.Profile, host.Pacing);
             }
         }
 
-        return pacing;
+        return new ProviderChoices(choices);
     }
 
     /// <summary>The address that a name in <see cref="ConnectionPoolOptions.Hosts"/> means; null when it is none.</summary>

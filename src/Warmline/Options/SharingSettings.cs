@@ -62,3 +62,24 @@ internal sealed class SharingSettings : IEquatable<SharingSettings>
     static bool Same<T>(IReadOnlyDictionary<string, T> left, IReadOnlyDictionary<string, T> right) =>
         left.Count == right.Count && left.All(pair => right.TryGetValue(pair.Key, out var value) && EqualityComparer<T>.Default.Equals(pair.Value, value));
 }
+
+/// <summary>Which profile each origin has and whether it is paced; equal when they say the same.</summary>
+internal sealed class ProviderChoices(IReadOnlyDictionary<string, (ProviderProfile? Profile, bool? Pacing)> byOrigin) : IEquatable<ProviderChoices>
+{
+    public static ProviderChoices None { get; } = new(new Dictionary<string, (ProviderProfile?, bool?)>());
+
+    readonly IReadOnlyDictionary<string, (ProviderProfile? Profile, bool? Pacing)> _byOrigin = byOrigin;
+
+    /// <summary>The profile of a key's server: the options', else by its host's name.</summary>
+    public ProviderProfile ProfileOf(ConnectionKey key) => _byOrigin.TryGetValue(key.Origin, out var choice) && choice.Profile is { } profile ? profile : ProviderProfile.Of(key.Host, key.Port);
+
+    /// <summary>Whether the key's requests are paced, where the options say so of its origin.</summary>
+    public bool? PacingOf(ConnectionKey key) => _byOrigin.TryGetValue(key.Origin, out var choice) ? choice.Pacing : null;
+
+    public bool Equals(ProviderChoices? other) => other is not null && _byOrigin.Count == other._byOrigin.Count
+        && _byOrigin.All(pair => other._byOrigin.TryGetValue(pair.Key, out var choice) && choice.Pacing == pair.Value.Pacing && Equals(choice.Profile, pair.Value.Profile));
+
+    public override bool Equals(object? obj) => Equals(obj as ProviderChoices);
+
+    public override int GetHashCode() => _byOrigin.Count;
+}

@@ -5,7 +5,7 @@ namespace Warmline.Scheduling;
 /// while they were idle. Two ends that agree teach a limit. Connections that end at one moment are one observation, and if they had been idle for different times
 /// none at all: that was a restart. An end that came earlier than others lasted has another reason, such as the age of the connection.
 /// </summary>
-internal sealed class IdleLimit(TimeSpan? profile)
+internal sealed class IdleLimit
 {
     /// <summary>Below this an end belongs to the answer before it: a server that counts requests, or had said all it wanted. Also what counts as idle for more than a moment.</summary>
     public static readonly TimeSpan Moment = TimeSpan.FromSeconds(1);
@@ -26,6 +26,9 @@ internal sealed class IdleLimit(TimeSpan? profile)
     (TimeSpan Limit, TimeSpan At)? _learnedBefore;
     (TimeSpan Age, TimeSpan At)? _lasted;
 
+    /// <summary>What is known of the provider.</summary>
+    public TimeSpan? Known { get; set; }
+
     /// <summary>The last <c>Keep-Alive: timeout</c> that any connection of the key was told, in seconds; -1 when none was. It binds only the connection that was told.</summary>
     public int LastHint { get; set; } = -1;
 
@@ -39,7 +42,7 @@ internal sealed class IdleLimit(TimeSpan? profile)
     /// <param name="memory">How long what was learned is kept.</param>
     public TimeSpan Allowed(int hint, TimeSpan handshake, TimeSpan now, TimeSpan memory)
     {
-        var limit = profile ?? TimeSpan.MaxValue;
+        var limit = Known ?? TimeSpan.MaxValue;
         if (Learned(now, memory) is { } learned && learned < limit)
         {
             limit = learned;

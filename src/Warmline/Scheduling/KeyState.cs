@@ -24,7 +24,6 @@ internal sealed class KeyState : Timed
         Origin = origin;
         Partition = partition;
         Queue = new FairQueue(this);
-        IdleLimit = new IdleLimit(ProviderProfile.Of(key.Host, key.Port).IdleLimit);
         SpeaksHttp2 = key.Protocols switch
         {
             HttpProtocols.Http1 => false,
@@ -117,7 +116,7 @@ internal sealed class KeyState : Timed
 
     public ExpiryWatch Expiry { get; } = new();
 
-    public IdleLimit IdleLimit { get; }
+    public IdleLimit IdleLimit { get; } = new();
 
     /// <summary>No connection and none coming: its waiters depend on others to give way.</summary>
     public bool IsStarving => Usable + Dialing == 0;

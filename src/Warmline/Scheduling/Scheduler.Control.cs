@@ -108,6 +108,7 @@ internal sealed partial class Scheduler
         _permits.Moves++;
         foreach (var key in _keys.Values)
         {
+            key.IdleLimit.Known = limits.Providers.ProfileOf(key.Key).IdleLimit;
             foreach (var connection in key.Connections)
             {
                 LimitsChanged(connection);

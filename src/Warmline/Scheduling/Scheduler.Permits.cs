@@ -65,6 +65,9 @@ internal sealed partial class Scheduler
         }
     }
 
+    /// <summary>Permits that a tenant with connections of its own has out.</summary>
+    public int PermitsOf(string tenant) => _partitions.TryGetValue(tenant, out var partition) ? partition.InUse : 0;
+
     int LimitOf(PermitGroup group) => group is OriginState ? _limits.MaxConnectionsPerHost : _limits.Sharing.LimitsOf(group.Name).MaxConnections;
 
     bool HasFree(KeyState key) => _permits.InUse < _limits.MaxConnections && key.Origin.InUse < LimitOf(key.Origin) && (key.Partition is null || key.Partition.InUse < LimitOf(key.Partition));

@@ -55,6 +55,7 @@ internal sealed partial class Scheduler
         {
             var origin = OriginFor(connectionKey.Origin);
             key = new KeyState(connectionKey, origin, PartitionFor(connectionKey.Partition));
+            key.IdleLimit.Known = _limits.Providers.ProfileOf(connectionKey).IdleLimit;
             origin.Keys.Add(key);
             key.Partition?.Keys.Add(key);
             _keys.Add(connectionKey, key);

@@ -71,6 +71,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         share.Lane.Facts.Requests++;
         share.Tenant.Facts.Requests++;
         waiter.Lane = key.Queue.LaneOf(share.Lane);
+        while (TryServe(key))
+        {
+            // A burst that was held back may go by now, and came before.
+        }
+
         if (IsDraining)
         {
             Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);

@@ -152,6 +152,9 @@ internal sealed record SchedulerLimits
     /// <summary>Lanes and tenants.</summary>
     public SharingSettings Sharing { get; init; } = SharingSettings.None;
 
+    /// <summary>What is known of servers before the first call.</summary>
+    public ProviderChoices Providers { get; init; } = ProviderChoices.None;
+
     public static SchedulerLimits From(PoolSettings settings) => new()
     {
         MaxConnections = settings.MaxConnections,
@@ -166,6 +169,7 @@ internal sealed record SchedulerLimits
         SpreadConnections = settings.SpreadConnections,
         MaxStreamsPerConnection = settings.MaxStreamsPerConnection,
         Sharing = settings.Sharing,
+        Providers = settings.Providers,
     };
 }
 

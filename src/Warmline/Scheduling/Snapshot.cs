@@ -6,6 +6,9 @@ namespace Warmline.Scheduling;
 /// <summary>What the scheduler holds, as the public sees it. Called under the pool's lock.</summary>
 internal static class Snapshot
 {
+    /// <summary>More would make an error's snapshot dear where there are thousands.</summary>
+    const int MaxTenants = 1_000;
+
     public static PoolStats Stats(this Scheduler scheduler)
     {
         var facts = scheduler.Facts;
@@ -37,6 +40,8 @@ internal static class Snapshot
             AverageHandshake = facts.AverageHandshake,
             TimeSaved = saved,
             Origins = origins,
+            Lanes = [.. scheduler.Sharing.Lanes.Where(static lane => lane.Name.Length > 0).Select(lane => Lane(scheduler, lane))],
+            Tenants = [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle).OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants).Select(tenant => Tenant(scheduler, tenant))],
         };
     }
 
@@ -59,6 +64,39 @@ internal static class Snapshot
             }
         }
     }
+
+    static LaneStats Lane(Scheduler scheduler, LaneState lane) => new()
+    {
+        Lane = lane.Name,
+        Reserve = lane.Settings.Reserve,
+        Ceiling = Limit(lane.Settings.Ceiling),
+        Active = lane.Leases,
+        Streaming = scheduler.Leased().Count(waiter => waiter.Share.Lane == lane && waiter.IsStreaming),
+        Available = scheduler.Available(lane),
+        PeakActive = lane.Facts.PeakLeases,
+        TotalRequests = lane.Facts.Requests,
+        Queued = lane.Waiting,
+        Refused = lane.Facts.Refusals,
+        QueueWait = lane.Facts.AverageWait,
+        MaxQueueWait = lane.Facts.MaxWait,
+    };
+
+    static TenantStats Tenant(Scheduler scheduler, TenantState tenant) => new()
+    {
+        Tenant = tenant.Name,
+        Weight = tenant.Limits.Weight,
+        MaxConcurrentRequests = Limit(tenant.Limits.MaxConcurrentRequests),
+        Active = tenant.Leases,
+        PeakActive = tenant.Facts.PeakLeases,
+        Connections = scheduler.PermitsOf(tenant.Name),
+        TotalRequests = tenant.Facts.Requests,
+        Queued = tenant.Waiting,
+        Refused = tenant.Facts.Refusals,
+        QueueWait = tenant.Facts.AverageWait,
+        MaxQueueWait = tenant.Facts.MaxWait,
+    };
+
+    static int? Limit(int limit) => limit == int.MaxValue ? null : limit;
 
     static OriginStats Origin(Scheduler scheduler, KeyState key) => new()
     {

@@ -69,6 +69,9 @@ internal class Waiter : Timed
     /// <summary>How long its connection had been idle before, if nothing has proved yet that it is still alive; zero otherwise.</summary>
     public TimeSpan Rested { get; internal set; }
 
+    /// <summary>Whether its answer is a stream of events that has not ended.</summary>
+    public virtual bool IsStreaming => false;
+
     /// <summary>How often it went back to its place.</summary>
     public int Redispatches { get; internal set; }
 

@@ -84,6 +84,9 @@ public sealed record MockCounters
     /// <summary>Requests whose client went away before the answer ended.</summary>
     public long AbortedRequests { get; init; }
 
+    /// <summary>Requests answered with 429, because of <see cref="MockLlmOptions.RateLimit"/> or because a script said so.</summary>
+    public long TooManyRequests { get; init; }
+
     /// <summary>Requests not answered to the end yet, over HTTP/1.1 and HTTP/2.</summary>
     public int StreamsOpen { get; init; }
 

@@ -66,6 +66,9 @@ public sealed class MockLlmOptions
     /// <summary>The only API key accepted, as <c>Authorization: Bearer</c> or <c>x-api-key</c>; others get 401. Default: null, any or none.</summary>
     public string? RequiredApiKey { get; set; }
 
+    /// <summary>A rate limit that is enforced. Default: null: nothing is, and the headers tell of limits that nobody reaches.</summary>
+    public MockRateLimit? RateLimit { get; set; }
+
     /// <summary>More names or IP addresses for the certificate. Default: none.</summary>
     public IList<string> HostNames { get; } = new List<string>();
 
@@ -91,6 +94,10 @@ public sealed class MockLlmOptions
         Check(TokenGap >= TimeSpan.Zero, nameof(TokenGap), TokenGap, "0 or more");
         Check(IdleTimeout > TimeSpan.Zero, nameof(IdleTimeout), IdleTimeout, "more than 0");
         Check(Tokens >= 0, nameof(Tokens), Tokens, "0 or more");
+        Check(RateLimit?.Requests is null or >= 1, nameof(RateLimit) + "." + nameof(MockRateLimit.Requests), RateLimit?.Requests ?? 0, "1 or more, or null");
+        Check(RateLimit?.Tokens is null or >= 1, nameof(RateLimit) + "." + nameof(MockRateLimit.Tokens), RateLimit?.Tokens ?? 0, "1 or more, or null");
+        Check(RateLimit is null || (RateLimit.Window.TotalMilliseconds >= 10 && RateLimit.Window.TotalDays <= 1), nameof(RateLimit) + "." + nameof(MockRateLimit.Window),
+            RateLimit?.Window ?? TimeSpan.Zero, "10 ms to 1 day");
         Check(Enum.IsDefined(Protocols) && Protocols is not HttpProtocols.None and <= HttpProtocols.Http1AndHttp2, nameof(Protocols), Protocols,
             "Http1, Http2 or Http1AndHttp2");
         Check(Enum.IsDefined(Certificate), nameof(Certificate), Certificate, "one of " + string.Join(", ", Enum.GetNames<MockCertificate>()));

@@ -78,6 +78,9 @@ public sealed record MockReply
     /// <summary>The message in the error body or error event. Default: one that fits the status.</summary>
     public string? ErrorMessage { get; init; }
 
+    /// <summary>What the error body calls the error: OpenAI's <c>code</c>, such as <c>slow_down</c>, Anthropic's <c>type</c>. Default: what fits the status.</summary>
+    public string? ErrorCode { get; init; }
+
     /// <summary>The wait before the next attempt, in <see cref="RetryAfterForms"/>. With status 429 the rate-limit headers agree: nothing left until then. Default: null, none.</summary>
     public TimeSpan? RetryAfter { get; init; }
 

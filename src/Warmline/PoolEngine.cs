@@ -192,7 +192,7 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, _) => scheduler.Stats()) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats() => Read(static (scheduler, now) => scheduler.Stats(now)) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 

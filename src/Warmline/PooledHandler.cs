@@ -38,6 +38,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         var content = buffered ?? request.Content;
         var call = engine.CreateRequest(options, lane ?? LaneOf(request, content), stack, cancellationToken);
         call.Buffered = buffered;
+        call.BudgetKey = engine.BudgetOf(key, request, content);
         var uploadBytes = buffered?.Length ?? content?.Headers.ContentLength;
         var isSmall = uploadBytes <= SmallUpload && content is ByteArrayContent or ReadOnlyMemoryContent;
         var isLong = !isSmall && content is not null && uploadBytes is not <= SmallUpload;
@@ -79,8 +80,14 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     // :: Step 4: read
                     call.HeadersCame(response.StatusCode);
                     PoolEngine.NoteHint(call, response.Headers);
+                    engine.NoteLimits(call, response);
                     response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
                     isAnswered = true;
+                    if (call.Budget is not null)
+                    {
+                        await engine.LookForSlowDownAsync(call, response, cancellationToken).ConfigureAwait(false);
+                    }
+
                     return response;
                 }
                 catch (Exception error)

@@ -37,4 +37,39 @@ public sealed class MockTests
         Assert.Equal((2, ""), (result.ExitCode, result.Output));
         Assert.All(["--idle-timeout", $"'{value}'", range], part => Assert.Contains(part, result.Errors));
     }
+
+    [Fact(Timeout = Cli.TestLimit)]
+    public async Task ItRefusesWhatIsAboveTheLimit()
+    {
+        using var mock = Cli.Start([], "mock", "--port", "0", "--plaintext", "--quiet", "--requests-per-window", "2", "--window", "86400s");
+        try
+        {
+            using var client = new HttpClient { BaseAddress = new Uri((await mock.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken))!) };
+            var statuses = new List<int>();
+            for (var i = 0; i < 3; i++)
+            {
+                using var answer = await client.PostAsync("v1/chat/completions", new StringContent("{}"), TestContext.Current.CancellationToken);
+                statuses.Add((int)answer.StatusCode);
+            }
+
+            Assert.Equal([200, 200, 429], statuses);
+        }
+        finally
+        {
+            mock.Kill();
+            await mock.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
+    [Theory(Timeout = Cli.TestLimit)]
+    [InlineData("--requests-per-window", "-1", "a whole number from 0 to 1000000000")]
+    [InlineData("--tokens-per-window", "many", "a whole number from 0 to 2000000000")]
+    [InlineData("--window", "0s", "a time from 10ms to 86400s")]
+    public async Task ALimitThatIsNoneIsOneClearError(string option, string value, string range)
+    {
+        var result = await Cli.RunAsync("mock", option, value);
+
+        Assert.Equal((2, ""), (result.ExitCode, result.Output));
+        Assert.All([option, $"'{value}'", range], part => Assert.Contains(part, result.Errors));
+    }
 }

@@ -20,6 +20,10 @@ internal static class MockCommand
     static readonly Option<string> TokenGap = Text("--token-gap", "Time between two tokens of a stream, such as 20ms.", "0ms");
     static readonly Option<string> Streams = Text("--streams", "HTTP/2 streams allowed per connection.", "100");
     static readonly Option<string> IdleTimeout = Text("--idle-timeout", "Time after which an idle connection is closed, to the millisecond.", "400s");
+    static readonly Option<string> Requests = Text("--requests-per-window", "Requests let through in each --window; those above get 429. 0: no limit.", "0");
+    static readonly Option<string> TokensPerWindow = Text("--tokens-per-window", "Tokens of prompts and answers let through in each --window. 0: no limit.", "0");
+    static readonly Option<string> Window = Text("--window", "The time in which so many are let through, such as 2s.", "60s");
+    static readonly Option<bool> Bucket = new("--bucket") { Description = "The limits refill all the time, as Anthropic's, and not at once when a window begins." };
     static readonly Option<string> Protocols = Text("--protocols", "h1, h2 or both.", "both");
     static readonly Option<bool> Plaintext = new("--plaintext") { Description = "Without TLS (HTTP/2 then needs --protocols h2)." };
     static readonly Option<string?> Key = new("--key") { Description = "The only API key accepted. Without it, any or none." };
@@ -37,7 +41,7 @@ internal static class MockCommand
     {
         var command = new Command("mock", "Run a provider that needs no key: OpenAI and Anthropic shapes over TLS, HTTP/1.1 and HTTP/2.")
         {
-            Address, Port, RoundTrip, Service, Tokens, TokenGap, Streams, IdleTimeout, Protocols, Plaintext, Key, HostName, CaFile, Quiet,
+            Address, Port, RoundTrip, Service, Tokens, TokenGap, Streams, IdleTimeout, Requests, TokensPerWindow, Window, Bucket, Protocols, Plaintext, Key, HostName, CaFile, Quiet,
         };
         command.SetAction(RunAsync);
         return command;
@@ -146,6 +150,7 @@ internal static class MockCommand
             throw Mistake(parsed, IdleTimeout, "a time above 0", "public providers keep idle connections for 400s");
         }
 
+        options.RateLimit = Limit(parsed);
         options.OnConnection = _ => new MockConnectionPlan { IdleTimeout = idle };
         foreach (var name in parsed.GetValue(HostName) ?? [])
         {
@@ -158,6 +163,16 @@ internal static class MockCommand
         }
 
         return options;
+    }
+
+    static MockRateLimit? Limit(ParseResult parsed)
+    {
+        var requests = Number(parsed, Requests, 0, 1_000_000_000, "0 sets no limit");
+        var tokens = Number(parsed, TokensPerWindow, 0, 2_000_000_000, "0 sets no limit");
+        var window = Duration(parsed, Window, 86_400);
+        return window < TimeSpan.FromMilliseconds(10) ? throw Mistake(parsed, Window, "a time from 10ms to 86400s", "providers count by the minute: 60s")
+            : requests + (long)tokens == 0 ? null
+            : new MockRateLimit { Requests = requests == 0 ? null : requests, Tokens = tokens == 0 ? null : tokens, Window = window, Refills = parsed.GetValue(Bucket) };
     }
 
     static string Greeting(MockLlmServer server, MockLlmOptions options, string? caFile)
@@ -179,7 +194,7 @@ internal static class MockCommand
         $"""
         Connections: {counters.ConnectionsAccepted} (peak {counters.PeakConnections})
         TLS handshakes: {counters.TlsHandshakes} (resumed {counters.TlsHandshakesResumed}, failed {counters.TlsHandshakesFailed})
-        Requests: {counters.Requests} (completed {counters.RequestsCompleted}, aborted {counters.AbortedRequests})
+        Requests: {counters.Requests} (completed {counters.RequestsCompleted}, aborted {counters.AbortedRequests}, answered with 429 {counters.TooManyRequests})
         Streams: peak {counters.PeakStreams}, on one connection {counters.PeakStreamsPerConnection}
         """);
 

@@ -14,23 +14,22 @@ internal static class AnthropicApi
     public static bool IsClient(HttpRequest request) =>
         request.Headers.ContainsKey("anthropic-version") || request.Path.StartsWithSegments("/v1/messages", StringComparison.Ordinal);
 
-    public static void WriteHeaders(Exchange x, RateWindow.Reading rate)
+    public static void WriteHeaders(Exchange x, RateWindow window, RateWindow.Reading rate, DateTimeOffset now)
     {
         var headers = x.Http.Response.Headers;
         headers["request-id"] = x.Id("req_", 24);
         headers["anthropic-organization-id"] = "00000000-0000-4000-8000-000000000000";
-        var reset = (x.Now + rate.Reset).ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
-        Limit("requests", RateWindow.RequestLimit, rate.Requests);
+        Limit("requests", window.RequestLimit, rate.Requests, rate.RequestsReset);
         // Rounded to the nearest thousand, as the real ones are.
-        Limit("tokens", RateWindow.TokenLimit, rate.Tokens / 1000 * 1000);
-        Limit("input-tokens", RateWindow.TokenLimit * 4 / 5, rate.Tokens * 4 / 5 / 1000 * 1000);
-        Limit("output-tokens", RateWindow.TokenLimit / 5, rate.Tokens / 5 / 1000 * 1000);
+        Limit("tokens", window.TokenLimit, rate.Tokens / 1000 * 1000, rate.TokensReset);
+        Limit("input-tokens", window.TokenLimit * 4 / 5, rate.Tokens * 4 / 5 / 1000 * 1000, rate.TokensReset);
+        Limit("output-tokens", window.TokenLimit / 5, rate.Tokens / 5 / 1000 * 1000, rate.TokensReset);
 
-        void Limit(string what, long limit, long remaining)
+        void Limit(string what, long limit, long remaining, TimeSpan reset)
         {
             headers[$"anthropic-ratelimit-{what}-limit"] = limit.ToString(CultureInfo.InvariantCulture);
             headers[$"anthropic-ratelimit-{what}-remaining"] = remaining.ToString(CultureInfo.InvariantCulture);
-            headers[$"anthropic-ratelimit-{what}-reset"] = reset;
+            headers[$"anthropic-ratelimit-{what}-reset"] = (now + reset).ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
         }
     }
 
@@ -48,7 +47,7 @@ internal static class AnthropicApi
             >= 500 => ("api_error", "Internal server error"),
             _ => ("invalid_request_error", "The request body is not valid JSON"),
         };
-        return x.JsonAsync($$"""{"type":"error","error":{"type":"{{type}}","message":"{{JsonEncodedText.Encode(message ?? text)}}"},"request_id":"{{x.Http.Response.Headers["request-id"]}}"}""");
+        return x.JsonAsync($$"""{"type":"error","error":{"type":"{{(x.Plan.ErrorCode is { } own ? JsonEncodedText.Encode(own) : type)}}","message":"{{JsonEncodedText.Encode(message ?? text)}}"},"request_id":"{{x.Http.Response.Headers["request-id"]}}"}""");
     }
 
     public static Task MessagesAsync(Exchange x)

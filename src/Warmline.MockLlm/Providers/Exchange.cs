@@ -15,10 +15,11 @@ internal sealed class Exchange(
     static readonly string[] Words = ["Warm", " connections", " answer", " at", " once", ";", " cold", " ones", " shake", " hands", " first", "."];
     JsonDocument? _body;
     string? _model;
+    ReplyPlan? _refusal;
 
     public HttpContext Http => http;
     public RequestEntry Entry => entry;
-    public ReplyPlan Plan => plan;
+    public ReplyPlan Plan => _refusal ?? plan;
     public DateTimeOffset Now => now;
     public long UnixTime => now.ToUnixTimeSeconds();
     /// <summary>The client, the connection or the server has gone.</summary>
@@ -121,6 +122,15 @@ internal sealed class Exchange(
         }
     }
 
+    /// <summary>It is above the rate limit: 429 in place of what was planned.</summary>
+    public void Refuse(TimeSpan wait, bool isTokens) => _refusal = new ReplyPlan
+    {
+        Status = StatusCodes.Status429TooManyRequests,
+        RetryAfter = TimeSpan.FromMilliseconds(Math.Ceiling(wait.TotalMilliseconds)),   // as it is sent, and never too early
+        IsRefused = true,
+        ErrorType = isTokens ? "tokens" : null,
+    };
+
     public ValueTask ServeAsync() =>
         plan.Delay == Timeout.InfiniteTimeSpan
             ? new ValueTask(Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, Aborted))
@@ -130,7 +140,7 @@ internal sealed class Exchange(
 
     public Task EventsAsync(EventStream events) => Answer().EventsAsync(events);
 
-    AnswerBody Answer() => new(http, entry, plan, board, scheduler, aborted);
+    AnswerBody Answer() => new(http, entry, Plan, board, scheduler, aborted);
 
     /// <summary>The script's fault in place of the answer. False: there is an answer all the same.</summary>
     public async Task<bool> FailAsync()

@@ -13,28 +13,31 @@ internal static class OpenAiApi
 
     static readonly string[] Models = ["gpt-4o", "gpt-4o-mini", "text-embedding-3-small"];
 
-    public static void WriteHeaders(Exchange x, RateWindow.Reading rate)
+    public static void WriteHeaders(Exchange x, RateWindow window, RateWindow.Reading rate)
     {
         var headers = x.Http.Response.Headers;
         headers["x-request-id"] = x.Id("req_", 32);
         headers["openai-version"] = "2020-10-01";
         headers["openai-organization"] = "org-mock";
         headers["openai-processing-ms"] = ((long)x.Plan.Delay.TotalMilliseconds).ToString(CultureInfo.InvariantCulture);
-        headers["x-ratelimit-limit-requests"] = Text(RateWindow.RequestLimit);
+        headers["x-ratelimit-limit-requests"] = Text(window.RequestLimit);
         headers["x-ratelimit-remaining-requests"] = Text(rate.Requests);
-        headers["x-ratelimit-reset-requests"] = Duration(rate.Reset);
-        headers["x-ratelimit-limit-tokens"] = Text(RateWindow.TokenLimit);
+        headers["x-ratelimit-reset-requests"] = Duration(rate.RequestsReset);
+        headers["x-ratelimit-limit-tokens"] = Text(window.TokenLimit);
         headers["x-ratelimit-remaining-tokens"] = Text(rate.Tokens);
-        headers["x-ratelimit-reset-tokens"] = Duration(rate.Reset);
+        headers["x-ratelimit-reset-tokens"] = Duration(rate.TokensReset);
 
         static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
     }
 
-    /// <summary>As OpenAI writes durations: <c>120ms</c>, <c>1s</c>, <c>6m0s</c>, <c>1h0m0s</c>: Go's form.</summary>
-    static string Duration(TimeSpan time) =>
-        time < TimeSpan.FromSeconds(1) ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalMilliseconds}ms")
-        : time < TimeSpan.FromMinutes(1) ? string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.###}s")
-        : string.Create(CultureInfo.InvariantCulture, $"{(time.TotalHours >= 1 ? $"{(int)time.TotalHours}h" : "")}{time.Minutes}m{time.Seconds}s");
+    /// <summary>As OpenAI writes durations: <c>120ms</c>, <c>1s</c>, <c>6m0s</c>, <c>1h0m0s</c>: Go's form. Rounded up: a client that waits so long is not early.</summary>
+    static string Duration(TimeSpan exact)
+    {
+        var time = TimeSpan.FromMilliseconds(Math.Ceiling(exact.TotalMilliseconds));
+        return time < TimeSpan.FromSeconds(1) ? string.Create(CultureInfo.InvariantCulture, $"{time.TotalMilliseconds:0}ms")
+            : time < TimeSpan.FromMinutes(1) ? string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.###}s")
+            : string.Create(CultureInfo.InvariantCulture, $"{(time.TotalHours >= 1 ? $"{(int)time.TotalHours}h" : "")}{time.Minutes}m{time.Seconds + (time.Milliseconds / 1000.0):0.###}s");
+    }
 
     public static Task ErrorAsync(Exchange x, int status, string? message)
     {
@@ -49,6 +52,7 @@ internal static class OpenAiApi
             >= 500 => ("server_error", null, "The server had an error while processing your request. Sorry about that!"),
             _ => ("invalid_request_error", (string?)null, $"The request failed with status {status}."),
         };
+        (type, code) = (x.Plan.ErrorType ?? type, x.Plan.ErrorCode is { } own ? JsonEncodedText.Encode(own).ToString() : code);
         var codeJson = code is null ? "null" : $"\"{code}\"";
         return x.JsonAsync($$$"""{"error":{"message":"{{{JsonEncodedText.Encode(message ?? text)}}}","type":"{{{type}}}","param":null,"code":{{{codeJson}}}}}""");
     }

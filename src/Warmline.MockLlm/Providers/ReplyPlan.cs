@@ -10,6 +10,11 @@ internal sealed record ReplyPlan
 
     public int Status { get; init; } = 200;
     public string? ErrorMessage { get; init; }
+    public string? ErrorCode { get; init; }
+
+    /// <summary>Refused by the rate limit: what its error is about, where that is not requests.</summary>
+    public string? ErrorType { get; init; }
+    public bool IsRefused { get; init; }
     public TimeSpan? RetryAfter { get; init; }
     public MockRetryAfterForms RetryAfterForms { get; init; }
     public bool? ShouldRetry { get; init; }
@@ -66,6 +71,7 @@ internal sealed record ReplyPlan
         {
             Status = reply?.Status ?? status ?? 200,
             ErrorMessage = reply?.ErrorMessage,
+            ErrorCode = reply?.ErrorCode ?? (headers.TryGetValue("x-mock-error-code", out var errorCode) ? errorCode.ToString() : null),
             RetryAfter = reply?.RetryAfter ?? Scaled(Number("x-mock-retry-after", 0, 86_400), TimeSpan.TicksPerSecond),
             RetryAfterForms = reply?.RetryAfterForms ?? Named<MockRetryAfterForms>("x-mock-retry-after-forms") ?? MockRetryAfterForms.Default,
             ShouldRetry = reply?.ShouldRetry ?? Truth("x-mock-should-retry"),

@@ -6,41 +6,13 @@ using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 
 namespace Warmline.MockLlm;
 
-/// <summary>Requests and tokens of the current minute, for the rate-limit headers. Nothing is limited: 429 comes on request only.</summary>
-internal sealed class RateWindow
-{
-    public const long RequestLimit = 10_000, TokenLimit = 2_000_000;
-
-    readonly Lock _lock = new();
-    long _minute, _requests, _tokens;
-
-    public readonly record struct Reading(long Requests, long Tokens, TimeSpan Reset);
-
-    public Reading Count(DateTimeOffset now, long tokens)
-    {
-        lock (_lock)
-        {
-            var minute = now.UtcTicks / TimeSpan.TicksPerMinute;
-            if (minute != _minute)
-            {
-                (_minute, _requests, _tokens) = (minute, 0, 0);
-            }
-
-            _requests++;
-            _tokens += tokens;
-            var reset = TimeSpan.FromTicks(((minute + 1) * TimeSpan.TicksPerMinute) - now.UtcTicks);
-            return new Reading(Math.Max(0, RequestLimit - _requests), Math.Max(0, TokenLimit - _tokens), reset);
-        }
-    }
-}
-
 /// <summary>The way of a request through the server, in numbered steps.</summary>
 internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board, DelayScheduler scheduler, TimeProvider time)
 {
     const int PaddingLine = 1000;
 
     readonly ConcurrentDictionary<string, int> _attempts = new(StringComparer.Ordinal);
-    readonly RateWindow _rate = new();
+    readonly RateWindow _rate = new(options.RateLimit);
 
     public void Reset() => _attempts.Clear();
 
@@ -76,10 +48,18 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
                 return;
             }
 
-            // 4 think
-            await exchange.ServeAsync().ConfigureAwait(false);
+            // 4 count it, as providers do when they have read a request; what is above the limit is refused at once, the rest takes its time
+            if (hasBody && _rate.Take(time.GetUtcNow(), exchange.PromptTokens + plan.Tokens) is var (wait, isTokens))
+            {
+                exchange.Refuse(wait, isTokens);
+            }
+            else
+            {
+                await exchange.ServeAsync().ConfigureAwait(false);
+            }
 
             // 5 answer
+            plan = exchange.Plan;
             var isAnthropic = AnthropicApi.IsClient(http.Request);
             var overloaded = !exchange.Streams && plan.Fault is MockFault.ErrorEvent or MockFault.Failed;
             var status = overloaded ? (isAnthropic ? 529 : 503) : plan.Status != 200 ? plan.Status : !IsAuthorized(http.Request) ? 401 : !wellFormed ? 400 : 200;
@@ -110,19 +90,19 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
     {
         var response = exchange.Http.Response;
         response.StatusCode = status;
-        var rate = _rate.Count(exchange.Now, exchange.PromptTokens + exchange.Plan.Tokens);
-        if (status == StatusCodes.Status429TooManyRequests && exchange.Plan.RetryAfter is { } reset)
+        var rate = _rate.Read(time.GetUtcNow());
+        if (status == StatusCodes.Status429TooManyRequests && exchange.Plan is { IsRefused: false, RetryAfter: { } reset })
         {
-            rate = new RateWindow.Reading(0, 0, reset);
+            rate = new RateWindow.Reading(0, 0, reset, reset);
         }
 
         if (isAnthropic)
         {
-            AnthropicApi.WriteHeaders(exchange, rate);
+            AnthropicApi.WriteHeaders(exchange, _rate, rate, time.GetUtcNow());
         }
         else
         {
-            OpenAiApi.WriteHeaders(exchange, rate);
+            OpenAiApi.WriteHeaders(exchange, _rate, rate);
         }
 
         WriteRetryHeaders(response.Headers, exchange, isAnthropic);

@@ -136,6 +136,7 @@ internal sealed class CounterBoard(TimeProvider time, bool recordRequests)
             StreamsOpen = counts.StreamsOpen - 1,
             RequestsCompleted = counts.RequestsCompleted + (completed ? 1 : 0),
             AbortedRequests = counts.AbortedRequests + (abortedByClient ? 1 : 0),
+            TooManyRequests = counts.TooManyRequests + (status == StatusCodes.Status429TooManyRequests ? 1 : 0),
         };
     });
 

@@ -230,6 +230,11 @@ internal static class ConfigurationReader
         public void Members<T>(IDictionary<string, T> members, Dictionary<string, Setter<T>> setters)
             where T : class, new()
         {
+            if (Text is { Length: > 0 } text)
+            {
+                Problem($"is '{text}': must be an object of named objects, each with {string.Join(", ", setters.Keys)}");
+            }
+
             foreach (var member in section.GetChildren())
             {
                 if (!members.TryGetValue(member.Key, out var options))

@@ -71,10 +71,10 @@ internal sealed class ProviderChoices(IReadOnlyDictionary<string, (ProviderProfi
     readonly IReadOnlyDictionary<string, (ProviderProfile? Profile, bool? Pacing)> _byOrigin = byOrigin;
 
     /// <summary>The profile of a key's server: the options', else by its host's name.</summary>
-    public ProviderProfile ProfileOf(ConnectionKey key) => _byOrigin.TryGetValue(key.Origin, out var choice) && choice.Profile is { } profile ? profile : ProviderProfile.Of(key.Host, key.Port);
+    public ProviderProfile ProfileOf(ConnectionKey key) => _byOrigin.Count > 0 && _byOrigin.TryGetValue(key.Origin, out var choice) && choice.Profile is { } profile ? profile : ProviderProfile.Of(key.Host, key.Port);
 
     /// <summary>Whether the key's requests are paced, where the options say so of its origin.</summary>
-    public bool? PacingOf(ConnectionKey key) => _byOrigin.TryGetValue(key.Origin, out var choice) ? choice.Pacing : null;
+    public bool? PacingOf(ConnectionKey key) => _byOrigin.Count > 0 && _byOrigin.TryGetValue(key.Origin, out var choice) ? choice.Pacing : null;
 
     public bool Equals(ProviderChoices? other) => other is not null && _byOrigin.Count == other._byOrigin.Count
         && _byOrigin.All(pair => other._byOrigin.TryGetValue(pair.Key, out var choice) && choice.Pacing == pair.Value.Pacing && Equals(choice.Profile, pair.Value.Profile));

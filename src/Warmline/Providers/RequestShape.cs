@@ -46,7 +46,7 @@ internal static class RequestShape
         path = (end < 0 ? path : path[..end]).TrimEnd('/');
         return EndsIn(path, "/embeddings") || EndsIn(path, "/batches");
 
-        // Not the host itself: https://embeddings.
+        // Not the host itself, which may be called so.
         static bool EndsIn(ReadOnlySpan<char> path, string segment) => path.EndsWith(segment, StringComparison.Ordinal) && path.Length > segment.Length && path[^(segment.Length + 1)] != '/';
     }
 
@@ -67,7 +67,7 @@ internal static class RequestShape
     /// <summary>Whether the content is compressed: its bytes are no JSON then, whatever its type says.</summary>
     public static bool IsEncoded(HttpContent content) => content.Headers.NonValidated.Contains("Content-Encoding");
 
-    /// <summary>Whether a JSON object says <c>"stream": true</c>, at its top. Of several the last counts, as with most parsers; a name written with escapes is overlooked; what is no JSON says nothing.</summary>
+    /// <summary>Whether a JSON object says <c>"stream": true</c>, at its top. Of several the last counts, as with most parsers; a name written with escapes may be overlooked; what is no JSON says nothing.</summary>
     public static bool AsksForStream(ReadOnlySpan<byte> json) => TryFind(json, "\"stream\""u8, out var value) && value.TokenType is JsonTokenType.True;
 
     /// <summary>The text of <c>"model"</c> at the top of a JSON object, at most 64 characters of it; null without one.</summary>

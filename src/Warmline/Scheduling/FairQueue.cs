@@ -21,19 +21,56 @@ internal sealed class FairQueue(KeyState key)
     /// <summary>The lanes that the key has seen.</summary>
     public List<LaneQueue> Lanes { get; } = [];
 
-    public LaneQueue LaneOf(LaneState lane)
+    /// <summary>Whether any of its waiters have come with a provider's budget.</summary>
+    public bool HasBudgets { get; private set; }
+
+    /// <summary>The lane's leases on usable connections of the key.</summary>
+    public int StreamsOf(LaneState lane)
     {
         foreach (var known in Lanes)
         {
-            if (known.Lane == lane)
+            if (known.Lane == lane && known.Budget is null)
+            {
+                return known.Streams;
+            }
+        }
+
+        return 0;
+    }
+
+    /// <summary>The lane on this key; of the waiters that one budget of the provider lets through or holds back, where they have one.</summary>
+    public LaneQueue LaneOf(LaneState lane, BudgetState? budget = null)
+    {
+        foreach (var known in Lanes)
+        {
+            if (known.Lane == lane && known.Budget == budget)
             {
                 return known;
             }
         }
 
-        var added = new LaneQueue(key, lane);
+        var added = new LaneQueue(key, lane, budget);
         Lanes.Add(added);
+        if (budget is not null)
+        {
+            HasBudgets = true;
+            budget.Keys.Add(key);
+        }
+
         return added;
+    }
+
+    /// <summary>Lets go of a budget; false when somebody waits for it.</summary>
+    public bool Forget(BudgetState budget)
+    {
+        if (Lanes.Exists(lane => lane.Budget == budget && lane.Waiting > 0))
+        {
+            return false;
+        }
+
+        Lanes.RemoveAll(lane => lane.Budget == budget);
+        HasBudgets = Lanes.Exists(static lane => lane.Budget is not null);
+        return true;
     }
 
     /// <summary>Puts a waiter at its place, which it keeps when it was served in vain.</summary>
@@ -43,7 +80,7 @@ internal sealed class FairQueue(KeyState key)
         Count++;
         waiter.Share.Tenant.Waiting++;
         waiter.Lane.Lane.Waiting++;
-        waiter.Lane.Add(waiter);
+        (waiter.Budget is null ? waiter.Lane : LaneOf(waiter.Lane.Lane, waiter.Budget)).Add(waiter);
     }
 
     public void Remove(Waiter waiter)
@@ -52,7 +89,7 @@ internal sealed class FairQueue(KeyState key)
         Count--;
         waiter.Share.Tenant.Waiting--;
         waiter.Lane.Lane.Waiting--;
-        waiter.Lane.Remove(waiter);
+        waiter.Queue!.Lane.Remove(waiter);
     }
 
     public IEnumerable<Waiter> All()
@@ -72,7 +109,7 @@ internal sealed class FairQueue(KeyState key)
 }
 
 /// <summary>A lane on one key: its tenants that wait, in fair order.</summary>
-internal sealed class LaneQueue(KeyState key, LaneState lane)
+internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budget)
 {
     public int HeldPlace = -1;
 
@@ -83,11 +120,16 @@ internal sealed class LaneQueue(KeyState key, LaneState lane)
 
     public LaneState Lane { get; } = lane;
 
+    /// <summary>What the provider lets its waiters through by; null where they are not paced.</summary>
+    public BudgetState? Budget { get; } = budget;
+
     /// <summary>Waiters that no limit of their tenant holds back.</summary>
     public int Eligible { get; private set; }
 
-    /// <summary>The lane's leases on usable connections of the key.</summary>
+    /// <summary>The lane's leases on usable connections of the key, paced ones too; counted where there is no budget.</summary>
     public int Streams { get; set; }
+
+    public int Waiting { get; private set; }
 
     /// <summary>Who goes next, if the lane may; null when nobody waits whose tenant may.</summary>
     public Waiter? Next => _tenants.First?.Head;
@@ -95,6 +137,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane)
     public void Add(Waiter waiter)
     {
         var queue = QueueOf(waiter.Share);
+        Waiting++;
         waiter.Queue = queue;
         queue.Add(waiter);
         Refresh(queue);
@@ -103,6 +146,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane)
     public void Remove(Waiter waiter)
     {
         var queue = waiter.Queue!;
+        Waiting--;
         waiter.Queue = null;
         queue.Remove(waiter);
         Refresh(queue);
@@ -161,6 +205,11 @@ internal sealed class LaneQueue(KeyState key, LaneState lane)
     /// <summary>Which of two lanes goes first.</summary>
     public bool Before(LaneQueue other)
     {
+        if (Lane == other.Lane)
+        {
+            return FairOrder.Before(this, other);
+        }
+
         int surplus = Lane.Surplus, othersSurplus = other.Lane.Surplus;
         return surplus != othersSurplus ? surplus < othersSurplus : Next!.Sequence < other.Next!.Sequence;
     }

@@ -112,6 +112,12 @@ internal sealed class KeyState : Timed
 
     public Exception? LastDialError { get; set; }
 
+    /// <summary>When the rate-limit headers of an answer are looked at next; by the shell, without the lock.</summary>
+    public TimeSpan LimitsDue { get; set; }
+
+    /// <summary>What the last answer said that was looked at; by the shell, without the lock.</summary>
+    public ToldLimits? Limits { get; set; }
+
     public KeyFacts Facts { get; } = new();
 
     public ExpiryWatch Expiry { get; } = new();

@@ -101,6 +101,7 @@ internal sealed partial class Scheduler
         if (need <= 0)
         {
             key.WantsFrom?.Remove(key);
+            NoteReserved(key);
             return;
         }
 

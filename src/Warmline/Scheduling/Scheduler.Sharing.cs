@@ -17,9 +17,9 @@ internal sealed partial class Scheduler
 
     public SharingLedger Sharing => _sharing;
 
-    bool MayGrant(Waiter waiter) => waiter.Share.Tenant.Room > 0 && !IsPaused(waiter.Key!) && Admits(waiter.Lane);
+    bool MayGrant(Waiter waiter) => waiter.Share.Tenant.Room > 0 && !IsPaused(waiter.Key!) && IsOpen(waiter.Budget) && Admits(waiter.Lane);
 
-    bool Admits(LaneQueue lane) => PoolAdmits(lane.Lane) && KeyAdmits(lane);
+    bool Admits(LaneQueue lane) => PoolAdmits(lane.Lane) && KeyAdmits(lane) && IsOpen(lane.Budget);
 
     /// <summary>Whether the limits over all keys let one more of the lane go.</summary>
     bool PoolAdmits(LaneState lane)
@@ -42,7 +42,7 @@ internal sealed partial class Scheduler
         }
 
         var capacity = Hope(lane.Key);
-        return lane.Streams < _sharing.Reserved(lane.Lane, capacity) || lane.Key.Streams + Unfilled(lane.Key, capacity) < capacity;
+        return lane.Key.Queue.StreamsOf(lane.Lane) < _sharing.Reserved(lane.Lane, capacity) || lane.Key.Streams + Unfilled(lane.Key, capacity) < capacity;
     }
 
     /// <summary>What lanes could still take of their reserves, over all keys.</summary>
@@ -63,7 +63,7 @@ internal sealed partial class Scheduler
         long unfilled = 0;
         foreach (var lane in _sharing.Reserving)
         {
-            unfilled += Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.LaneOf(lane).Streams);
+            unfilled += Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.StreamsOf(lane));
         }
 
         return unfilled;
@@ -76,7 +76,7 @@ internal sealed partial class Scheduler
     int Grantable(KeyState key)
     {
         var free = _limits.MaxConcurrentRequests - Leases;
-        if (!_sharing.HasLanes || key.Queue.Eligible == 0)
+        if ((!_sharing.HasLanes && !key.Queue.HasBudgets) || key.Queue.Eligible == 0)
         {
             return Math.Min(key.Queue.Eligible, free);
         }
@@ -86,8 +86,8 @@ internal sealed partial class Scheduler
         {
             if (lane.Eligible > 0 && Admits(lane))
             {
-                var most = Math.Min(lane.Eligible, lane.Lane.Settings.Ceiling - lane.Lane.Leases);
-                var reserved = _sharing.HasReserves ? Math.Clamp(_sharing.Reserved(lane.Lane, capacity) - lane.Streams, 0, most) : 0;
+                var most = Math.Min(Math.Min(lane.Eligible, lane.Budget?.Rules.Left(_now) ?? int.MaxValue), lane.Lane.Settings.Ceiling - lane.Lane.Leases);
+                var reserved = _sharing.HasReserves ? Math.Clamp(_sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane), 0, most) : 0;
                 own += reserved;
                 shared += most - reserved;
             }
@@ -122,7 +122,7 @@ internal sealed partial class Scheduler
 
         foreach (var lane in key.Queue.Lanes)
         {
-            if (lane.Eligible > 0 && !PoolAdmits(lane.Lane))
+            if (lane.Eligible > 0 && !PoolAdmits(lane.Lane) && IsOpen(lane.Budget))
             {
                 lane.SetHeld(true);
             }
@@ -317,6 +317,7 @@ internal sealed partial class Scheduler
             : lane.Settings.Ceiling == 0 ? PoolRejectionReason.LaneCeiling
             : key.IsStarving && key.BackOffUntil > waiter.Deadline ? PoolRejectionReason.BackOff
             : _pausedUntil > waiter.Deadline || key.Origin.PausedUntil > waiter.Deadline ? PoolRejectionReason.Paused
+            : waiter.Budget is { } budget && budget.Rules.OpensAt(_now) is var opens && opens > waiter.Deadline && opens < TimeSpan.MaxValue ? PoolRejectionReason.ProviderLimit
             : Waiting >= _limits.MaxQueueLength ? PoolRejectionReason.QueueFull
             : lane.Waiting >= lane.Settings.MaxQueueLength ? PoolRejectionReason.LaneQueueFull
             : tenant.Waiting >= tenant.Limits.MaxQueueLength ? PoolRejectionReason.TenantQueueFull
@@ -327,11 +328,14 @@ internal sealed partial class Scheduler
     PoolRejectionReason SharingReasonFor(Waiter waiter)
     {
         var lane = waiter.Share.Lane;
-        return waiter.Share.Tenant.Room == 0 ? PoolRejectionReason.TenantLimit
+        return !IsOpen(waiter.Budget) ? PoolRejectionReason.ProviderLimit
+            : waiter.Share.Tenant.Room == 0 ? PoolRejectionReason.TenantLimit
             : lane.Leases >= lane.Settings.Ceiling ? PoolRejectionReason.LaneCeiling
             : Leases >= _limits.MaxConcurrentRequests ? PoolRejectionReason.MaxConcurrentRequests
-            : !PoolAdmits(lane) || (!KeyAdmits(waiter.Lane) && waiter.Key!.Streams < Hope(waiter.Key)) ? PoolRejectionReason.LaneReserve
-            : PoolRejectionReason.None;
+            : !PoolAdmits(lane) ? PoolRejectionReason.LaneReserve
+            : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
+            : waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
+            : LackReasonFor(waiter.Key, LackOf(waiter.Key));   // all that the key can carry is in use, so it asks for no permit
     }
 
     /// <summary>Leases that a lane could still get: by limits and reserves, and on the key with the most room.</summary>
@@ -344,7 +348,7 @@ internal sealed partial class Scheduler
         foreach (var key in _keys.Values)
         {
             var capacity = Capacity(key);
-            var room = Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.LaneOf(lane).Streams) + Math.Max(0, capacity - key.Streams - Unfilled(key, capacity));
+            var room = Math.Max(0, _sharing.Reserved(lane, capacity) - key.Queue.StreamsOf(lane)) + Math.Max(0, capacity - key.Streams - Unfilled(key, capacity));
             ofKeys = Math.Max(ofKeys ?? 0, room);
         }
 
@@ -377,7 +381,7 @@ internal sealed partial class Scheduler
         _reordered.Clear();
         foreach (var key in _keys.Values)
         {
-            key.Queue.Lanes.RemoveAll(lane => !_sharing.Knows(lane.Lane));
+            key.Queue.Lanes.RemoveAll(lane => !_sharing.Knows(lane.Lane));   // no lease and no waiter refers to it
         }
     }
 }

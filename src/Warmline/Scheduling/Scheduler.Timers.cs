@@ -24,6 +24,10 @@ internal sealed partial class Scheduler
                 case ConnectionState connection:
                     ConnectionDue(connection);
                     break;
+                case BudgetState budget:
+                    Reopened(budget);
+                    ServeReopened();
+                    break;
                 case KeyState { IsForgettable: true } key:
                     Forget(key);
                     break;

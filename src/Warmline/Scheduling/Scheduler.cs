@@ -71,6 +71,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         share.Lane.Facts.Requests++;
         share.Tenant.Facts.Requests++;
         waiter.Lane = key.Queue.LaneOf(share.Lane);
+        waiter.Budget = waiter.BudgetKey is { } budget ? BudgetFor(budget) : null;
         while (TryServe(key))
         {
             // A burst that was held back may go by now, and came before.
@@ -167,6 +168,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         key.Leases--;
         waiter.Lane.Streams -= connection.IsUsable ? 1 : 0;
         Count(waiter.Share, -1);
+        EndPaced(waiter, outcome);
         waiter.State = WaiterState.Ended;
     }
 
@@ -201,6 +203,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         ServeHeld();
         Settle(key);
         ServeUnblocked();
+        ServeReopened();
         NoteIdle(connection);
         if (key.HasWarned && Utilization(key) is var (active, limit) && active * 10L < limit * 7)
         {
@@ -226,17 +229,17 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         return IsDraining ? PoolRejectionReason.Draining
             : IsPaused(key) ? PoolRejectionReason.Paused
             : SharingReasonFor(waiter) is not PoolRejectionReason.None and var reason ? reason
-            : key.WantsFrom is null ? WithoutPermitReasonFor(key)
-            : key.WantsFrom == key.Origin.Wanting ? PoolRejectionReason.MaxConnectionsPerHost
-            : key.WantsFrom == key.Partition?.Wanting ? PoolRejectionReason.TenantConnections
-            : PoolRejectionReason.MaxConnections;
+            : key.WantsFrom is { } lacking ? LackReasonFor(key, lacking)
+            : key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
+            : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
+            : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
+            : PoolRejectionReason.None;
     }
 
-    PoolRejectionReason WithoutPermitReasonFor(KeyState key) =>
-        key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
-        : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
-        : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
-        : PoolRejectionReason.None;
+    static PoolRejectionReason LackReasonFor(KeyState key, PermitQueue lacking) =>
+        lacking == key.Origin.Wanting ? PoolRejectionReason.MaxConnectionsPerHost
+        : lacking == key.Partition?.Wanting ? PoolRejectionReason.TenantConnections
+        : PoolRejectionReason.MaxConnections;
 
     /// <summary>Streams that a key can have: on its open connections, on those being opened, and on those that it could still open.</summary>
     public long Capacity(KeyState key) =>
@@ -271,7 +274,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         ReleaseHeld(key);
         Grow(key);
-        NoteReserved(key);
+        NoteClosedBudgets(key);
         CheckWarmUps(key);
         if (key.Queue.Count > 0 && key.Available.First is { } held && HoldsBack(key, held))
         {
@@ -295,7 +298,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             return false;
         }
 
-        return (lane is null ? NextLane(key) : KeyAdmits(lane) ? lane : null) is { Next: { } waiter } && FirstFit(key) is { } connection && !HoldsBack(key, connection) && Serve(waiter, connection);
+        return (lane is null ? NextLane(key) : KeyAdmits(lane) && IsOpen(lane.Budget) ? lane : null) is { Next: { } waiter } && FirstFit(key) is { } connection && !HoldsBack(key, connection) && Serve(waiter, connection);
     }
 
     bool Serve(Waiter waiter, ConnectionState connection)
@@ -370,6 +373,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         key.Leases++;
         waiter.Lane.Streams++;
         Count(waiter.Share, +1);
+        StartPaced(waiter);
         _sharing.NoteIdle(waiter.Share.Tenant);
         waiter.Share.Lane.Facts.CountGrant(waiter, waiter.Share.Lane.Leases);
         waiter.Share.Tenant.Facts.CountGrant(waiter, waiter.Share.Tenant.Leases);

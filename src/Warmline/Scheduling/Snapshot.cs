@@ -8,8 +8,9 @@ internal static class Snapshot
 {
     /// <summary>More would make an error's snapshot dear where there are thousands.</summary>
     const int MaxTenants = 1_000;
+    const int MaxTold = 100;
 
-    public static PoolStats Stats(this Scheduler scheduler)
+    public static PoolStats Stats(this Scheduler scheduler, TimeSpan now = default)
     {
         var facts = scheduler.Facts;
         var saved = scheduler.TimeSavedByForgotten;
@@ -40,8 +41,11 @@ internal static class Snapshot
             AverageHandshake = facts.AverageHandshake,
             TimeSaved = saved,
             Origins = origins,
-            Lanes = [.. scheduler.Sharing.Lanes.Where(static lane => lane.Name.Length > 0).Select(lane => Lane(scheduler, lane))],
+            Lanes = [.. scheduler.Sharing.Lanes.Where(lane => scheduler.Limits.Sharing.Lanes.ContainsKey(lane.Name)).Select(lane => Lane(scheduler, lane))],
             Tenants = [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle).OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants).Select(tenant => Tenant(scheduler, tenant))],
+            RateLimits = [.. scheduler.Budgets.Select(budget => new RateLimitStats(budget.Key.Origin, budget.Key.Model, budget.Rules.Report(now)))
+                .Concat(scheduler.Keys.Where(static key => key.Limits is not null).Select(key => new RateLimitStats(key.Key.Origin, "", key.Limits!.Report(now))))
+                .Where(static told => told.Limits.Count > 0).Take(MaxTold)],
         };
     }
 

@@ -49,6 +49,9 @@ internal class Waiter : Timed
     /// <summary>Among the waiters of its tenant in its lane: the higher goes first. -10 to 10.</summary>
     public int Priority { get; set; }
 
+    /// <summary>Which requests the provider counts together with it; null where it is not paced.</summary>
+    public BudgetKey? BudgetKey { get; set; }
+
     public WaiterState State { get; internal set; }
 
     public KeyState? Key { get; internal set; }
@@ -82,6 +85,11 @@ internal class Waiter : Timed
 
     /// <summary>Its lane on its key.</summary>
     internal LaneQueue Lane { get; set; } = null!;
+
+    internal BudgetState? Budget { get; set; }
+
+    /// <summary>Whether the provider has answered since the lease was granted.</summary>
+    internal bool IsAnswered { get; set; }
 
     /// <summary>Where it waits.</summary>
     internal TenantQueue? Queue { get; set; }

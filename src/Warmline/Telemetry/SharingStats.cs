@@ -78,27 +78,8 @@ public sealed record TenantStats
     public TimeSpan MaxQueueWait { get; init; }
 }
 
-/// <summary>One budget of a provider, as it told it last.</summary>
-public sealed record RateLimitStats
-{
-    /// <summary>The origin that told it.</summary>
-    public required string Origin { get; init; }
-
-    /// <summary>What it counts: <c>requests</c>, <c>tokens</c>, <c>input-tokens</c> and so on.</summary>
-    public required string Kind { get; init; }
-
-    /// <summary>The model that it was told for; empty where the pool does not look at bodies.</summary>
-    public string Model { get; init; } = "";
-
-    /// <summary>The whole budget; <see langword="null"/> where the provider did not say.</summary>
-    public long? Limit { get; init; }
-
-    /// <summary>What was left of it; <see langword="null"/> where the provider did not say.</summary>
-    public long? Remaining { get; init; }
-
-    /// <summary>From now to its reset; zero once that is past, <see langword="null"/> where the provider did not say.</summary>
-    public TimeSpan? ResetsIn { get; init; }
-
-    /// <summary>How long ago that was told.</summary>
-    public TimeSpan Age { get; init; }
-}
+/// <summary>A provider's limits for one origin, as its answers told them last.</summary>
+/// <param name="Origin">The origin that told them.</param>
+/// <param name="Model">The model that they were told for; empty where that is not known, as bodies are looked at only for <see cref="ConnectionPoolOptions.Pacing"/>.</param>
+/// <param name="Limits">The limits, one for each kind that was told.</param>
+public sealed record RateLimitStats(string Origin, string Model, IReadOnlyList<ProviderLimit> Limits);

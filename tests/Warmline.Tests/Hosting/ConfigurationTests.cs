@@ -18,7 +18,7 @@ public sealed class ConfigurationTests
         var values = new Dictionary<Type, (string Text, object Value)>
         {
             [typeof(int)] = ("3", 3), [typeof(bool)] = ("false", false), [typeof(TimeSpan)] = ("90s", TimeSpan.FromSeconds(90)), [typeof(Http2Mode)] = ("disabled", Http2Mode.Disabled),
-            [typeof(DecompressionMethods)] = ("gzip, Brotli", DecompressionMethods.GZip | DecompressionMethods.Brotli),
+            [typeof(DecompressionMethods)] = ("gzip, Brotli", DecompressionMethods.GZip | DecompressionMethods.Brotli), [typeof(TenantIsolation)] = ("connections", TenantIsolation.Connections),
         };
         string[] inCode = ["SslOptions", "Proxy"];
         var checkedNames = new List<string>();
@@ -28,7 +28,11 @@ public sealed class ConfigurationTests
         Check(typeof(DnsOptions), "Dns:", options => options.Dns);
         Check(typeof(TcpKeepAliveOptions), "TcpKeepAlive:", options => options.TcpKeepAlive);
         Check(typeof(OriginOptions), "Hosts:api.openai.com:", options => options.Hosts["api.openai.com"]);
-        Assert.True(checkedNames.Count >= 25, string.Join(", ", checkedNames));
+        Check(typeof(LaneOptions), "Lanes:batch:", options => options.Lanes["batch"]);
+        Check(typeof(PoolTimeouts), "Lanes:batch:Timeouts:", options => options.Lanes["batch"].Timeouts);
+        Check(typeof(TenantsOptions), "Tenants:", options => options.Tenants);
+        Check(typeof(TenantOptions), "Tenants:Named:acme:", options => options.Tenants.Named["acme"]);
+        Assert.True(checkedNames.Count >= 50, string.Join(", ", checkedNames));
 
         void Check(Type type, string path, Func<ConnectionPoolOptions, object> part)
         {
@@ -102,6 +106,55 @@ public sealed class ConfigurationTests
         ];
         Assert.All(expected, start => Assert.Single(failures, failure => failure.StartsWith("Pool '': " + start, StringComparison.Ordinal)));
         Assert.Equal(expected.Length, failures.Length);
+    }
+
+    [Fact]
+    public void Lanes_and_tenants_are_read_as_they_are_nested()
+    {
+        var options = Read(HostRig.Json("""
+            { "Pacing": true,
+              "Lanes": { "stream": { "Reserve": 10, "Ceiling": 40, "MaxQueueLength": 100, "Timeouts": { "FirstByte": "180s" } }, "Batch": null, "bulk": {} },
+              "Tenants": { "Isolation": "connections", "MaxConcurrentRequests": 10, "Named": { "acme": { "Weight": 3, "MaxConnections": 4 }, "Acme": { "Weight": 2 } } },
+              "Hosts": { "api.openai.com": { "Pacing": false } } }
+            """));
+
+        Assert.Empty(options.ConfigurationProblems);
+        Assert.Equal((10, 40, 100, TimeSpan.FromSeconds(180), (TimeSpan?)null),
+            (options.Lanes["stream"].Reserve, options.Lanes["stream"].Ceiling, options.Lanes["stream"].MaxQueueLength, options.Lanes["stream"].Timeouts.FirstByte, options.Lanes["stream"].Timeouts.Read));
+        Assert.Equal((TenantIsolation.Connections, 10), (options.Tenants.Isolation, options.Tenants.MaxConcurrentRequests));
+        var settings = ConnectionPool.Freeze(options);
+        Assert.True(settings.Pacing);
+        Assert.False(settings.Providers.PacingOf(new ConnectionKey(true, "api.openai.com", 443)));
+        Assert.Equal(180, settings.Sharing.Stream!.Timeouts.FirstByte.TotalSeconds);
+        Assert.Equal(4, settings.Sharing.LimitsOf("acme").MaxConnections);
+        Assert.Equal(10, settings.Sharing.LimitsOf("acme").MaxConcurrentRequests);
+        Assert.Equal(1, settings.Sharing.LimitsOf("other").Weight);
+    }
+
+    [Theory]
+    [InlineData("""{ "Lanes": "x" }""", "Lanes is 'x': must be an object of named objects, each with Reserve, Ceiling, MaxQueueLength, Timeouts.")]
+    [InlineData("""{ "Lanes": { "batch": 20 } }""", "Lanes:batch is '20': must be an object with Reserve, Ceiling, MaxQueueLength, Timeouts.")]
+    [InlineData("""{ "Lanes": [ "stream" ] }""", "Lanes:0 is 'stream': must be an object with Reserve,")]
+    [InlineData("""{ "Lanes": { "batch": { "Celing": 20 } } }""", "Lanes:batch:Celing is not an option. Known here: Reserve, Ceiling, MaxQueueLength, Timeouts.")]
+    [InlineData("""{ "Lanes": { "batch": { "Ceiling": "many" } } }""", "Lanes:batch:Ceiling is 'many': must be a whole number, like 50.")]
+    [InlineData("""{ "Lanes": { "batch": { "Timeouts": "60s" } } }""", "Lanes:batch:Timeouts is '60s': must be an object with Pool,")]
+    [InlineData("""{ "Lanes": { "batch": { "Timeouts": { "Read": 60 } } } }""", "Lanes:batch:Timeouts:Read is '60': must be a time with its unit")]
+    [InlineData("""{ "Lanes": { "batch": { "Timeouts": { "Connect": "5s" } } } }""", "Lanes[\"batch\"].Timeouts.Connect is 00:00:05: must be left unset here")]
+    [InlineData("""{ "Tenants": 10 }""", "Tenants is '10': must be an object with Isolation,")]
+    [InlineData("""{ "Tenants": { "Isolation": "1" } }""", "Tenants:Isolation is '1': must be Leases or Connections.")]
+    [InlineData("""{ "Tenants": { "Isolation": "Hosts" } }""", "Tenants:Isolation is 'Hosts': must be Leases or Connections.")]
+    [InlineData("""{ "Tenants": { "Named": 3 } }""", "Tenants:Named is '3': must be an object of named objects, each with Weight, MaxConcurrentRequests, MaxConnections, MaxQueueLength.")]
+    [InlineData("""{ "Tenants": { "Named": { "acme": 3 } } }""", "Tenants:Named:acme is '3': must be an object with Weight,")]
+    [InlineData("""{ "Tenants": { "Named": { "acme": { "Weigth": 3 } } } }""", "Tenants:Named:acme:Weigth is not an option.")]
+    [InlineData("""{ "Tenants": { "Names": {} , "MaxKnown": { "a": 1 } } }""", "Tenants:MaxKnown is an object: must be a whole number")]
+    [InlineData("""{ "Pacing": "on" }""", "Pacing is 'on': must be true or false.")]
+    [InlineData("""{ "Hosts": { "api.openai.com": { "Pacing": 1 } } }""", "Hosts:api.openai.com:Pacing is '1': must be true or false.")]
+    public void A_mistake_in_lanes_tenants_or_pacing_is_told_with_its_path(string json, string start)
+    {
+        var problems = new List<string>();
+        PoolSettings.Freeze(Read(HostRig.Json(json)), problems);
+
+        Assert.StartsWith(start, Assert.Single(problems), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -39,7 +39,10 @@ internal sealed class ModelCoverage
 
     public HashSet<(string Event, ConnectionPhase Phase)> EventsInPhase { get; } = [];
 
-    public HashSet<string> Situations { get; } = [];
+    /// <summary>How often each was met.</summary>
+    public SortedDictionary<string, long> Situations { get; } = new(StringComparer.Ordinal);
+
+    public void Note(string situation) => Situations[situation] = Situations.GetValueOrDefault(situation) + 1;
 }
 
 internal enum CallPhase
@@ -51,9 +54,15 @@ internal enum CallPhase
 }
 
 /// <summary>A request as the test sees it, beside what the scheduler notes in its base.</summary>
-internal sealed class Call(int number, ModelKey home, long order) : Waiter
+internal sealed class Call(int number, ModelKey home, long order, ModelLane lane, ModelTenant tenant, ModelShare share) : Waiter
 {
     public ModelKey Home { get; } = home;
+
+    public ModelLane InLane { get; } = lane;
+
+    public ModelTenant Tenant { get; } = tenant;
+
+    public ModelShare Stake { get; } = share;
 
     /// <summary>The order of arrival.</summary>
     public long Order { get; } = order;
@@ -66,7 +75,7 @@ internal sealed class Call(int number, ModelKey home, long order) : Waiter
 
     public int Tries { get; set; }
 
-    public override string ToString() => $"call {number} ({Home.Key})";
+    public override string ToString() => $"call {number} ({Home.Key}, lane '{InLane.Name}', tenant '{Tenant.Name}', priority {Priority})";
 }
 
 /// <summary>A connection as the test sees it.</summary>
@@ -153,11 +162,16 @@ internal sealed class ModelKey(ConnectionKey key)
 
     public bool IsPaused { get; set; }
 
+    public TimeSpan PausedUntil { get; set; } = TimeSpan.MinValue;
+
     public bool? SpeaksHttp2 { get; set; } = InitialProtocol(key);
 
     public int? Advertised { get; set; }
 
     public int Leases { get; set; }
+
+    /// <summary>Leases on usable connections, by lane.</summary>
+    public int[] HeldOf { get; } = new int[ModelSetup.LaneNames.Length];
 
     // Counted anew by each check.
     public int Dialing { get; set; }
@@ -195,83 +209,4 @@ internal enum Duty
     Settings,
     Overdue,
     Close,
-}
-
-/// <summary>How one run is set up; drawn from its seed.</summary>
-internal sealed record ModelSetup
-{
-    public required SchedulerLimits Limits { get; init; }
-
-    public required ConnectionKey[] Keys { get; init; }
-
-    public required int Steps { get; init; }
-
-    /// <summary>The longest step in time.</summary>
-    public required int MaxStepMilliseconds { get; init; }
-
-    public required double AcquireShare { get; init; }
-
-    public required double ReleaseShare { get; init; }
-
-    public required double DialFailureShare { get; init; }
-
-    public required double Http2Share { get; init; }
-
-    public required double OddShare { get; init; }
-
-    public required int MaxQueueMilliseconds { get; init; }
-
-    public static ModelSetup Draw(Random random)
-    {
-        var keys = new ConnectionKey[random.Next(1, 7)];
-        for (var i = 0; i < keys.Length; i++)
-        {
-            keys[i] = new ConnectionKey(random.Next(4) > 0, "host" + random.Next(1, 4), 443, protocols: (HttpProtocols)Pick(random, 0, 0, 0, 1, 2), partition: Pick(random, "", "", "p" + i));
-        }
-
-        return new ModelSetup
-        {
-            Limits = DrawLimits(random),
-            Keys = [.. keys.Distinct()],
-            Steps = random.Next(100, 1500),
-            MaxStepMilliseconds = Pick(random, 2, 20, 100, 1000),
-            AcquireShare = 0.1 + (random.NextDouble() * 0.4),
-            ReleaseShare = 0.05 + (random.NextDouble() * 0.4),
-            DialFailureShare = Pick(random, 0, 0.1, 0.3, 0.9),
-            Http2Share = Pick(random, 0, 0.5, 1, 1),
-            OddShare = Pick(random, 0, 0.02, 0.1),
-            MaxQueueMilliseconds = Pick(random, 50, 1000, 10_000, 0),
-        };
-    }
-
-    public static SchedulerLimits DrawLimits(Random random)
-    {
-        var connections = Pick(random, 1, 2, 3, 5, 10, random.Next(1, 51));
-        return new SchedulerLimits
-        {
-            MaxConnections = connections,
-            MaxConnectionsPerHost = Pick(random, int.MaxValue, int.MaxValue, random.Next(1, connections + 1)),
-            MaxConcurrentRequests = Pick(random, int.MaxValue, int.MaxValue, random.Next(1, 30)),
-            MaxIdleConnections = Pick(random, connections, (connections + 1) / 2, random.Next(0, connections + 1), 0),
-            MaxQueueLength = Pick(random, 1000, 1000, random.Next(1, 20)),
-            IdleTimeout = Pick(random, Timeout.InfiniteTimeSpan, TimeSpan.FromMilliseconds(50), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(20)),
-            ConnectionLifetime = Pick(random, Timeout.InfiniteTimeSpan, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(3), TimeSpan.FromSeconds(60)),
-            ConnectTimeout = Pick(random, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(5)),
-            TargetStreams = Pick(random, 8, 1, random.Next(1, 12)),
-            SpreadConnections = Pick(random, 8, 1, random.Next(1, 10)),
-            MaxStreamsPerConnection = Pick(random, 32, 100, random.Next(1, 20)),
-            MaxDialsInFlight = Pick(random, 64, 64, random.Next(1, 6)),
-            BackOff = TimeSpan.FromMilliseconds(Pick(random, 10, 100)),
-            MaxBackOff = TimeSpan.FromMilliseconds(Pick(random, 200, 10_000)),
-            MaxRedispatches = random.Next(0, 4),
-            IdleMemory = Pick(random, TimeSpan.FromHours(1), TimeSpan.FromSeconds(5)),
-            KeyMemory = Pick(random, TimeSpan.FromHours(1), TimeSpan.FromMilliseconds(100)),
-        };
-    }
-
-    public static T Pick<T>(Random random, params ReadOnlySpan<T> choices) => choices[random.Next(choices.Length)];
-
-    public override string ToString() =>
-        $"{Limits}\n{Keys.Length} keys: {string.Join(", ", (IEnumerable<ConnectionKey>)Keys)}\n{Steps} steps of up to {MaxStepMilliseconds} ms, acquire {AcquireShare:0.00}, release {ReleaseShare:0.00}, "
-        + $"failing dials {DialFailureShare}, h2 {Http2Share}, odd {OddShare}, queue time {MaxQueueMilliseconds} ms";
 }

@@ -60,9 +60,7 @@ internal sealed partial class SchedulerModel
     void Granted(Call call)
     {
         Require(call.Phase is CallPhase.Waiting, $"{call} is granted, but {call.Phase}");
-        Require(call.Home.Waiting[0] == call, $"{call} is granted before {call.Home.Waiting[0]}");
         Require(!_paused && !call.Home.IsPaused && !_draining, $"{call} is granted in a pause");
-        Require(_leased.Count < _limits.MaxConcurrentRequests, $"{call} is granted beyond MaxConcurrentRequests");
         var link = _linkOf[call.Connection!];
         Require(link.Home == call.Home && link.Streams.Count < link.Limit(_limits), $"{call} is granted on {link}");
         CheckRest(call, link);
@@ -72,21 +70,8 @@ internal sealed partial class SchedulerModel
             Require(!other.IsUsable || !other.State.IsUsable || other.Streams.Count >= other.Limit(_limits) || other.Load >= link.Load, $"{call} is granted on {link}, but {other} is less loaded");
         }
 
-        if (_limits.MaxConcurrentRequests - _leased.Count == 1 && _newCall != call)
-        {
-            foreach (var other in _waiting)
-            {
-                Require(other.Order >= call.Order || other.Home.IsPaused || !CouldRide(other.Home), $"{call} gets the last place, but {other} waits longer");
-            }
-        }
-
-        LeaveQueue(call);
-        call.Phase = CallPhase.Leased;
-        call.Link = link;
-        call.Weight = call.UploadBytes;
-        call.Home.Leases++;
-        link.Streams.Add(call);
-        _leased.Add(call);
+        CheckGrant(call);
+        Lease(call, link);
     }
 
     bool CouldRide(ModelKey key)
@@ -117,20 +102,6 @@ internal sealed partial class SchedulerModel
         return state.SpreadUntil > _now || (state.SpreadUntil > _lastTick && _wakeAt <= state.SpreadUntil);
     }
 
-    void Refused(Call call, SchedulerAction action)
-    {
-        _coverage.Refusals.Add((action.Refusal, action.Reason));
-        Require(call.Phase is CallPhase.Waiting, $"{call} is refused, but {call.Phase}");
-        Require(action.Refusal switch
-        {
-            RefusalKind.Rejected => _draining ? action.Reason is PoolRejectionReason.Draining : call == _newCall && action.Reason is PoolRejectionReason.QueueFull && _waiting.Count > _limits.MaxQueueLength,
-            RefusalKind.TimedOut => _isTick && call.Deadline <= _now && action.Reason is not PoolRejectionReason.None,
-            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable),
-        }, $"{call} is refused: {action.Refusal}, {action.Reason}");
-        LeaveQueue(call);
-        End(call);
-    }
-
     void Dialed(ConnectionState state)
     {
         var home = Array.Find(_keys, key => key.Key.Equals(state.Key.Key))!;
@@ -141,11 +112,12 @@ internal sealed partial class SchedulerModel
             ofOrigin += other.Home.Key.Origin == home.Key.Origin ? 1 : 0;
         }
 
+        Require(!IsBoundByPartition(home), $"dials beyond the {PartitionLimit(home)} connections of {home.Key.Partition}");
         Require(_links.Count < _limits.MaxConnections && ofOrigin < _limits.MaxConnectionsPerHost, $"dials beyond the limit: {_links.Count} connections, {ofOrigin} of the origin");
         Require(!_draining && !_paused && !home.IsPaused && state.Key.BackOffUntil <= _now, "dials although it must not");
         if (home.Waiting.Count == 0 && home.HeldWarm > 0 && home.Links.Exists(other => other.State is { HasSuccessor: true, IsListedIdle: true }))
         {
-            _coverage.Situations.Add("a successor is dialled ahead");
+            _coverage.Note("a successor is dialled ahead");
         }
 
         _linkOf.Add(state, link);
@@ -181,6 +153,12 @@ internal sealed partial class SchedulerModel
             CheckPromises(ref due);
         }
 
+        CheckReasons();
+        if (_coverage.Events % 64 == 0)
+        {
+            CheckStats();
+        }
+
         Require(_wakeAt <= due, $"wakes at {_wakeAt}, but {due} is due");
     }
 
@@ -207,7 +185,7 @@ internal sealed partial class SchedulerModel
             {
                 // The scheduler's own decision: too old, or another key or a lower limit needs the permit.
                 Require(link.State.ExpiresAt <= _now || link.State.IsReclaimed, $"{link} drains without reason");
-                _coverage.Situations.Add(link.State.IsReclaimed ? "a busy connection gives way" : "a busy connection is too old");
+                _coverage.Note(link.State.IsReclaimed ? "a busy connection gives way" : "a busy connection is too old");
                 link.NoMore = true;
             }
 
@@ -257,10 +235,9 @@ internal sealed partial class SchedulerModel
         Require(state.Available.Count == available, $"{key.Key}: {state.Available.Count} available, should be {available}");
         Require(state.SpeaksHttp2 == key.SpeaksHttp2 && state.AdvertisedLimit == key.Advertised, $"{key.Key}: {state.SpeaksHttp2}, {state.AdvertisedLimit} should be {key.SpeaksHttp2}, {key.Advertised}");
         Require(state.Queue.Count == key.Waiting.Count, $"{key.Key}: {state.Queue.Count} queued, should be {key.Waiting.Count}");
-        var at = 0;
         foreach (var waiter in state.Queue.All())
         {
-            Require(key.Waiting[at++] == waiter, $"{key.Key}: the queue is out of order");
+            Require(waiter is Call { Phase: CallPhase.Waiting } call && call.Home == key, $"{key.Key}: {waiter} is in its queue");
         }
     }
 

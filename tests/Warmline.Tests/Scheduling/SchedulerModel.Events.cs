@@ -18,20 +18,13 @@ internal sealed partial class SchedulerModel
 
     void Acquire(ModelKey key)
     {
-        var call = new Call(++_calls, key, ++_order)
-        {
-            UploadBytes = _random.Next(3) == 0 ? _random.Next(100_000) : 0,
-            Deadline = _setup.MaxQueueMilliseconds == 0 || _random.Next(10) == 0 ? TimeSpan.MaxValue : _now + TimeSpan.FromMilliseconds(_random.Next(_setup.MaxQueueMilliseconds)),
-            Phase = CallPhase.Waiting,
-        };
-        key.Waiting.Add(call);
-        _waiting.Add(call);
+        var call = NewCall(key);
+        Asked(call);
         _newCall = call;
-        var isFull = _waiting.Count > _limits.MaxQueueLength;
         Log("Acquire", call);
         _scheduler.Acquire(call, key.Key, _now, _actions);
         Absorb();
-        Require(call.Phase is not CallPhase.Waiting || (!isFull && !_draining), $"{call} waits, but the queue is full or the pool drains");
+        CheckNewCall(call);
         _newCall = null;
     }
 
@@ -59,24 +52,18 @@ internal sealed partial class SchedulerModel
         if (mattered)
         {
             var link = call.Link!;
-            link.Streams.Remove(call);
             link.NoMore |= outcome is not LeaseOutcome.Reusable;
             DrawHint(link);
-            call.Home.Leases--;
-            _leased.Remove(call);
-            call.Weight = 0;
-            call.Link = null;
             if (again)
             {
-                _coverage.Situations.Add("placed anew");
+                _coverage.Note("placed anew");
                 call.Tries++;
-                call.Phase = CallPhase.Waiting;
-                _waiting.Add(call);
-                var at = call.Home.Waiting.FindIndex(other => other.Order > call.Order);
-                call.Home.Waiting.Insert(at < 0 ? call.Home.Waiting.Count : at, call);
+                Enqueue(call);   // first: whoever has a call that goes back to its place was never without one
+                EndLease(call);
             }
             else
             {
+                EndLease(call);
                 End(call);
             }
         }
@@ -209,10 +196,14 @@ internal sealed partial class SchedulerModel
 
     void SetPaused(ModelKey? key, bool paused)
     {
-        Log($"SetPaused {paused}", key?.Key.Origin ?? "all");
+        // For how long it is paused in any case is sometimes known.
+        var atLeast = paused ? TimeSpan.FromMilliseconds(ModelSetup.Pick(_random, 0, 100, 5000)) : default;
+        var until = paused ? _now + atLeast : TimeSpan.MinValue;
+        Log($"SetPaused {paused}, for {atLeast.TotalMilliseconds} ms", key?.Key.Origin ?? "all");
         if (key is null)
         {
             _paused = paused;
+            _pausedUntil = until;
         }
 
         foreach (var sibling in _keys)
@@ -220,10 +211,11 @@ internal sealed partial class SchedulerModel
             if (key is not null && sibling.Key.Origin == key.Key.Origin)
             {
                 sibling.IsPaused = paused;
+                sibling.PausedUntil = until;
             }
         }
 
-        _scheduler.SetPaused(key?.Key.Origin, paused, _now, _actions);
+        _scheduler.SetPaused(key?.Key.Origin, paused, _now, _actions, atLeast);
         Absorb();
     }
 
@@ -254,7 +246,7 @@ internal sealed partial class SchedulerModel
 
         if (vanished > 0)
         {
-            _coverage.Situations.Add("an address vanished");
+            _coverage.Note("an address vanished");
         }
 
         _scheduler.Retire(host, addresses, _now, _actions);
@@ -265,7 +257,9 @@ internal sealed partial class SchedulerModel
     void LimitsChanged(SchedulerLimits limits)
     {
         Log("LimitsChanged", limits);
+        _log?.Invoke("           " + ModelSetup.Describe(limits));
         _limits = limits;
+        TakeLimits();
         _scheduler.LimitsChanged(limits, _now, _actions);
         Absorb();
     }
@@ -320,15 +314,10 @@ internal sealed partial class SchedulerModel
         _duties.RemoveAll(duty => duty.Link == link && _random.Next(4) > 0);   // some answers come late all the same
     }
 
-    void LeaveQueue(Call call)
-    {
-        call.Home.Waiting.Remove(call);
-        _waiting.Remove(call);
-    }
-
     void End(Call call)
     {
         call.Phase = CallPhase.Ended;
+        NoteIdle(call.Tenant);
         if (_finished.Count < 50)
         {
             _finished.Add(call);

@@ -5,16 +5,18 @@ namespace Warmline.Tests.Scheduling;
 /// <summary>What waiters may rely on after every event: nobody waits while something it may use is free, or could be made free.</summary>
 internal sealed partial class SchedulerModel
 {
+    readonly List<Call> _tried = [];
+    int _triedLeases;
+
     void CheckPromises(ref TimeSpan due)
     {
-        var grantable = _limits.MaxConcurrentRequests - _leased.Count;
         var wantedOfPool = 0;
         var starvingOfPool = 0;
         var warm = 0;
         foreach (var key in _keys)
         {
-            key.Need = NeedOf(key, grantable, ref due);
-            if (key.Need > 0 && !IsBoundByHost(key))
+            key.Need = NeedOf(key, ref due);
+            if (key.Need > 0 && !IsBoundByHost(key) && !IsBoundByPartition(key))
             {
                 wantedOfPool += key.Need;
                 starvingOfPool += key.Usable + key.Dialing == 0 ? 1 : 0;
@@ -41,6 +43,7 @@ internal sealed partial class SchedulerModel
         foreach (var key in _keys)
         {
             CheckOrigin(key);
+            CheckPartition(key);
             CheckHeldWarm(key, warm);
         }
 
@@ -56,7 +59,8 @@ internal sealed partial class SchedulerModel
         foreach (var key in _keys)
         {
             // When a back-off ends without a Tick, or a place becomes free for several, the scheduler's idea of who came first may be the finer one.
-            var isStarving = key.Need > 0 && key.Usable + key.Dialing == 0 && !IsBoundByHost(key) && _limits.MaxConcurrentRequests == int.MaxValue && HasNeverFailed(key);
+            // So it may when lanes and tenants decide whether a key has anyone to dial for.
+            var isStarving = _setup.Sharing is SharingKind.None && key.Need > 0 && key.Usable + key.Dialing == 0 && !IsBoundByHost(key) && _limits.MaxConcurrentRequests == int.MaxValue && HasNeverFailed(key);
             foreach (var other in _dialed)
             {
                 Require(!isStarving || key.StarvesSince >= other.StarvesSince || !HasNeverFailed(other), $"{other.Key} gets a permit although {key.Key} starves for longer");
@@ -74,17 +78,25 @@ internal sealed partial class SchedulerModel
     bool HasNeverFailed(ModelKey key) => StateOf(key) is { Failures: 0 } state && state.FailedAt == TimeSpan.MinValue;
 
     /// <summary>Connections that are missing until each of the key's waiters that may be served has a place coming.</summary>
-    int NeedOf(ModelKey key, int grantable, ref TimeSpan due)
+    int NeedOf(ModelKey key, ref TimeSpan due)
     {
-        if (key.Waiting.Count == 0 || _paused || key.IsPaused || grantable <= 0)
+        if (key.Waiting.Count == 0 || _paused || key.IsPaused)
         {
             return 0;
         }
 
-        Require(!CouldRide(key), $"{key.Waiting[0]} waits although a connection is free");
+        var capacity = CapacityOf(key);
+        CheckNobodyIsForgotten(key, capacity);
+        var isStarving = key.Usable + key.Dialing == 0;
+        var grantable = GrantableOf(key, isStarving && capacity.Most == 0 ? null : capacity.Least);
+        if (grantable == 0)
+        {
+            return 0;
+        }
+
         if (StateOf(key) is { } holding && key.Links.Any(link => link.IsUsable && link.State.IsUsable && link.Streams.Count < link.Limit(_limits)))
         {
-            _coverage.Situations.Add("a cold burst is held back");
+            _coverage.Note("a cold burst is held back");
             due = holding.SpreadUntil < due ? holding.SpreadUntil : due;
             return 0;
         }
@@ -99,11 +111,11 @@ internal sealed partial class SchedulerModel
         var each = key.SpeaksHttp2 is false ? 1 : Math.Min(_limits.MaxStreamsPerConnection, key.Advertised ?? int.MaxValue);
         if (each == 0)
         {
-            return key.Usable + key.Dialing == 0 ? 1 : 0;
+            return isStarving ? 1 : 0;
         }
 
         var coming = ((long)key.Dialing * each) + ((long)key.Awaiting * (each - 1));
-        var missing = Math.Max(0, Math.Min(key.Waiting.Count, grantable) - coming);
+        var missing = Math.Max(0, grantable - coming);
         if (_limits.MaxConcurrentRequests < int.MaxValue)
         {
             // A place that another key freed is offered to each key in turn: at least one connection has to be on its way, more follow.
@@ -115,20 +127,85 @@ internal sealed partial class SchedulerModel
         return Math.Min(dials, Math.Max(0, _limits.MaxDialsInFlight - key.Dialing));
     }
 
+    /// <summary>Nobody waits while a stream is free that it may use; least of all for a place that its own lane has reserved.</summary>
+    void CheckNobodyIsForgotten(ModelKey key, (long Least, long Most) capacity)
+    {
+        if (!CouldRide(key))
+        {
+            return;
+        }
+
+        foreach (var call in key.Waiting)
+        {
+            var lack = LackOfPool(call.InLane, call.Tenant);
+            if (lack is PoolRejectionReason.None && !FitsKey(key, call.InLane, capacity, surely: true))
+            {
+                lack = PoolRejectionReason.LaneReserve;
+            }
+
+            Require(lack is not PoolRejectionReason.None || call.InLane.Held >= call.InLane.Reserve, $"{call} waits although a place is free that its lane has reserved");
+            Require(lack is not PoolRejectionReason.None, $"{call} waits although a connection is free");
+            _coverage.Note($"a stream stays free for want of {lack}");
+        }
+    }
+
+    /// <summary>How many of the key's waiters could go together if it had the streams, by the lanes, tenants and the reserves of the pool, and of the key where its capacity is given:
+    /// tried out one by one in the order of their arrival. Another order may let more go, so this is the least.</summary>
+    int GrantableOf(ModelKey key, long? capacity)
+    {
+        if (_setup.Sharing is SharingKind.None)
+        {
+            return Math.Max(0, Math.Min(key.Waiting.Count, _limits.MaxConcurrentRequests - _leased.Count));
+        }
+
+        var count = 0;
+        _tried.Clear();
+        foreach (var call in key.Waiting)
+        {
+            if (LackOfPool(call.InLane, call.Tenant) is not PoolRejectionReason.None || (capacity is { } known && _reserved > 0 && !Fits(known, key.HeldOf, call.InLane)))
+            {
+                continue;
+            }
+
+            Try(call, 1);
+            _tried.Add(call);
+            if (++count == 200)
+            {
+                break;
+            }
+        }
+
+        foreach (var call in _tried)
+        {
+            Try(call, -1);
+        }
+
+        return count;
+    }
+
+    /// <summary>As if it were granted.</summary>
+    void Try(Call call, int sign)
+    {
+        call.InLane.Held += sign;
+        call.Tenant.Held += sign;
+        call.Home.HeldOf[call.InLane.Index] += sign;
+        _triedLeases += sign;
+    }
+
     void CheckOrigin(ModelKey first)
     {
         var wanted = 0;
         var starving = 0;
         foreach (var key in _keys)
         {
-            if (key.Key.Origin == first.Key.Origin && key.Need > 0 && IsBoundByHost(key))
+            if (key.Key.Origin == first.Key.Origin && key.Need > 0 && IsBoundByHost(key) && !IsBoundByPartition(key))
             {
                 wanted += key.Need;
                 starving += key.Usable + key.Dialing == 0 ? 1 : 0;
             }
         }
 
-        var counts = CountPermits(first);
+        var counts = CountPermits(link => link.Home.Key.Origin == first.Key.Origin);
         if (wanted > 0)
         {
             CheckGivingWay(_limits.MaxConnectionsPerHost - counts.All, counts, wanted, starving);
@@ -137,19 +214,49 @@ internal sealed partial class SchedulerModel
         Require((long)counts.All - counts.Opening - counts.Closing - counts.Reclaimed <= _limits.MaxConnectionsPerHost || counts.Open == 0, $"{first.Key.Origin}: {counts.All} connections, and none that is too many gives way");
     }
 
+    /// <summary>A partition's keys give way to each other as an origin's do.</summary>
+    void CheckPartition(ModelKey first)
+    {
+        var limit = PartitionLimit(first);
+        if (limit == int.MaxValue)
+        {
+            return;
+        }
+
+        var wanted = 0;
+        var starving = 0;
+        foreach (var key in _keys)
+        {
+            if (key.Key.Partition == first.Key.Partition && key.Need > 0 && IsBoundByPartition(key) && !IsBoundByHost(key))
+            {
+                wanted += key.Need;
+                starving += key.Usable + key.Dialing == 0 ? 1 : 0;
+            }
+        }
+
+        var counts = CountPermits(link => link.Home.Key.Partition == first.Key.Partition);
+        if (wanted > 0)
+        {
+            CheckGivingWay(limit - counts.All, counts, wanted, starving);
+            _coverage.Note(starving > 0 ? "a key starves by its partition" : "a key wants more than its partition has");
+        }
+
+        Require((long)counts.All - counts.Opening - counts.Closing - counts.Reclaimed <= limit || counts.Open == 0, $"{first.Key.Partition}: {counts.All} connections, and none that is too many gives way");
+    }
+
     void CheckGivingWay(int free, (int All, int Opening, int Open, int Idle, int Closing, int Reclaimed) counts, int wanted, int starving)
     {
         Require(counts.Idle == 0 || free + counts.Closing >= wanted, $"{counts.Idle} connections stay idle while {wanted} are wanted and {counts.Closing} close");
         Require(counts.Open == 0 || free + counts.Closing + counts.Reclaimed >= starving, $"{starving} keys starve, but only {counts.Closing} + {counts.Reclaimed} connections give way");
-        _coverage.Situations.Add(starving > 1 ? "several keys starve" : starving == 1 ? "a key starves" : "a key wants more");
+        _coverage.Note(starving > 1 ? "several keys starve" : starving == 1 ? "a key starves" : "a key wants more");
     }
 
-    (int All, int Opening, int Open, int Idle, int Closing, int Reclaimed) CountPermits(ModelKey? ofOrigin)
+    (int All, int Opening, int Open, int Idle, int Closing, int Reclaimed) CountPermits(Predicate<Link>? which)
     {
         (int All, int Opening, int Open, int Idle, int Closing, int Reclaimed) counts = default;
         foreach (var link in _links)
         {
-            if (ofOrigin is not null && link.Home.Key.Origin != ofOrigin.Key.Origin)
+            if (which?.Invoke(link) is false)
             {
                 continue;
             }
@@ -180,7 +287,7 @@ internal sealed partial class SchedulerModel
     void CheckHeldWarm(ModelKey key, int warm)
     {
         if (key.HeldWarm > key.Usable + key.Dialing && key.Dialing < _limits.MaxDialsInFlight && warm <= _limits.MaxIdleConnections
-            && !_paused && !key.IsPaused && _links.Count < _limits.MaxConnections && !IsBoundByHost(key))
+            && !_paused && !key.IsPaused && _links.Count < _limits.MaxConnections && !IsBoundByHost(key) && !IsBoundByPartition(key))
         {
             var backOff = StateOf(key)!.BackOffUntil;
             Require(backOff > _now || (backOff > _lastTick && _wakeAt <= backOff), $"{key.Key}: {key.Usable} + {key.Dialing} connections, should hold {key.HeldWarm}");
@@ -191,7 +298,7 @@ internal sealed partial class SchedulerModel
     {
         foreach (var key in _keys)
         {
-            _coverage.Situations.Add(key.HeldWarm > 0 && key.HeldWarm <= key.Usable ? "warm again after all" : "nothing to hold");
+            _coverage.Note(key.HeldWarm > 0 && key.HeldWarm <= key.Usable ? "warm again after all" : "nothing to hold");
         }
     }
 

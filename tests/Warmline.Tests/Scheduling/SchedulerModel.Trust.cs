@@ -23,17 +23,10 @@ internal sealed partial class SchedulerModel
                 NoteIdleEnd(link, call.Rested, end);
             }
 
-            link.Streams.Remove(call);
             link.NoMore = true;
-            call.Home.Leases--;
-            _leased.Remove(call);
-            call.Weight = 0;
-            call.Link = null;
-            call.Phase = CallPhase.Waiting;
-            _waiting.Add(call);
-            var at = call.Home.Waiting.FindIndex(other => other.Order > call.Order);
-            call.Home.Waiting.Insert(at < 0 ? call.Home.Waiting.Count : at, call);
-            _coverage.Situations.Add("bypassed");
+            Enqueue(call);
+            EndLease(call);
+            _coverage.Note("bypassed");
         }
 
         _scheduler.Bypass(call, end, _now, _actions);
@@ -47,7 +40,7 @@ internal sealed partial class SchedulerModel
     {
         Log("ClockJumped", _links.Count);
         _mustGo.AddRange(_links.Where(IsResting));
-        _coverage.Situations.Add(_mustGo.Count > 0 ? "slept with idle connections" : "slept without");
+        _coverage.Note(_mustGo.Count > 0 ? "slept with idle connections" : "slept without");
         _scheduler.ClockJumped(_now, _actions);
         Absorb();
         CheckFlush();
@@ -61,7 +54,7 @@ internal sealed partial class SchedulerModel
             if (link.IsUsable && link.State.LocalAddress is { } address && !addresses.Contains(address))
             {
                 link.NoMore = true;
-                _coverage.Situations.Add(link.Streams.Count > 0 ? "a busy connection lost its address" : "an idle connection lost its address");
+                _coverage.Note(link.Streams.Count > 0 ? "a busy connection lost its address" : "an idle connection lost its address");
                 if (link.Streams.Count == 0)
                 {
                     _mustGo.Add(link);
@@ -100,7 +93,7 @@ internal sealed partial class SchedulerModel
         else if (end is ConnectionEnd.Lost)
         {
             _mustGo.AddRange(link.Home.Links.Where(other => other != link && IsResting(other)));
-            _coverage.Situations.Add(_mustGo.Count > 0 ? "lost with others" : "lost alone");
+            _coverage.Note(_mustGo.Count > 0 ? "lost with others" : "lost alone");
         }
     }
 
@@ -131,7 +124,7 @@ internal sealed partial class SchedulerModel
         var rest = RestOf(link);
         Require(rest < AllowedIdle(link), $"{call} is granted on {link}, which has been idle for {rest} and may be for {AllowedIdle(link)}");
         Require(rest < _limits.IdleTimeout || _limits.IdleTimeout == Timeout.InfiniteTimeSpan || link.Home.HeldWarm + link.Home.WarmUps.Count > 0, $"{call} is granted on {link}, which has been idle for {rest}");
-        _coverage.Situations.Add(link.Hint >= 0 && rest >= Moment ? "rode after a rest within its hint" : "rode");
+        _coverage.Note(link.Hint >= 0 && rest >= Moment ? "rode after a rest within its hint" : "rode");
     }
 
     /// <summary>A limit is learned from two ends that agree, at different moments, and from nothing less.</summary>
@@ -142,7 +135,7 @@ internal sealed partial class SchedulerModel
             return;
         }
 
-        _coverage.Situations.Add("an idle limit was learned");
+        _coverage.Note("an idle limit was learned");
         var near = key.IdleEnds.FindAll(end => (end.Age - learned).Duration() <= 2 * (learned / 10 > Moment ? learned / 10 : Moment));
         Require(near.Exists(end => end.Age == learned) && near.Exists(one => near.Exists(other => other.At - one.At > Moment)), $"{key.Key} learned {learned} from {string.Join(", ", key.IdleEnds)}");
     }

@@ -29,6 +29,7 @@ internal sealed partial class SchedulerModel
     long _order;
     int _calls;
     bool _paused;
+    TimeSpan _pausedUntil = TimeSpan.MinValue;
     bool _draining;
     bool _isKind;
 
@@ -41,6 +42,7 @@ internal sealed partial class SchedulerModel
         _limits = _setup.Limits;
         _scheduler = new Scheduler(_limits, seed);
         _keys = [.. _setup.Keys.Select(key => new ModelKey(key))];
+        TakeLimits();
         log?.Invoke(_setup.ToString());
     }
 
@@ -154,7 +156,7 @@ internal sealed partial class SchedulerModel
                 Bypass(Any(_leased), (ConnectionEnd)_random.Next(3));
                 break;
             case 7:
-                LimitsChanged(ModelSetup.DrawLimits(_random));
+                LimitsChanged(ModelSetup.DrawLimits(_random, _setup.Sharing, _setup.Tenants));
                 break;
             case 8 when _leased.Count > 0:
                 Cancel(Any(_leased));
@@ -266,6 +268,11 @@ internal sealed partial class SchedulerModel
             SetPaused(key, paused: false);
         }
 
+        if (_lanes.Any(lane => lane.Ceiling == 0) || _tenants.Values.Any(tenant => tenant.Limits.MaxConcurrentRequests == 0))
+        {
+            LimitsChanged(_limits with { Sharing = WithoutZeros(_limits.Sharing) });   // or they would wait for ever, as they should
+        }
+
         for (var round = 0; _waiting.Count + _leased.Count + _duties.Count + WarmUpsUnderWay() > 0; round++)
         {
             Require(round < 30_000, $"comes to no rest: {_waiting.Count} waiting, {_leased.Count} leased, {_duties.Count} duties, {WarmUpsUnderWay()} warm-ups");
@@ -323,6 +330,7 @@ internal sealed partial class SchedulerModel
         }
 
         Require(_scheduler is { Leases: 0, Waiting: 0 }, "leases or waiters are left");
+        CheckStats();
         Require(_scheduler.Permits is { InUse: 0, Idle: 0 }, "permits are left");
         Require(_links.Count == 0 && _duties.Count == 0, "connections are left");
         Require(_scheduler.Keys.Count == 0, "keys are left");

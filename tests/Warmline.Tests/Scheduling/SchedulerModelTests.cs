@@ -69,7 +69,7 @@ public sealed class SchedulerModelTests
         string[] situations = ["placed anew", "a key starves", "several keys starve", "a key wants more", "a busy connection gives way", "a busy connection is too old", "warm again after all", "a cold burst is held back", "an address vanished",
             "bypassed", "slept with idle connections", "slept without", "a busy connection lost its address", "an idle connection lost its address", "lost with others", "lost alone", "rode after a rest within its hint",
             "an idle limit was learned", "a successor is dialled ahead"];
-        missing.AddRange(situations.Where(situation => !coverage.Situations.Contains(situation)));
+        missing.AddRange(situations.Where(situation => !coverage.Situations.ContainsKey(situation)));
         return missing;
     }
 }

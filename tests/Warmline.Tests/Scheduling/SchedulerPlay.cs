@@ -43,14 +43,27 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
 
     public ConnectionState[] In(ConnectionKey key, ConnectionPhase phase) => [.. State(key).Connections.Where(connection => connection.Phase == phase).OrderBy(connection => connection.Id)];
 
-    public Waiter Ask(ConnectionKey key, double seconds = double.PositiveInfinity, long upload = 0)
+    public Waiter Ask(ConnectionKey key, double seconds = double.PositiveInfinity, long upload = 0, string lane = "", string tenant = "", int priority = 0)
     {
-        var waiter = new Waiter { UploadBytes = upload, Deadline = double.IsInfinity(seconds) ? TimeSpan.MaxValue : Now + TimeSpan.FromSeconds(seconds) };
+        var waiter = new Waiter { UploadBytes = upload, Deadline = double.IsInfinity(seconds) ? TimeSpan.MaxValue : Now + TimeSpan.FromSeconds(seconds), LaneName = lane, TenantName = tenant, Priority = priority };
         Play(() => Scheduler.Acquire(waiter, key, Now, Actions));
         return waiter;
     }
 
-    public Waiter[] Ask(int count, ConnectionKey key) => [.. Enumerable.Range(0, count).Select(_ => Ask(key))];
+    public Waiter[] Ask(int count, ConnectionKey key, string lane = "", string tenant = "") => [.. Enumerable.Range(0, count).Select(_ => Ask(key, lane: lane, tenant: tenant))];
+
+    /// <summary>A lane, as the options would have it.</summary>
+    public static LaneSettings Lane(string name, int reserve = 0, int ceiling = int.MaxValue, int queue = int.MaxValue) => new(name, reserve, ceiling, queue, CallTimeouts.Default);
+
+    public static SharingSettings Lanes(params LaneSettings[] lanes) => new() { Lanes = lanes.ToDictionary(lane => lane.Name) };
+
+    /// <summary>Tenants by weight: of the others, 1.</summary>
+    public static SharingSettings Weights(params (string Tenant, int Weight)[] tenants) => new() { Named = tenants.ToDictionary(tenant => tenant.Tenant, tenant => TenantLimits.None with { Weight = tenant.Weight }) };
+
+    public PoolRejectionReason Reason(Waiter waiter) => Scheduler.ReasonFor(waiter);
+
+    /// <summary>Of these, how many have a lease.</summary>
+    public static int Held(IEnumerable<Waiter> waiters) => waiters.Count(waiter => waiter.State is WaiterState.Leased);
 
     public void Cancel(Waiter waiter) => Play(() => Scheduler.Cancel(waiter, Now, Actions));
 

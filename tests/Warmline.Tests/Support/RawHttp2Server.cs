@@ -11,11 +11,16 @@ internal sealed class RawHttp2Server : IDisposable
 {
     public const byte Data = 0, Headers = 1, Reset = 3, Settings = 4, Ping = 6, GoAway = 7;
 
-    readonly TestAuthority _authority = new();
+    readonly TestAuthority _authority;
     readonly X509Certificate2 _certificate;
     readonly RawServer _server = new();
 
-    public RawHttp2Server() => _certificate = _authority.Issue();
+    /// <param name="authority">Who signs its certificate, and is disposed with it; one of its own if null.</param>
+    public RawHttp2Server(TestAuthority? authority = null)
+    {
+        _authority = authority ?? new TestAuthority();
+        _certificate = _authority.Issue();
+    }
 
     public Uri Address => new($"https://localhost:{_server.Port}");
 

@@ -1,0 +1,200 @@
+namespace Warmline.Scheduling;
+
+/// <summary>
+/// What a provider lets through for one origin, as its answers tell it: whether the next request may start, and when else. One of these stands for whatever the
+/// provider counts together (origin, key, model); which requests share one is not its business.
+/// </summary>
+/// <remarks>
+/// What is known is always late: an answer tells what was left when the server looked, which was at some time between the start of its request and now, and answers
+/// overtake each other. So of what is told the least counts, less what was started since. Until the first answer tells anything all is open, so a burst into
+/// the unknown is not held. A limit that nobody tells (others on the same key, tokens that a prompt will cost) cannot be kept to: then a refusal tells.
+/// </remarks>
+internal sealed class ProviderBudget
+{
+    /// <summary>The longest wait a refusal can ask for: a wrong header, or a quota of hours, must not park an origin for longer than anybody's patience. One request then asks again.</summary>
+    public static readonly TimeSpan LongestCoolDown = TimeSpan.FromMinutes(10);
+
+    /// <summary>Waits after refusals that tell none: this, then twice as long each time, as the SDKs begin theirs in half a second for one call and here all calls wait.</summary>
+    public static readonly TimeSpan FirstUntoldCoolDown = TimeSpan.FromSeconds(1);
+
+    /// <summary>The longest of those: providers count by the minute.</summary>
+    public static readonly TimeSpan LongestUntoldCoolDown = TimeSpan.FromMinutes(1);
+
+    // The times at which those started that have no answer yet. In order, as time is: so they are found by halving, and the oldest is first.
+    readonly List<TimeSpan> _unanswered = [];
+    readonly BudgetWindow?[] _windows = new BudgetWindow?[RateLimits.Kinds];
+    readonly GrowthBound _growth = new();
+    TimeSpan _coolUntil = TimeSpan.MinValue / 2;
+    TimeSpan _coolSince = TimeSpan.MinValue;
+    TimeSpan _probeAt = TimeSpan.Zero;
+    bool _isDoubtful;
+    int _untold;
+
+    /// <summary>Requests that were started and have no answer.</summary>
+    public int InFlight => _unanswered.Count;
+
+    /// <summary>Whether nothing is known that could hold a request, and none is in flight: it may be forgotten.</summary>
+    public bool IsForgettable(TimeSpan now) => InFlight == 0 && _coolUntil + LongestUntoldCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
+
+    /// <summary>Whether the next request may start.</summary>
+    public bool IsOpen(TimeSpan now) => OpensAt(now) <= now;
+
+    /// <summary>When the next request may start: now when it may; <see cref="TimeSpan.MaxValue"/> when only an answer can tell.</summary>
+    public TimeSpan OpensAt(TimeSpan now)
+    {
+        var opens = Later(_coolUntil, _growth.OpensAt(now));
+        if (_isDoubtful)
+        {
+            // The wait that is over was a guess: if all who waited for it went now, all would be refused. One in a second, until one is answered.
+            opens = Later(opens, _probeAt);
+        }
+
+        for (var kind = 0; kind < RateLimits.Kinds; kind++)
+        {
+            if (_windows[kind] is { } window)
+            {
+                window.Roll(now);
+                opens = Later(opens, kind == (int)RateLimitKind.Requests ? window.OpensForOne(now, StartedSince(window.CountedUntil), InFlight) : window.OpensWithAny(now, InFlight));
+            }
+        }
+
+        return Later(opens, now);
+    }
+
+    /// <summary>Requests that may start now, as far as that can be told: no more connections than that need be opened.</summary>
+    public int Left(TimeSpan now) => !IsOpen(now) ? 0
+        : _isDoubtful ? 1
+        : _windows[(int)RateLimitKind.Requests] is { } window && window.Left(now, StartedSince(window.CountedUntil)) is { } left ? (int)Math.Clamp(left, 1, int.MaxValue)
+        : int.MaxValue;
+
+    /// <summary>A request was granted its lease.</summary>
+    public void Started(TimeSpan now)
+    {
+        _unanswered.Add(now);
+        _probeAt = now + FirstUntoldCoolDown;
+        _growth.Started(now);
+    }
+
+    /// <summary>The head of an answer came.</summary>
+    /// <param name="reading">What its headers say.</param>
+    /// <param name="status">Its status.</param>
+    /// <param name="now">The time.</param>
+    /// <param name="startedAt">The time that <see cref="Started"/> was given for it. Without it the oldest in flight is taken for it, which makes what it tells less certain.</param>
+    public void Answered(in RateLimits reading, int status, TimeSpan now, TimeSpan? startedAt = null)
+    {
+        var started = Remove(startedAt, now);
+        for (var kind = 0; kind < RateLimits.Kinds; kind++)
+        {
+            if (reading[(RateLimitKind)kind] is { } limit)
+            {
+                (_windows[kind] ??= new BudgetWindow()).Told(limit, started, now);
+            }
+            else if (kind == (int)RateLimitKind.Requests)
+            {
+                _windows[kind]?.Spent(started, now);   // an edge or a proxy answered without the headers: the request may have been counted
+            }
+        }
+
+        if (status is 429 or 529 || (status == 503 && reading.RetryAfter is not null))
+        {
+            if (status == 429 && reading[RateLimitKind.Requests] is { Remaining: 0 })
+            {
+                _windows[(int)RateLimitKind.Requests]!.Distrust();
+            }
+
+            Refused(reading.RetryAfter, status, started, now);
+        }
+        else if (status < 500 && started > _coolSince)
+        {
+            _untold = 0;
+            _isDoubtful = false;
+        }
+    }
+
+    /// <summary>A request ended without an answer. It may have been counted.</summary>
+    public void Failed(TimeSpan now, TimeSpan? startedAt = null)
+    {
+        var started = Remove(startedAt, now);
+        _windows[(int)RateLimitKind.Requests]?.Spent(started, now);
+    }
+
+    /// <summary>A lease came back and nothing had been sent on it.</summary>
+    public void Unused(TimeSpan now, TimeSpan? startedAt = null) => Remove(startedAt, now);
+
+    /// <summary>The provider said <c>slow_down</c>: from now on requests may grow by half in 15 minutes, from the rate of the last minute.</summary>
+    public void SlowDown(TimeSpan now) => _growth.Begin(now);
+
+    /// <summary>What is known of each kind.</summary>
+    public IReadOnlyList<ProviderLimit> Report(TimeSpan now)
+    {
+        var limits = new List<ProviderLimit>();
+        for (var kind = 0; kind < RateLimits.Kinds; kind++)
+        {
+            if (_windows[kind] is { } window)
+            {
+                limits.Add(window.Report((RateLimitKind)kind, now));
+            }
+        }
+
+        return limits;
+    }
+
+    void Refused(TimeSpan? retryAfter, int status, TimeSpan started, TimeSpan now)
+    {
+        var wait = retryAfter > TimeSpan.Zero ? retryAfter.Value : TimeSpan.Zero;
+        if (wait == TimeSpan.Zero && status == 429)
+        {
+            foreach (var window in _windows)
+            {
+                wait = Later(wait, window?.ExhaustedFor(now) ?? TimeSpan.Zero);
+            }
+        }
+
+        if (wait == TimeSpan.Zero)
+        {
+            if (started <= _coolSince)
+            {
+                return;   // it was on its way when another was refused: one burst is one refusal
+            }
+
+            wait = FirstUntoldCoolDown * Math.Pow(2, Math.Min(_untold++, 10));
+            wait = wait < LongestUntoldCoolDown ? wait : LongestUntoldCoolDown;
+            _isDoubtful = true;
+        }
+        else if (wait > LongestCoolDown)
+        {
+            wait = LongestCoolDown;
+            _isDoubtful = true;
+        }
+
+        _coolSince = now;
+        _coolUntil = Later(_coolUntil, now + wait);
+    }
+
+    TimeSpan Remove(TimeSpan? startedAt, TimeSpan now)
+    {
+        if (_unanswered.Count == 0)
+        {
+            return startedAt ?? now;
+        }
+
+        var at = startedAt is { } known ? Math.Max(0, _unanswered.BinarySearch(known)) : 0;
+        var started = _unanswered[at];
+        _unanswered.RemoveAt(at);
+        return started;
+    }
+
+    int StartedSince(TimeSpan time)
+    {
+        var (low, high) = (0, _unanswered.Count);
+        while (low < high)
+        {
+            var middle = (low + high) / 2;
+            (low, high) = _unanswered[middle] < time ? (middle + 1, high) : (low, middle);
+        }
+
+        return _unanswered.Count - low;
+    }
+
+    static TimeSpan Later(TimeSpan left, TimeSpan right) => left > right ? left : right;
+}

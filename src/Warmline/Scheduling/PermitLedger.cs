@@ -15,6 +15,9 @@ internal class PermitCount
     /// <summary>Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.</summary>
     public int GivingWay { get; private set; }
 
+    /// <summary>Idle connections: they would be closed for a key that lacks one.</summary>
+    public int Idle { get; set; }
+
     /// <summary>Keys that need a connection and are held back by the limit.</summary>
     public PermitQueue Wanting { get; } = new();
 
@@ -91,8 +94,6 @@ internal sealed class PermitLedger : PermitCount
 
     public int PeakInUse { get; private set; }
 
-    public int Idle { get; private set; }
-
     /// <summary>Grows when permits or idle connections become more or fewer: what keys may hope for has changed.</summary>
     public long Moves { get; set; }
 
@@ -120,9 +121,7 @@ internal sealed class PermitLedger : PermitCount
         }
 
         _latestIdle = connection;
-        Idle++;
-        Moves++;
-        connection.Key.Idle++;
+        CountIdle(connection, +1);
     }
 
     public void UnlistIdle(ConnectionState connection)
@@ -152,9 +151,21 @@ internal sealed class PermitLedger : PermitCount
         }
 
         connection.PreviousIdle = connection.NextIdle = null;
-        Idle--;
+        CountIdle(connection, -1);
+    }
+
+    void CountIdle(ConnectionState connection, int sign)
+    {
+        var key = connection.Key;
+        Idle += sign;
+        key.Idle += sign;
+        key.Origin.Idle += sign;
+        if (key.Partition is { } partition)
+        {
+            partition.Idle += sign;
+        }
+
         Moves++;
-        connection.Key.Idle--;
     }
 
     /// <summary>The connection, of one group or of any, that has been idle longest; one that is held warm only if there is no other.</summary>

@@ -80,8 +80,10 @@ internal sealed partial class Scheduler
     /// <summary>Permits that a key could have: the free ones and those of other keys' idle connections.</summary>
     int Obtainable(KeyState key)
     {
-        var obtainable = Math.Min(_limits.MaxConnections - _permits.InUse + _permits.Idle - key.Idle, LimitOf(key.Origin) - key.Origin.InUse);
-        return Math.Max(0, key.Partition is { } partition ? Math.Min(obtainable, LimitOf(partition) - partition.InUse) : obtainable);
+        var obtainable = Math.Min(Of(_permits, _limits.MaxConnections), Of(key.Origin, LimitOf(key.Origin)));
+        return Math.Max(0, key.Partition is { } partition ? Math.Min(obtainable, Of(partition, LimitOf(partition))) : obtainable);
+
+        int Of(PermitCount permits, int limit) => limit - permits.InUse + permits.Idle - key.Idle;
     }
 
     /// <summary>Connections that the key's waiters need and that are not coming.</summary>

@@ -335,6 +335,8 @@ internal sealed partial class Scheduler
             : !PoolAdmits(lane) ? PoolRejectionReason.LaneReserve
             : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
             : waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
+            : waiter.Key.Dialing + waiter.Key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
+            : waiter.Key is { Usable: > 0 } key && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
             : LackReasonFor(waiter.Key, LackOf(waiter.Key));   // all that the key can carry is in use, so it asks for no permit
     }
 

@@ -403,4 +403,26 @@ public sealed class SchedulerLaneTests
         play.Ask(A);
         Assert.Equal(["stream"], play.Scheduler.Stats().Lanes.Select(lane => lane.Lane));
     }
+
+    [Fact]
+    public void Idle_connections_of_the_same_origin_count_for_what_a_key_can_have()
+    {
+        var play = new SchedulerPlay(new SchedulerLimits { MaxConnectionsPerHost = 3, MaxIdleConnections = 3, Sharing = Lanes(Lane("stream", reserve: 1)) });
+        play.OpenHttp1(A, 3);
+        var calls = play.Ask(3, AlsoA);
+        for (var round = 0; round < 3; round++)
+        {
+            foreach (var closing in play.In(A, ConnectionPhase.Closing))
+            {
+                play.IsClosed(closing);
+            }
+
+            foreach (var connection in play.Dialing(AlsoA))
+            {
+                play.Succeeds(connection);
+            }
+        }
+
+        Assert.Equal(2, Held(calls));   // of three that it can have one is reserved
+    }
 }

@@ -87,7 +87,10 @@ internal sealed partial class SchedulerModel
     void CheckLanes(Call call, Call next)
     {
         Require(call.InLane.Excess <= next.InLane.Excess, $"{call} is granted, its lane holds {call.InLane.Excess} beyond its reserve; {next} waits, its lane holds {next.InLane.Excess}");
-        Require(call.InLane.Excess < next.InLane.Excess || call.Order < next.Order, $"{call} is granted and came as {call.Order}; {next} waits, is first of a lane that holds as much beyond its reserve, and came as {next.Order}");
+
+        // Which of a lane's waiters stands for it is a matter of all its keys when a limit of the pool holds some back: so lanes that draw are compared where both wait at this key alone.
+        var isDraw = call.InLane.Excess == next.InLane.Excess && _waiting.TrueForAll(other => other.Home == call.Home || (other.InLane != call.InLane && other.InLane != next.InLane));
+        Require(!isDraw || call.Order < next.Order, $"{call} is granted and came as {call.Order}; {next} waits, is first of a lane that holds as much beyond its reserve, and came as {next.Order}");
     }
 
     void CheckTenants(Call call, Call head)

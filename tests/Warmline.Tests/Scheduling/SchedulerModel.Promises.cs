@@ -88,7 +88,7 @@ internal sealed partial class SchedulerModel
         var capacity = CapacityOf(key);
         CheckNobodyIsForgotten(key, capacity);
         var isStarving = key.Usable + key.Dialing == 0;
-        var grantable = GrantableOf(key, isStarving && capacity.Most == 0 ? null : capacity.Least);
+        var grantable = isStarving && capacity.Most == 0 ? Math.Min(1, GrantableOf(key, null)) : GrantableOf(key, capacity.Least);   // one connection tells more
         if (grantable == 0)
         {
             return 0;

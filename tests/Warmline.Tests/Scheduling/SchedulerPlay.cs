@@ -99,7 +99,7 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
 
     public void IsClosed(ConnectionState connection) => Play(() => Scheduler.ConnectionClosed(connection, Now, Actions));
 
-    public void Pause(ConnectionKey? key) => Play(() => Scheduler.SetPaused(key?.Origin, true, Now, Actions));
+    public void Pause(ConnectionKey? key, double atLeastSeconds = 0) => Play(() => Scheduler.SetPaused(key?.Origin, true, Now, Actions, TimeSpan.FromSeconds(atLeastSeconds)));
 
     public void Resume(ConnectionKey? key) => Play(() => Scheduler.SetPaused(key?.Origin, false, Now, Actions));
 

@@ -282,10 +282,9 @@ public sealed class SchedulerTests
             new SchedulerLimits { BackOff = TimeSpan.FromMinutes(1), MaxBackOff = TimeSpan.FromMinutes(1) },
             play =>
             {
-                play.Ask(A);
+                play.Ask(2, A);
                 play.Fails(play.Dialing(A).Single());
-            },
-            open: false));
+            }));
     }
 
     static PoolRejectionReason ReasonOfTimeout(SchedulerLimits limits, Action<SchedulerPlay> prepare, bool open = true)

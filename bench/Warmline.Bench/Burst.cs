@@ -99,7 +99,7 @@ sealed class Burst(TimeProvider time, Uri server, string caFile, double rtt, dou
     {
         GC.Collect();
         var start = time.GetTimestamp();
-        await Task.WhenAll(Enumerable.Range(0, calls).Select(_ => Measure.CallAsync(client, server, version, _body)));
+        await Task.WhenAll(Enumerable.Range(0, calls).Select(_ => Measure.CallAsync(client, server, version, Measure.Json(_body))));
         return time.GetElapsedTime(start).TotalMilliseconds;
     }
 

@@ -20,11 +20,15 @@ static class Measure
         return new SslClientAuthenticationOptions { CertificateChainPolicy = policy };
     }
 
-    public static HttpRequestMessage Completion(Uri server, Version version, byte[] body) => new(HttpMethod.Post, new Uri(server, "/v1/chat/completions"))
+    public static ByteArrayContent Json(byte[] body) => new(body) { Headers = { { "Content-Type", "application/json" } } };
+
+    public static HttpRequestMessage Completion(Uri server, Version version, byte[] body) => Completion(server, version, Json(body));
+
+    static HttpRequestMessage Completion(Uri server, Version version, HttpContent content) => new(HttpMethod.Post, new Uri(server, "/v1/chat/completions"))
     {
         Version = version,
         VersionPolicy = version.Major == 2 ? HttpVersionPolicy.RequestVersionOrLower : HttpVersionPolicy.RequestVersionExact,
-        Content = new ByteArrayContent(body) { Headers = { { "Content-Type", "application/json" } } },
+        Content = content,
     };
 
     public static byte[] StreamPrompt { get; } = """{"model":"mock","stream":true,"messages":[{"role":"user","content":"xxxxxxxxxxxxxxxxxxxx"}]}"""u8.ToArray();
@@ -32,9 +36,9 @@ static class Measure
     public static byte[] Prompt(int bytes) => Encoding.UTF8.GetBytes($$"""{"model":"mock","messages":[{"role":"user","content":"{{new string('x', bytes)}}"}]}""");
 
     /// <summary>Sends one completion and reads the answer to its end, as an SDK does.</summary>
-    public static async Task CallAsync(HttpClient client, Uri server, Version version, byte[] body, PoolRequestOptions? wishes = null)
+    public static async Task CallAsync(HttpClient client, Uri server, Version version, HttpContent content, PoolRequestOptions? wishes = null)
     {
-        using var request = Completion(server, version, body);
+        using var request = Completion(server, version, content);
         if (wishes is not null)
         {
             request.Options.SetPool(wishes);

@@ -12,6 +12,7 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
         [.. Enumerable.Range(0, 2 * Math.Max(1, tenants)).Select(i => new PoolRequestOptions { Lane = lanes && i % 2 == 0 ? "batch" : null, Tenant = tenants > 0 ? $"tenant-{i / 2}" : null })];
 
     readonly byte[] _body = Measure.Prompt(20);
+    readonly byte[] _plainBody = """{"model":"mock","stream":false,"messages":[{"role":"user","content":"xxxxxxxxxxxxxxxxxxxx"}]}"""u8.ToArray();   // has to be parsed to know
 
     public async Task<int> RunAsync()
     {
@@ -27,13 +28,14 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
                 o.Http2 = new Http2Options { TargetStreams = 100, SpreadConnections = 1, MaxStreamsPerConnection = 100 };
             })))
             {
-                await CompareAsync(server, version, $"{name}: Warmline, connections as bare", () => pool.CreateClient(), () => Bare(server, version), _wishes);
+                await CompareAsync(server, version, $"{name}: Warmline, connections as bare", () => pool.CreateClient(), () => Bare(server, version), _wishes, lanes ? Measure.Json : null);
             }
 
             if (version.Major == 2)
             {
                 await using var pool = new ConnectionPool(Options(server, static _ => { }));
-                await CompareAsync(server, version, $"{name}: Warmline, defaults (8 connections)", () => pool.CreateClient(), () => Bare(server, version), _wishes);
+                await CompareAsync(server, version, $"{name}: Warmline, defaults (8 connections)", () => pool.CreateClient(), () => Bare(server, version), _wishes, lanes ? Measure.Json : null);
+                await CompareAsync(server, version, $"{name}: Warmline, body of a type of its own", () => pool.CreateClient(), () => Bare(server, version), _wishes, body => new OwnJson(body));
             }
         }
 
@@ -63,7 +65,7 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
         InitialHttp2StreamWindowSize = version.Major == 2 ? 1024 * 1024 : 65_535,
     }) { Timeout = Timeout.InfiniteTimeSpan };
 
-    async Task CompareAsync(BenchServer server, Version version, string name, Func<HttpClient> ours, Func<HttpClient> bare, PoolRequestOptions[] wishes)
+    async Task CompareAsync(BenchServer server, Version version, string name, Func<HttpClient> ours, Func<HttpClient> bare, PoolRequestOptions[] wishes, Func<byte[], HttpContent>? content = null)
     {
         using var a = ours();
         using var b = bare();
@@ -72,8 +74,8 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
         for (long before = -1, compiled = 0, tries = 0; tries < 20 && compiled - before > 5; tries++)
         {
             before = JitInfo.GetCompiledMethodCount();
-            await RoundAsync(a, server.Address, version, wishes);
-            await RoundAsync(b, server.Address, version, []);
+            await RoundAsync(a, server.Address, version, content, wishes);
+            await RoundAsync(b, server.Address, version, content, []);
             await Task.Delay(TimeSpan.FromMilliseconds(300), time, CancellationToken.None);   // lets the background compiler in
             compiled = JitInfo.GetCompiledMethodCount();
         }
@@ -85,9 +87,9 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
         for (var round = 0; round < rounds; round++)
         {
             // A B, then B A: neither is always the one that follows a collection.
-            var first = round % 2 == 0 ? await RoundAsync(a, server.Address, version, wishes) : default;
-            var other = await RoundAsync(b, server.Address, version, []);
-            var one = round % 2 == 0 ? first : await RoundAsync(a, server.Address, version, wishes);
+            var first = round % 2 == 0 ? await RoundAsync(a, server.Address, version, content, wishes) : default;
+            var other = await RoundAsync(b, server.Address, version, content, []);
+            var one = round % 2 == 0 ? first : await RoundAsync(a, server.Address, version, content, wishes);
             cpu.Add((one.Cpu, other.Cpu));
             bytes.Add((one.Bytes, other.Bytes));
             wall.Add(one.Wall / other.Wall);
@@ -98,7 +100,7 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
             + $" {(server.Cpu - serverBefore).TotalMicroseconds / (2.0 * rounds * calls),11:0.00}");
     }
 
-    async Task<(double Cpu, double Bytes, double Wall)> RoundAsync(HttpClient client, Uri server, Version version, PoolRequestOptions[] wishes)
+    async Task<(double Cpu, double Bytes, double Wall)> RoundAsync(HttpClient client, Uri server, Version version, Func<byte[], HttpContent>? content, PoolRequestOptions[] wishes)
     {
         GC.Collect();
         GC.WaitForPendingFinalizers();
@@ -109,11 +111,33 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
         {
             while (Interlocked.Decrement(ref left) is >= 0 and var call)
             {
-                await Measure.CallAsync(client, server, version, _body, wishes.Length == 0 ? null : wishes[call % wishes.Length]);
+                await Measure.CallAsync(client, server, version, content is null ? Measure.Json(_body) : content(_plainBody), wishes.Length == 0 ? null : wishes[call % wishes.Length]);
             }
         })));
         var wall = time.GetElapsedTime(start).TotalMilliseconds;
         self.Refresh();
         return ((self.TotalProcessorTime - cpu).TotalMicroseconds / calls, (double)(GC.GetTotalAllocatedBytes(precise: true) - bytes) / calls, wall);
+    }
+
+    /// <summary>As SDKs have it.</summary>
+    sealed class OwnJson : HttpContent
+    {
+        readonly byte[] _body;
+
+        public OwnJson(byte[] body)
+        {
+            _body = body;
+            Headers.TryAddWithoutValidation("Content-Type", "application/json");
+        }
+
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => stream.WriteAsync(_body).AsTask();
+
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken) => stream.WriteAsync(_body, cancellationToken).AsTask();
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = _body.Length;
+            return true;
+        }
     }
 }

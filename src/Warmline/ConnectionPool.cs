@@ -124,8 +124,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     /// <param name="origin">Which; all when null.</param>
     public void Reconnect(Uri? origin = null) => _engine.Retire(OriginOf(origin));
 
-    /// <summary>Changes limits, timeouts, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
-    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, the stats log.</returns>
+    /// <summary>Changes limits, timeouts, lanes, tenants, pacing, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
+    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, tenants' isolation, the stats log.</returns>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem.</exception>
     public bool TryUpdate(ConnectionPoolOptions options)
     {

@@ -92,7 +92,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 }
                 catch (Exception error)
                 {
-                    if (call.Failed(error, request.Method, content))
+                    if (await call.FailedAsync(error, request.Method, content).ConfigureAwait(false))
                     {
                         await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                         continue;

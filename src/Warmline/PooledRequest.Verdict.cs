@@ -7,17 +7,28 @@ internal sealed partial class PooledRequest
 {
     const long RefusedStream = 7;   // RFC 9113, section 7
 
+    TaskCompletionSource? _uploadOver;
+
+    /// <summary>Whether the upload is a part of the exchange that has not ended. Told by the parts, as its own state changes before they do.</summary>
+    bool IsUploadOpen => Volatile.Read(ref _openParts) > 1;
+
     /// <summary>
     /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, or the
     /// call may be repeated, and the body can be given once more.
     /// </summary>
-    public bool Failed(Exception error, HttpMethod method, HttpContent? content)
+    public async ValueTask<bool> FailedAsync(Exception error, HttpMethod method, HttpContent? content)
     {
         UploadNeverBegan();
         EndEarly();
         _verdict = Judge(error);
+        var isReplayable = content is null || Bodies.IsReplayable(content);
+        if (_verdict is not RequestVerdict.Unknown && isReplayable && IsUploadOpen)
+        {
+            await UploadOverAsync().ConfigureAwait(false);
+        }
+
         var mayRepeat = _verdict is not RequestVerdict.Unknown || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
-        var untouched = Volatile.Read(ref _upload) is UploadOver && (UploadedAt is null || content is null || Bodies.IsReplayable(content));
+        var untouched = !IsUploadOpen && (UploadedAt is null || isReplayable);
         if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
         {
             _broken = _broken || !Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown;
@@ -33,6 +44,18 @@ internal sealed partial class PooledRequest
             RequestVerdict.Unprocessed => Fault.RetriedUnprocessed,
             _ => Fault.RetriedIdempotent,
         });
+    }
+
+    /// <summary>The platform may tell that a stream was not processed before the end of its upload has been told, which is then about to come: what is written is in memory, and the stream is over. Another attempt would
+    /// take that end for its own.</summary>
+    async ValueTask UploadOverAsync()
+    {
+        var over = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Interlocked.Exchange(ref _uploadOver, over);
+        if (IsUploadOpen)
+        {
+            await over.Task.WaitAsync(Clocks.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
     }
 
     /// <summary>What the caller should see for a failure after it had its place.</summary>

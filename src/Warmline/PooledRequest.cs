@@ -198,6 +198,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
         Unweigh();
         PartEnded(whole);
+        Volatile.Read(ref _uploadOver)?.TrySetResult();
     }
 
     public void ResponseAbandoned()

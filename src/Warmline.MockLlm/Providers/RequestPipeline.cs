@@ -105,6 +105,7 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
             OpenAiApi.WriteHeaders(exchange, _rate, rate);
         }
 
+        response.Headers.Date = time.GetUtcNow().ToString("R", CultureInfo.InvariantCulture);   // by the clock that the resets are told by: Kestrel has its own
         WriteRetryHeaders(response.Headers, exchange, isAnthropic);
         var answer = status < 400 ? Route(exchange, isAnthropic) : null;
         foreach (var (name, value) in exchange.Plan.Headers ?? new Dictionary<string, string>())

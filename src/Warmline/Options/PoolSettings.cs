@@ -344,7 +344,7 @@ internal sealed record PoolSettings
                 }
 
                 Range($"{path}.Ceiling", lane.Ceiling, 0, int.MaxValue);
-                Range($"{path}.Reserve", lane.Reserve, 0, lane.Ceiling ?? int.MaxValue, $"{path}.Ceiling");
+                Range($"{path}.Reserve", lane.Reserve, 0, lane.Ceiling is >= 0 and var most ? most : int.MaxValue, $"{path}.Ceiling");
                 Range($"{path}.MaxQueueLength", lane.MaxQueueLength, 1, int.MaxValue);
                 reserved += lane.Reserve;
                 if (Present($"{path}.Timeouts", lane.Timeouts))
@@ -354,7 +354,7 @@ internal sealed record PoolSettings
                 }
             }
 
-            That(options.MaxConcurrentRequests is not { } most || reserved < most, "The sum of Lanes[…].Reserve", reserved, $"must be below MaxConcurrentRequests ({options.MaxConcurrentRequests}), or calls in no lane could never go");
+            That(options.MaxConcurrentRequests is not { } all || reserved < all, "The sum of Lanes[…].Reserve", reserved, $"must be below MaxConcurrentRequests ({options.MaxConcurrentRequests}), or calls in no lane could never go");
         }
 
         public void Tenants(TenantsOptions tenants)

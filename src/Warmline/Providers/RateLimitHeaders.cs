@@ -158,7 +158,7 @@ internal static class RateLimitHeaders
             return In(moment, headers, time, isWhole ? Second : TimeSpan.Zero) is { } left ? (left, isWhole ? 2 * Second : Second) : null;
         }
 
-        return GoDuration(trimmed) is { } duration ? (duration, TimeSpan.Zero) : null;
+        return GoDuration(trimmed) is { } duration ? (duration, duration.Ticks % TimeSpan.TicksPerSecond == 0 ? Second : TimeSpan.Zero) : null;
     }
 
     /// <summary><c>Retry-After</c>: seconds, or a date (RFC 9110, section 10.2.3).</summary>

@@ -57,14 +57,14 @@ internal struct RateLimit
         set => _remaining = value ?? -1;
     }
 
-    /// <summary>Time from the answer to the moment at which the whole limit is there again; never too short by the rounding of what was sent.</summary>
+    /// <summary>Time from the answer to the moment at which the whole limit is there again.</summary>
     public TimeSpan? ResetIn
     {
         readonly get => _resetIn < 0 ? null : new TimeSpan(_resetIn);
         set => _resetIn = value?.Ticks ?? -1;
     }
 
-    /// <summary>By how much <see cref="ResetIn"/> can be too long, as what was sent counts whole seconds.</summary>
+    /// <summary>By how much <see cref="ResetIn"/> can be off, as what was sent counts whole seconds.</summary>
     public TimeSpan Slack { get; set; }
 
     public readonly bool IsEmpty => _limit < 0 && _remaining < 0 && _resetIn < 0;

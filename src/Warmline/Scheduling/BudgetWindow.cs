@@ -80,7 +80,6 @@ internal sealed class BudgetWindow
             {
                 // Later than any end this window can have. If it cannot be over yet, its end has moved.
                 _refills |= now < _earliestEnd && !_neverRefills;
-                _began = _refills ? _began : now;
                 Take(told.Remaining, now);
                 (_earliestEnd, _latestEnd, _mayBeNext) = (earliest, latest, 0);
             }
@@ -138,7 +137,7 @@ internal sealed class BudgetWindow
         if (_refills && _left is { } start && _latestEnd is { } full && Whole is { } whole && uncounted + 1 <= whole && full > _leftAt)
         {
             // Rounded up to a tick, or it would be asked again at a moment at which it is not open yet.
-            return _leftAt + ((full - _leftAt) * Math.Min(1, (uncounted + 1 - start) / (whole - start))) + TimeSpan.FromTicks(1);
+            return OrAsks(_leftAt + ((full - _leftAt) * Math.Min(1, (uncounted + 1 - start) / (whole - start))) + TimeSpan.FromTicks(1), inFlight);
         }
 
         return Closed(now, inFlight);
@@ -170,10 +169,14 @@ internal sealed class BudgetWindow
             ? left + ((whole - left) * Math.Min(1, (now - _leftAt) / (full - _leftAt))) : _left;
 
     TimeSpan Closed(TimeSpan now, int inFlight) =>
-        _latestEnd is { } end ? end
+        _latestEnd is { } end ? OrAsks(end, inFlight)
         : inFlight == 0 ? now   // no answer will come by itself, and no reset is known: one has to ask
         : IsAssumed ? TimeSpan.MaxValue
         : _toldAt + Ageing;
+
+    /// <summary>A day's quota may be raised before its reset, and a header may be wrong: so one asks now and then.</summary>
+    TimeSpan OrAsks(TimeSpan opens, int inFlight) =>
+        inFlight == 0 && _toldAt + ProviderBudget.LongestCoolDown is var asks && asks < opens ? asks : opens;
 
     void CountIfNext(TimeSpan started, TimeSpan now)
     {

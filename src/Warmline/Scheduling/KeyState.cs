@@ -75,6 +75,9 @@ internal sealed class KeyState : Timed
     /// <summary>Streams that the usable connections can carry together.</summary>
     public long OpenCapacity { get; private set; }
 
+    /// <summary>Streams beyond the limits of their connections, which servers lowered under them.</summary>
+    public int Excess { get; private set; }
+
     /// <summary>Idle connections.</summary>
     public int Idle { get; set; }
 
@@ -195,6 +198,7 @@ internal sealed class KeyState : Timed
             Usable += sign;
             Streams += sign * connection.Streams;
             OpenCapacity += sign * connection.Limit;
+            Excess += sign * Math.Max(0, connection.Streams - connection.Limit);
         }
     }
 

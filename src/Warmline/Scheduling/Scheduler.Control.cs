@@ -149,13 +149,9 @@ internal sealed partial class Scheduler
         // All that wait compete, for places as for permits, before any key is served by itself.
         foreach (var key in _keys.Values)
         {
-            if (key.Queue.Eligible > 0 && !IsPaused(key))
-            {
-                HoldAll(key);
-            }
-
             if (key.Queue.Count > 0)
             {
+                HoldAll(key);
                 NoteNeed(key);
             }
         }

@@ -99,11 +99,11 @@ internal sealed partial class Scheduler
     void NoteNeed(KeyState key)
     {
         var need = Need(key);
+        NoteReserved(key);
         NoteHeld(key);   // it may want fewer only because limits over all keys hold it back
         if (need <= 0)
         {
             key.WantsFrom?.Remove(key);
-            NoteReserved(key);
             return;
         }
 
@@ -141,6 +141,7 @@ internal sealed partial class Scheduler
         while (group is not null && group.InUse < LimitOf(group) && group.Wanting.First is { } key)
         {
             NoteNeed(key);
+            MakeRoom(key);   // it may lack the permits of its other group now
         }
     }
 

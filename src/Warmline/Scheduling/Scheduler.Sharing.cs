@@ -7,7 +7,7 @@ internal sealed partial class Scheduler
 {
     readonly SharingLedger _sharing = new(limits.Sharing);
 
-    /// <summary>Keys with a waiter whom nothing but reserves on the key itself holds back: what the key can carry depends on others' permits.</summary>
+    /// <summary>Keys with waiters, where there are reserves: how many of them may go depends on what the key can carry, and that on others' permits.</summary>
     readonly List<KeyState> _reserved = [];
 
     readonly List<TenantQueue> _reordered = [];
@@ -69,8 +69,8 @@ internal sealed partial class Scheduler
         return unfilled;
     }
 
-    /// <summary>The capacity that the key's waiters may hope for: a key without a connection gets one in the end.</summary>
-    long Hope(KeyState key) => Math.Max(Capacity(key), key.IsStarving ? 1 : 0);
+    /// <summary>The capacity that the key's waiters may hope for: a key without a connection gets one in the end, and streams beyond a limit that the server lowered take nothing from other connections.</summary>
+    long Hope(KeyState key) => Math.Max(Capacity(key) + key.Excess, key.IsStarving ? 1 : 0);
 
     /// <summary>Waiters that limits and reserves would let ride, if there were connections enough; below zero after a limit was lowered.</summary>
     int Grantable(KeyState key)
@@ -130,14 +130,27 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>All of the key that waits competes with what waits on other keys.</summary>
-    static void HoldAll(KeyState key)
+    void HoldAll(KeyState key)
     {
+        if (IsPaused(key))
+        {
+            return;
+        }
+
         foreach (var lane in key.Queue.Lanes)
         {
             if (lane.Eligible > 0)
             {
                 lane.SetHeld(true);
             }
+        }
+    }
+
+    void HoldUnblocked()
+    {
+        foreach (var key in _unblocked)
+        {
+            HoldAll(key);
         }
     }
 
@@ -270,20 +283,13 @@ internal sealed partial class Scheduler
         }
     }
 
-    /// <summary>Remembers the key while nothing but reserves on it hold a waiter back.</summary>
+    /// <summary>Remembers the key while reserves may hold back some of its waiters.</summary>
     void NoteReserved(KeyState key)
     {
         if (_sharing.HasReserves && !key.IsReserved && key.Queue.Eligible > 0 && !IsPaused(key))
         {
-            foreach (var lane in key.Queue.Lanes)
-            {
-                if (lane.Eligible > 0 && PoolAdmits(lane.Lane) && !KeyAdmits(lane))
-                {
-                    key.IsReserved = true;
-                    _reserved.Add(key);
-                    return;
-                }
-            }
+            key.IsReserved = true;
+            _reserved.Add(key);
         }
     }
 
@@ -333,11 +339,8 @@ internal sealed partial class Scheduler
             : lane.Leases >= lane.Settings.Ceiling ? PoolRejectionReason.LaneCeiling
             : Leases >= _limits.MaxConcurrentRequests ? PoolRejectionReason.MaxConcurrentRequests
             : !PoolAdmits(lane) ? PoolRejectionReason.LaneReserve
-            : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
-            : waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
-            : waiter.Key.Dialing + waiter.Key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
-            : waiter.Key is { Usable: > 0 } key && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
-            : LackReasonFor(waiter.Key, LackOf(waiter.Key));   // all that the key can carry is in use, so it asks for no permit
+            : !KeyAdmits(waiter.Lane) && waiter.Key!.Streams < Hope(waiter.Key) ? PoolRejectionReason.LaneReserve
+            : PoolRejectionReason.None;
     }
 
     /// <summary>Leases that a lane could still get: by limits and reserves, and on the key with the most room.</summary>

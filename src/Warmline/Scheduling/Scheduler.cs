@@ -195,9 +195,10 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         RefreshAvailability(connection);
-        if (key.Queue.Eligible > 0 && IsAnyHeld())
+        if (IsAnyHeld())
         {
             HoldAll(key);
+            HoldUnblocked();
         }
 
         ServeHeld();
@@ -233,7 +234,8 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             : key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
             : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
             : key.Usable > 0 && key.StreamsPerConnection(_limits) == 0 ? PoolRejectionReason.StreamLimit
-            : PoolRejectionReason.None;
+            : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
+            : LackReasonFor(key, LackOf(key));   // with all that it can carry in use it asks for no permit
     }
 
     static PoolRejectionReason LackReasonFor(KeyState key, PermitQueue lacking) =>

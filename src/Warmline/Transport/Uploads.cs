@@ -57,10 +57,29 @@ internal sealed class UploadContent : HttpContent
 
             whole = true;
         }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && !_exchange.EndsWithItsAnswer && !_exchange.Clocks.IsCancellationRequested)
+        {
+            await TellCauseAsync(stream).ConfigureAwait(false);
+            throw;
+        }
         finally
         {
             _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
             _exchange.UploadEnded(whole, cancellationToken.IsCancellationRequested);
+        }
+    }
+
+    /// <summary>The platform stopped the body of a stream that ended, and knows why: the server's GOAWAY may prove that it did not process it. A content that waited just then knows only of its token, and its exception
+    /// would be the call's. A write fails with the cause. It takes nothing to the wire: the stream is over.</summary>
+    static async Task TellCauseAsync(Stream stream)
+    {
+        try
+        {
+            await stream.WriteAsync(Zeros.AsMemory(0, 1), CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is not HttpRequestException { InnerException: not null })
+        {
+            // No cause: the content's exception stands. One without an inner exception means that the content had written all it said.
         }
     }
 

@@ -107,6 +107,8 @@ internal static class Contents
     static readonly TimeProvider Clock = TimeProvider.System;
 #pragma warning restore RS0030
 
+    static readonly byte[] OwnBody = Encoding.ASCII.GetBytes("\"" + new string('x', 200 * 1024) + "\"");
+
     /// <summary>A body that is gone once it was read.</summary>
     public static CallKind OneShot { get; } = new() { Content = static () => new StreamContent(new OnceStream()) };
 
@@ -127,6 +129,12 @@ internal static class Contents
 
             ended();
         }),
+    };
+
+    /// <summary>The JSON of an SDK: a content of its own type, that tells its length.</summary>
+    public static CallKind OwnJson { get; } = new()
+    {
+        Content = static () => new OwnContent(static (stream, ct) => stream.WriteAsync(OwnBody, ct).AsTask(), OwnBody.Length) { Headers = { ContentType = new("application/json") } },
     };
 
     static readonly byte[] LargeBody = new byte[LargeBytes];

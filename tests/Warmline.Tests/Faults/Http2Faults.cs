@@ -9,7 +9,7 @@ internal static class Http2Faults
 {
     const int Burst = 40;
     const string NoQueueClock = "waiting for a stream has no clock in the platform";
-    const string AnyContent = "the pool gives a body again where it knows that it can be given (bytes and text, and parts made of them); the platform tries with any";
+    const string AnyContent = "the pool gives a body again where it knows that it can be given (bytes, text, parts made of them, JSON that it serialised ahead); the platform tries with any";
     const string Spread = "the platform fills one connection before it opens the next";
 
     public static Fault[] All =>
@@ -24,8 +24,9 @@ internal static class Http2Faults
         new("GOAWAY below a stream whose body cannot be sent again", s => s.CallAsync(Contents.OneShot)) { First = [GoAwayBelow], On = On.Http2 },
         new("GOAWAY below a stream in its upload", s => s.CallAsync(Contents.Slow))
         {
-            First = [GoAwayBelowUpload], On = On.Http2, AnyReason = true, LostAtTimes = RequestVerdict.Unprocessed, Reason = AnyContent,
+            First = [GoAwayBelowUpload], On = On.Http2, AnyReason = true, BareLosesAtTimes = true, Reason = AnyContent,
         },
+        new("GOAWAY below a stream in its upload of 200 KB of JSON from a content of an SDK", s => s.CallAsync(Contents.OwnJson)) { First = [GoAwayBelowUpload], On = On.Http2 },
         new("GOAWAY below on every connection", Once) { Script = static _ => [GoAwayBelow], On = On.Http2 },
         new("REFUSED_STREAM once", Once) { First = [Refuse], On = On.Http2 },
         new("REFUSED_STREAM for 30 of 40, once each", Refused(30, Burst)) { Script = static _ => [RefuseOrAnswer], On = On.Http2, MostConnections = 40 },

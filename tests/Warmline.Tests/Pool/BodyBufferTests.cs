@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Http.Json;
-using System.Text;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Warmline.Tests.Http;
@@ -27,7 +26,7 @@ public sealed class BodyBufferTests
         await using var play = await EchoAsync(http2);
         for (var call = 0; call < 3; call++)
         {
-            var content = new Recorded(Body(size, call)) { Headers = { { "Content-Language", "de" } } };
+            var content = new RecordedContent(Body(size, call)) { Headers = { { "Content-Language", "de" } } };
             using var request = new HttpRequestMessage(HttpMethod.Post, play.Address) { Content = content };
             using (var response = await play.Client.SendAsync(request, Rig.Ct))
             {
@@ -70,7 +69,7 @@ public sealed class BodyBufferTests
         foreach (var http2 in new[] { true, false })
         {
             await using var play = await EchoAsync(http2, options => options.UseStreamAndBatchLanes());
-            var content = new Recorded(Body(size), tellsLength) { Headers = { ContentType = new(type) } };
+            var content = new RecordedContent(Body(size), tellsLength) { Headers = { ContentType = new(type) } };
             using var response = await play.Client.SendAsync(new(new(method), play.Address) { Content = content }, Rig.Ct);
 
             Assert.EndsWith($"|{Body(size)}", await response.Content.ReadAsStringAsync(Rig.Ct), StringComparison.Ordinal);
@@ -88,7 +87,7 @@ public sealed class BodyBufferTests
         {
             var size = call % 5 == 0 ? Large : 100 + (call * 97);
             using var cancel = CancellationTokenSource.CreateLinkedTokenSource(Rig.Ct);
-            using var request = new HttpRequestMessage(HttpMethod.Post, play.Address) { Content = new Recorded(Body(size, call)) };
+            using var request = new HttpRequestMessage(HttpMethod.Post, play.Address) { Content = new RecordedContent(Body(size, call)) };
             var sending = play.Client.SendAsync(request, cancel.Token);
             if (call % 7 == 0)
             {
@@ -113,7 +112,7 @@ public sealed class BodyBufferTests
     public async Task A_buffer_is_kept_from_its_pool_while_the_upload_goes_on_behind_the_answer()
     {
         await using var play = new Play(http2: true);
-        var call = play.Client.SendAsync(new(HttpMethod.Post, play.Address) { Content = new Recorded(Body(Large)) }, HttpCompletionOption.ResponseHeadersRead, Rig.Ct);
+        var call = play.Client.SendAsync(new(HttpMethod.Post, play.Address) { Content = new RecordedContent(Body(Large)) }, HttpCompletionOption.ResponseHeadersRead, Rig.Ct);
         using var connection = await play.Frames.AcceptAsync();
         var (stream, read) = await connection.ReadWindowAsync();
         await connection.AnswerAsync(stream, ended: true);
@@ -126,7 +125,7 @@ public sealed class BodyBufferTests
         Assert.Equal((65_535, 1, 1), (read.Length, play.Pool.GetStats().Active, play.Buffers.Out));
         await connection.WriteAsync(8, 0, 0, [0, 16, 0, 0]);   // WINDOW_UPDATE
         await connection.WriteAsync(8, 0, stream, [0, 16, 0, 0]);
-        var rest = await connection.ReadBodyAsync();
+        var (_, rest) = await connection.ReadBodyAsync();
         Assert.Equal(Body(Large), read + rest);
         await play.Buffers.AllBackAsync();
         Assert.Equal(1, play.Buffers.Rented);
@@ -139,7 +138,7 @@ public sealed class BodyBufferTests
     {
         await using var play = new Play(http2: true);
         using var cancel = CancellationTokenSource.CreateLinkedTokenSource(Rig.Ct);
-        var call = play.Client.SendAsync(new(HttpMethod.Post, play.Address) { Content = new Recorded(Body(Large)) }, cancel.Token);
+        var call = play.Client.SendAsync(new(HttpMethod.Post, play.Address) { Content = new RecordedContent(Body(Large)) }, cancel.Token);
         using var connection = await play.Frames.AcceptAsync();
         var (stream, _) = await connection.ReadWindowAsync();
         if (cancelled)
@@ -175,7 +174,7 @@ public sealed class BodyBufferTests
         using var client = pool.CreateClient();
         for (var call = 1; call <= 20; call++)
         {
-            using var response = await client.PostAsync(new Uri($"http://localhost:{server.Port}/"), new Recorded(Body(size)), Rig.Ct);
+            using var response = await client.PostAsync(new Uri($"http://localhost:{server.Port}/"), new RecordedContent(Body(size)), Rig.Ct);
             Assert.Equal(((HttpStatusCode)413, call), (response.StatusCode, heads));
         }
 
@@ -192,13 +191,13 @@ public sealed class BodyBufferTests
     public async Task A_body_of_any_type_is_given_again_when_the_server_did_not_process_it(bool isJson, bool refused)
     {
         await using var play = new Play(http2: true);
-        var own = new Recorded(Body(Small));
+        var own = new RecordedContent(Body(Small));
         var call = play.Client.PostAsync(play.Address, isJson ? JsonContent.Create(new { stream = true }) : own, Rig.Ct);
         using var first = await play.Frames.AcceptAsync();
-        var (stream, body) = await first.ReadRequestBodyAsync();
+        var (stream, body) = await first.ReadBodyAsync();
         await (refused ? first.RefuseAsync(stream) : first.GoAwayAsync(0));
         using var second = refused ? null : await play.Frames.AcceptAsync();
-        var (again, repeated) = await (second ?? first).ReadRequestBodyAsync();
+        var (again, repeated) = await (second ?? first).ReadBodyAsync();
         Assert.Equal(1, play.Buffers.Out);
         await (second ?? first).AnswerAsync(again, ended: true);
 
@@ -208,14 +207,37 @@ public sealed class BodyBufferTests
         Assert.Equal(1, play.Buffers.Rented);
     }
 
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_upload_that_a_going_server_did_not_process_is_given_again_from_its_middle(bool isText)
+    {
+        await using var play = new Play(http2: true);
+        var call = play.Client.PostAsync(play.Address, isText ? new StringContent(Body(Large)) : new RecordedContent(Body(Large)), Rig.Ct);
+        using var first = await play.Frames.AcceptAsync();
+        await first.ReadWindowAsync();
+        await first.GoAwayAsync(0);
+        using var second = await play.Frames.AcceptAsync();
+        var (stream, read) = await second.ReadWindowAsync();
+        await second.WriteAsync(8, 0, 0, [0, 16, 0, 0]);   // WINDOW_UPDATE
+        await second.WriteAsync(8, 0, stream, [0, 16, 0, 0]);
+        Assert.Equal(Body(Large), read + (await second.ReadBodyAsync()).Body);
+        await second.AnswerAsync(stream, ended: true);
+
+        using var response = await call;
+        Assert.Equal((HttpStatusCode.OK, 1L), (response.StatusCode, play.Pool.GetStats().Faults.RetriedUnprocessed));
+        await Eventually.TrueAsync(() => play.Pool.GetStats().Active == 0, () => Rig.Describe(play.Pool.GetStats()));
+        Assert.Equal((isText ? 0 : 1, 0), (play.Buffers.Rented, play.Buffers.Returned));   // of the first upload nobody knows
+    }
+
     [Fact(Timeout = Rig.Patience)]
     public async Task A_call_that_gets_no_place_gives_its_buffer_back()
     {
         await using var play = await EchoAsync(http2: true, options => options.Timeouts.Pool = TimeSpan.FromMilliseconds(50));
         play.Pool.Pause();
-        await Assert.ThrowsAsync<PoolTimeoutException>(() => play.Client.PostAsync(play.Address, new Recorded(Body(Small)), Rig.Ct));
+        await Assert.ThrowsAsync<PoolTimeoutException>(() => play.Client.PostAsync(play.Address, new RecordedContent(Body(Small)), Rig.Ct));
         using var cancel = new CancellationTokenSource();
-        var waiting = play.Client.SendAsync(new HttpRequestMessage(HttpMethod.Post, play.Address) { Content = new Recorded(Body(Small)) }.With(new() { MaxQueueTime = Timeout.InfiniteTimeSpan }), cancel.Token);
+        var waiting = play.Client.SendAsync(new HttpRequestMessage(HttpMethod.Post, play.Address) { Content = new RecordedContent(Body(Small)) }.With(new() { MaxQueueTime = Timeout.InfiniteTimeSpan }), cancel.Token);
         await cancel.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
 
@@ -357,86 +379,5 @@ public sealed class BodyBufferTests
             await (_kestrel?.DisposeAsync() ?? default);
             _authority.Dispose();
         }
-    }
-
-    /// <summary>A JSON content of its own type, as SDKs have, that notes how it was serialised.</summary>
-    sealed class Recorded : HttpContent
-    {
-        readonly byte[] _bytes;
-        readonly bool _tellsLength;
-
-        public Recorded(string body, bool tellsLength = true)
-        {
-            _bytes = Encoding.ASCII.GetBytes(body);
-            _tellsLength = tellsLength;
-            Headers.TryAddWithoutValidation("Content-Type", "application/json; charset=utf-8");
-        }
-
-        public int Serialized { get; private set; }
-
-        public string? WrittenTo { get; private set; }
-
-        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
-
-        protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
-        {
-            Serialized++;
-            WrittenTo = stream.GetType().Name;
-            await stream.WriteAsync(_bytes.AsMemory(0, _bytes.Length / 2), cancellationToken);
-            stream.Write(_bytes, _bytes.Length / 2, _bytes.Length - (_bytes.Length / 2));
-            await stream.FlushAsync(cancellationToken);
-        }
-
-        protected override bool TryComputeLength(out long length)
-        {
-            length = _bytes.Length;
-            return _tellsLength;
-        }
-    }
-}
-
-/// <summary>What the tests of bodies read from a connection of frames.</summary>
-file static class Reading
-{
-    /// <summary>A request's body as far as the first window lets it come.</summary>
-    public static async Task<(int Stream, string Body)> ReadWindowAsync(this RawHttp2Server.Connection connection)
-    {
-        var (stream, body) = (0, new StringBuilder());
-        while (body.Length < 65_535)
-        {
-            var (frame, payload) = await connection.NextAsync();
-            stream = frame.Type is RawHttp2Server.Headers ? frame.Stream : stream;
-            body.Append(frame.Type is RawHttp2Server.Data ? Encoding.ASCII.GetString(payload) : "");
-        }
-
-        return (stream, body.ToString());
-    }
-
-    public static async Task<string> ReadBodyAsync(this RawHttp2Server.Connection connection) => (await connection.ReadRequestBodyAsync()).Body;
-
-    /// <summary>A request's body to its end.</summary>
-    public static async Task<(int Stream, string Body)> ReadRequestBodyAsync(this RawHttp2Server.Connection connection)
-    {
-        var body = new StringBuilder();
-        while (true)
-        {
-            var (frame, payload) = await connection.NextAsync();
-            body.Append(frame.Type is RawHttp2Server.Data ? Encoding.ASCII.GetString(payload) : "");
-            if (frame.EndsStream)
-            {
-                return (frame.Stream, body.ToString());
-            }
-        }
-    }
-
-    static async Task<(RawHttp2Server.Frame Frame, byte[] Payload)> NextAsync(this RawHttp2Server.Connection connection)
-    {
-        var read = await connection.ReadWithPayloadAsync();
-        if (read.Frame is { Type: RawHttp2Server.Settings, Flags: 0 })
-        {
-            await connection.WriteAsync(RawHttp2Server.Settings, 1, 0, []);
-        }
-
-        return read;
     }
 }

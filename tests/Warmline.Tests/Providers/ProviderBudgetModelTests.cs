@@ -65,6 +65,73 @@ public sealed class ProviderBudgetModelTests
         Assert.True(play.Refused > 1_000);
     }
 
+    /// <summary>Answers that say anything at all, in any order: it never stays closed when nothing is in flight, and no time is before now.</summary>
+    [Fact]
+    public void Whatever_is_told_it_opens_again()
+    {
+        for (var seed = 1; seed <= 300; seed++)
+        {
+            var random = new Random(seed);
+            var (budget, now, started) = (new ProviderBudget(), TimeSpan.FromHours(1), new List<TimeSpan>());
+            for (var step = 0; step < 400; step++)
+            {
+                now += TimeSpan.FromSeconds(random.Next(4) == 0 ? random.NextDouble() * 100 : 0);
+                if (budget.IsOpen(now) && random.Next(2) == 0)
+                {
+                    budget.Started(now);
+                    started.Add(now);
+                }
+                else if (started.Count > 0)
+                {
+                    var which = random.Next(started.Count);
+                    TimeSpan? at = random.Next(4) == 0 ? null : started[which];
+                    started.RemoveAt(which);
+                    End(budget, random, now, at);
+                }
+
+                Assert.True(budget.OpensAt(now) >= now, $"seed {seed}, step {step}");
+                Assert.All(budget.Report(now), limit => Assert.True(limit.Remaining is null or >= 0 && (limit.ResetsIn is null || limit.ResetsIn > TimeSpan.Zero) && limit.Age >= TimeSpan.Zero));
+            }
+
+            while (started.Count > 0)
+            {
+                started.RemoveAt(0);
+                budget.Failed(now);
+            }
+
+            Assert.Equal(0, budget.InFlight);
+            Assert.True(budget.OpensAt(now) <= now + ProviderBudget.LongestCoolDown, $"seed {seed}: {budget.OpensAt(now) - now}");
+        }
+    }
+
+    static void End(ProviderBudget budget, Random random, TimeSpan now, TimeSpan? startedAt)
+    {
+        var reading = new RateLimits { RetryAfter = random.Next(5) == 0 ? Time() : null };
+        for (var kinds = random.Next(3); kinds > 0; kinds--)
+        {
+            ref var limit = ref reading.At((RateLimitKind)random.Next(RateLimits.Kinds));
+            limit.Limit = random.Next(3) == 0 ? null : random.Next(50);
+            limit.Remaining = random.Next(3) == 0 ? null : random.Next(3) == 0 ? 0 : random.Next(60);
+            limit.ResetIn = random.Next(3) == 0 ? null : Time();
+            limit.Slack = TimeSpan.FromSeconds(random.Next(3));
+        }
+
+        switch (random.Next(12))
+        {
+            case 0:
+                budget.Failed(now, startedAt);
+                break;
+            case 1:
+                budget.Unused(now, startedAt);
+                break;
+            default:
+                budget.Answered(reading, new[] { 200, 200, 200, 400, 429, 500, 503, 529 }[random.Next(8)], now, startedAt);
+                break;
+        }
+
+        TimeSpan Time() => TimeSpan.FromSeconds(random.Next(4) switch { 0 => 0, 1 => random.NextDouble(), 2 => random.NextDouble() * 100, _ => random.NextDouble() * 366 * 86_400 });
+    }
+
     /// <summary>The server, the network and the clients. Events in order of time.</summary>
     sealed class Play(Kind kind, int limit, int window, double fastest, double slowest, int clients, int seed, bool isHeld = true)
     {

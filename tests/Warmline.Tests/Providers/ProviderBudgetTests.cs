@@ -118,6 +118,23 @@ public sealed class ProviderBudgetTests
     }
 
     [Fact]
+    public void What_was_counted_when_a_window_may_have_been_over_is_taken_off_the_next()
+    {
+        Start(1);
+        Pass(5);
+        Answer(left: 9, limit: 10, resetIn: 10);   // it ends between 10 and 15 s
+        Pass(6);
+        Start(4);
+        for (var i = 0; i < 4; i++)
+        {
+            _budget.Failed(_now);
+        }
+
+        Pass(4);
+        Assert.Equal(6, Startable());
+    }
+
+    [Fact]
     public void A_bucket_is_known_by_an_end_that_moves_and_lets_one_through_as_it_refills()
     {
         // 60 in a minute: each draws the end a second away.
@@ -148,6 +165,12 @@ public sealed class ProviderBudgetTests
         Pass(2);
         Start(1);
         Answer(left: 0, limit: 60, resetIn: 60, status: 429, retryAfter: 1);
+        Assert.Equal(_now + Seconds(60), _budget.OpensAt(_now));
+
+        Pass(20);
+        Start(1);
+        Pass(0.1);
+        Answer(left: 0, limit: 60, resetIn: 60);   // the end moves again, and it is believed no more
         Assert.Equal(_now + Seconds(60), _budget.OpensAt(_now));
     }
 
@@ -193,6 +216,23 @@ public sealed class ProviderBudgetTests
         Assert.False(_budget.IsOpen(_now));
         Pass(60);
         Assert.True(_budget.IsOpen(_now));
+    }
+
+    [Fact]
+    public void Before_a_reset_that_is_hours_away_one_asks_now_and_then()
+    {
+        Exhaust(limit: 2, resetIn: 86_400);
+        Assert.Equal(_now + ProviderBudget.LongestCoolDown, _budget.OpensAt(_now));
+        Pass(600);
+        Assert.Equal(1, Startable());
+
+        Start(1);
+        Answer(left: 0, limit: 2, resetIn: 85_800);
+        Assert.Equal(_now + ProviderBudget.LongestCoolDown, _budget.OpensAt(_now));
+        Pass(600);
+        Start(1);
+        Answer(left: 199, limit: 200, resetIn: 85_200);   // the account was raised
+        Assert.Equal(199, Startable());
     }
 
     [Theory]

@@ -1,3 +1,5 @@
+using System.Globalization;
+using Warmline.Tests.Guards;
 using Xunit;
 
 namespace Warmline.Tests.Providers;
@@ -68,6 +70,20 @@ public sealed class ProviderProfileTests
 
         Assert.Equal((60, RateLimitFormat.None, "vLLM"), (Seconds(own), own.RateLimits, own.ToString()));
         Assert.Equal(5, Seconds(ProviderProfile.Vllm));
+    }
+
+    [Fact]
+    public void The_document_says_the_same()
+    {
+        var rows = Repo.Read("docs/providers.md").Split('\n');
+        Assert.All(ProviderProfile.All, profile =>
+        {
+            var cells = Assert.Single(rows, row => row.StartsWith($"| `{profile.Name}` |", StringComparison.Ordinal)).Split('|', StringSplitOptions.TrimEntries);
+            Assert.Equal(profile.IdleLimit is { } idle ? $"{idle.TotalSeconds:0} s" : "–", cells[3]);
+            Assert.Equal(profile.StreamLimit?.ToString(CultureInfo.InvariantCulture) ?? "–", cells[4]);
+            Assert.Equal(profile.RateLimits.ToString(), cells[5], ignoreCase: true);
+            Assert.All(profile.Hosts, host => Assert.Contains(host, cells[2], StringComparison.Ordinal));
+        });
     }
 
     static double? Seconds(ProviderProfile profile) => profile.IdleLimit?.TotalSeconds;

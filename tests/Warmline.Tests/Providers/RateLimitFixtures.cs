@@ -80,6 +80,7 @@ internal static class RateLimitFixtures
         more than a long | x-ratelimit-limit-requests: 9223372036854775808; x-ratelimit-remaining-requests: 99999999999999999999999999999999999999 |
         the most of a long | x-ratelimit-remaining-tokens: 9223372036854775807 | tokens 9223372036854775807/? ?
         times beyond all use | retry-after: 99999999999999999999; retry-after-ms: 1e99; x-ratelimit-reset-requests: 999999999h; x-ratelimit-reset-tokens: 79228162514264337593543950336s |
+        times that are beyond it together | x-ratelimit-reset-requests: 8000h8000h |
         a date in seconds | x-ratelimit-reset-requests: 1893500000 |
         a year that is none | anthropic-ratelimit-requests-reset: 9999-12-31T23:59:59Z; anthropic-ratelimit-tokens-reset: 2030-13-41T25:61:61Z |
         decimals where whole numbers belong | x-ratelimit-remaining-requests: 5.5; x-ratelimit-limit-requests: 1e3 |

@@ -35,10 +35,12 @@ public sealed class RateLimitHeadersTests
         Assert.Equal(expected, Text(Read("x-ratelimit-remaining-requests: 5; anthropic-ratelimit-tokens-remaining: 6; retry-after: 3", format)));
 
     [Theory]
-    [InlineData("x-ratelimit-reset-requests: 1m", 0)]
+    [InlineData("x-ratelimit-reset-requests: 59.5s", 0)]
+    [InlineData("x-ratelimit-reset-requests: 6m0s", 1)]
+    [InlineData("x-ratelimit-reset-requests: 24", 1)]
     [InlineData("anthropic-ratelimit-requests-reset: 2030-01-01T12:00:10Z", 2)]
     [InlineData("anthropic-ratelimit-requests-reset: 2030-01-01T12:00:10.5Z", 1)]
-    public void It_says_by_how_much_a_reset_can_be_late(string header, int seconds) =>
+    public void It_says_by_how_much_a_reset_can_be_off(string header, int seconds) =>
         Assert.Equal(TimeSpan.FromSeconds(seconds), Read(header)[RateLimitKind.Requests]!.Value.Slack);
 
     [Fact]

@@ -146,6 +146,12 @@ internal sealed partial class SchedulerModel
             }
         }
 
+        foreach (var state in _scheduler.Keys)
+        {
+            var room = CapacityOf(Array.Find(_keys, key => ReferenceEquals(key.Key, state.Key))!);
+            Require(room.Least == room.Most && _scheduler.Capacity(state) == room.Most, $"{state.Key} can carry {_scheduler.Capacity(state)}, should be {room}");
+        }
+
         Require(_scheduler.Permits.Idle == idle, $"{_scheduler.Permits.Idle} idle, should be {idle}");
         Require(idle <= _limits.MaxIdleConnections, $"{idle} idle");
         if (!_draining)

@@ -220,13 +220,16 @@ internal sealed partial class SchedulerModel
     (long Least, long Most) CapacityOf(ModelKey key)
     {
         long open = 0;
-        int dialing = 0, inOrigin = 0, inPartition = 0, idleSurely = 0, idlePerhaps = 0;
+        int dialing = 0, inOrigin = 0, inPartition = 0;
+        (int All, int OfOrigin, int OfPartition) idleSurely = default, idlePerhaps = default;
         var unsure = false;
         Array.Clear(key.HeldOf);
         foreach (var link in _links)
         {
-            inOrigin += link.Home.Key.Origin == key.Key.Origin ? 1 : 0;
-            inPartition += link.Home.Key.Partition == key.Key.Partition ? 1 : 0;
+            var ofOrigin = link.Home.Key.Origin == key.Key.Origin ? 1 : 0;
+            var ofPartition = link.Home.Key.Partition == key.Key.Partition ? 1 : 0;
+            inOrigin += ofOrigin;
+            inPartition += ofPartition;
             if (link.Home == key)
             {
                 open += link.Limit(_limits);
@@ -242,16 +245,20 @@ internal sealed partial class SchedulerModel
             }
             else if (link is { IsUsable: true, Streams.Count: 0 } && link.Limit(_limits) > 0 && (!link.IsHttp2 || link.HasSettings))
             {
-                idlePerhaps++;
-                idleSurely += link.WasIdle ? 1 : 0;
+                idlePerhaps = (idlePerhaps.All + 1, idlePerhaps.OfOrigin + ofOrigin, idlePerhaps.OfPartition + ofPartition);
+                if (link.WasIdle)
+                {
+                    idleSurely = (idleSurely.All + 1, idleSurely.OfOrigin + ofOrigin, idleSurely.OfPartition + ofPartition);
+                }
             }
         }
 
-        var most = (long)Math.Min(_limits.MaxConnectionsPerHost - inOrigin, PartitionLimit(key) - inPartition);
         var each = key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.Advertised is null) ? 1 : key.SpeaksHttp2 is false ? 1 : Math.Min(_limits.MaxStreamsPerConnection, key.Advertised ?? int.MaxValue);
         return unsure ? (0, long.MaxValue) : (open + ((dialing + Obtainable(idleSurely)) * each), open + ((dialing + Obtainable(idlePerhaps)) * each));
 
-        long Obtainable(int idle) => Math.Max(0, Math.Min(_limits.MaxConnections - _links.Count + idle, most));
+        // What is free of each kind of permit, and what others would give: their idle connections.
+        long Obtainable((int All, int OfOrigin, int OfPartition) idle) => Math.Max(0, Math.Min((long)_limits.MaxConnections - _links.Count + idle.All,
+            Math.Min((long)_limits.MaxConnectionsPerHost - inOrigin + idle.OfOrigin, (long)PartitionLimit(key) - inPartition + idle.OfPartition)));
     }
 
     int PartitionLimit(ModelKey key) =>

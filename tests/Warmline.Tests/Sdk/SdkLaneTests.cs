@@ -18,6 +18,7 @@ public sealed class SdkLaneTests
         await foreach (var _ in chat.CompleteChatStreamingAsync(["Hello"], cancellationToken: Rig.Ct))
         {
             Assert.Equal(("stream", ""), LaneAndTenant(sdk));
+            Assert.Equal(1, sdk.Rig.Stats.Lanes.Single(lane => lane.Lane == "stream").Streaming);
             break;
         }
     }

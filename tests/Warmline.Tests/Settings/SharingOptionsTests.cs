@@ -1,4 +1,5 @@
 using Warmline.Options;
+using Warmline.Tests.Guards;
 using Warmline.Tests.Support;
 using Xunit;
 
@@ -121,6 +122,13 @@ public sealed class SharingOptionsTests
         Assert.Equal(5, options.Tenants.MaxConcurrentRequests);
         Assert.Equal(5, ConnectionPool.Freeze(options).Sharing.EachTenant.MaxConcurrentRequests);
         Assert.Null(new ConnectionPoolOptions().UsePreset(PoolPreset.BackendApi).Tenants.MaxConcurrentRequests);
+    }
+
+    [Fact]
+    public void The_documentation_explains_every_reason()
+    {
+        var page = Repo.Read("docs/errors.md").Split('\n');
+        Assert.All(Enum.GetNames<PoolRejectionReason>(), reason => Assert.Contains($"### {reason.ToLowerInvariant()}", page));   // where PoolRejectedException.HelpLink leads
     }
 
     [Fact(Timeout = Rig.Patience)]

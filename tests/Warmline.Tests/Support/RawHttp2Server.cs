@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
+using System.Text;
 using Xunit;
 
 namespace Warmline.Tests.Support;
@@ -78,6 +79,46 @@ internal sealed class RawHttp2Server : IDisposable
                     await WriteAsync(Settings, 1, 0, []);
                 }
             }
+        }
+
+        /// <summary>A request's body as far as the first window lets it come.</summary>
+        public async Task<(int Stream, string Body)> ReadWindowAsync()
+        {
+            var (stream, body) = (0, new StringBuilder());
+            while (body.Length < 65_535)
+            {
+                var (frame, payload) = await NextAsync();
+                stream = frame.Type is Headers ? frame.Stream : stream;
+                body.Append(frame.Type is Data ? Encoding.ASCII.GetString(payload) : "");
+            }
+
+            return (stream, body.ToString());
+        }
+
+        /// <summary>A request's body, or the rest of it, to its end.</summary>
+        public async Task<(int Stream, string Body)> ReadBodyAsync()
+        {
+            var body = new StringBuilder();
+            while (true)
+            {
+                var (frame, payload) = await NextAsync();
+                body.Append(frame.Type is Data ? Encoding.ASCII.GetString(payload) : "");
+                if (frame.EndsStream)
+                {
+                    return (frame.Stream, body.ToString());
+                }
+            }
+        }
+
+        async Task<(Frame Frame, byte[] Payload)> NextAsync()
+        {
+            var read = await ReadWithPayloadAsync();
+            if (read.Frame is { Type: Settings, Flags: 0 })
+            {
+                await WriteAsync(Settings, 1, 0, []);
+            }
+
+            return read;
         }
 
         /// <summary>200 without a body, or with one that goes on.</summary>

@@ -122,12 +122,13 @@ internal sealed partial class Scheduler
         TakeTurns(giver.Partition);
         while (_permits.InUse < _limits.MaxConnections && _permits.Wanting.First is { } key)
         {
-            if (HasFree(key))
+            NoteNeed(key);   // a limit over all keys may be used up since it was noted
+            if (_permits.Wanting.First == key && HasFree(key))
             {
                 Dial(key, owesFirstUse: true);
+                NoteNeed(key);   // met, smaller, or a lack of the other kind now
             }
 
-            NoteNeed(key);   // met, smaller, or a lack of the other kind now
             MakeRoom(key);
         }
 

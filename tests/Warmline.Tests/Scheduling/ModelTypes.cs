@@ -173,6 +173,9 @@ internal sealed class ModelKey(ConnectionKey key)
     /// <summary>Leases on usable connections, by lane.</summary>
     public int[] HeldOf { get; } = new int[ModelSetup.LaneNames.Length];
 
+    /// <summary>Streams beyond their connections' limits.</summary>
+    public int Excess { get; set; }
+
     // Counted anew by each check.
     public int Dialing { get; set; }
 

@@ -15,7 +15,10 @@ internal sealed partial class SchedulerModel
         Require(tenant.Held < tenant.Limits.MaxConcurrentRequests, $"{call} is granted beyond its tenant's limit of {tenant.Limits.MaxConcurrentRequests}");
         Require(lane.Held < lane.Ceiling, $"{call} is granted beyond its lane's ceiling of {lane.Ceiling}");
         Require(_leased.Count < _limits.MaxConcurrentRequests, $"{call} is granted beyond MaxConcurrentRequests");
+        _hasShrunk = _isSpokenFor = false;
         Require(LackOfPool(lane, tenant) is PoolRejectionReason.None, $"{call} takes what other lanes have reserved of {_limits.MaxConcurrentRequests}: {HeldText(_heldOf)}");
+        _coverage.Note(_isSpokenFor ? "a reserve of the pool is used when nothing else is left" : "granted otherwise");
+        _isSpokenFor = false;
         var capacity = CapacityOf(call.Home);
         Require(FitsKey(call.Home, lane, capacity, surely: false), $"{call} takes what other lanes have reserved of the key's {capacity}: {HeldText(call.Home.HeldOf)}");
         NoteGrant(call);
@@ -38,7 +41,7 @@ internal sealed partial class SchedulerModel
         _heads.Clear();
         foreach (var other in waiting)
         {
-            if (other != call && !MayGo(other, capacity))
+            if (other != call && (other == _newCall || !MayGo(other, capacity)))   // before the new call comes, one that waited for a burst's other dials may find that time over
             {
                 NotePassed(call, other);
             }
@@ -150,6 +153,8 @@ internal sealed partial class SchedulerModel
     {
         if (_reserved > 0)
         {
+            _coverage.Note(_hasShrunk ? "granted where reserves have shrunk" : "granted where reserves are whole");
+            _coverage.Note(_isSpokenFor ? "a reserve of the key is used when nothing else is left" : "granted otherwise");
             var where = call.InLane.Reserve == 0 ? "in a lane without reserve" : call.InLane.Held < call.InLane.Reserve ? "in its reserve" : "beyond its reserve";
             _coverage.Note("granted " + where);
         }

@@ -116,7 +116,7 @@ internal sealed partial class SchedulerModel
 
         var coming = ((long)key.Dialing * each) + ((long)key.Awaiting * (each - 1));
         var missing = Math.Max(0, grantable - coming);
-        if (_limits.MaxConcurrentRequests < int.MaxValue)
+        if (_limits.MaxConcurrentRequests < int.MaxValue || key.Waiting.Exists(call => call.InLane.Ceiling < int.MaxValue || call.Tenant.Limits.MaxConcurrentRequests < int.MaxValue))
         {
             // A place that another key freed is offered to each key in turn: at least one connection has to be on its way, more follow.
             missing = coming > 0 ? 0 : Math.Min(missing, 1);

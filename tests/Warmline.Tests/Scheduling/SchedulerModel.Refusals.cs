@@ -101,8 +101,8 @@ internal sealed partial class SchedulerModel
             PoolRejectionReason.LaneReserve => _reserved > 0 && (LackOfPool(call.InLane, call.Tenant) is PoolRejectionReason.LaneReserve || LacksReserveAt(home, call.InLane)),
             PoolRejectionReason.MaxConnectionsPerHost => IsBoundByHost(home),
             PoolRejectionReason.TenantConnections => IsBoundByPartition(home),
-            // What its connections carry beyond a limit that the server lowered may be all that the key can have.
-            PoolRejectionReason.MaxConnections => _links.Count >= _limits.MaxConnections || (_reserved > 0 && CapacityOf(home) is var capacity && home.HeldOf.Sum() > capacity.Least),
+            // Or what its connections carry beyond a limit that the server lowered is all that the key can have.
+            PoolRejectionReason.MaxConnections => _links.Count >= _limits.MaxConnections || (_reserved > 0 && home.Links.Exists(link => link.IsUsable && link.Streams.Count > link.Limit(_limits))),
             PoolRejectionReason.BackOff => home.Links.TrueForAll(link => !link.IsDialing) && StateOf(home)!.FailedAt > TimeSpan.MinValue,
             PoolRejectionReason.Dialing => home.Links.Exists(link => link.IsDialing || link is { IsUsable: true, IsHttp2: true, HasSettings: false }),
             PoolRejectionReason.StreamLimit => home.Links.Exists(link => link.IsUsable) && home.Advertised == 0,

@@ -11,6 +11,8 @@ internal sealed partial class SchedulerModel
     readonly Dictionary<(ModelLane Lane, ModelTenant Tenant), ModelShare> _shares = [];
     readonly int[] _heldOf = new int[ModelSetup.LaneNames.Length];
     long _reserved;
+    bool _hasShrunk;
+    bool _isSpokenFor;
 
     ModelTenant TenantOf(string name)
     {
@@ -180,6 +182,7 @@ internal sealed partial class SchedulerModel
     bool Fits(long capacity, int[] held, ModelLane lane)
     {
         long room = Math.Max(0, capacity - 1), taken = 0, own = 0;
+        _hasShrunk |= _reserved > room;
         foreach (var other in _lanes)
         {
             var reserve = _reserved <= room ? other.Reserve : other.Reserve * room / _reserved;
@@ -187,6 +190,7 @@ internal sealed partial class SchedulerModel
             own = other == lane ? reserve : own;
         }
 
+        _isSpokenFor = taken >= capacity;
         return held[lane.Index] < own || taken + 1 <= capacity;
     }
 
@@ -216,7 +220,8 @@ internal sealed partial class SchedulerModel
     }
 
     /// <summary>Streams that the key can have: on what is open, on what comes, on what could still be opened; the least and the most, as within an event the scheduler
-    /// counts a connection as idle, and so as obtainable for others, a little later than it becomes so. Counts on the way what each lane holds there.</summary>
+    /// counts a connection as idle, and so as obtainable for others, a little later than it becomes so. Streams beyond a limit that the server lowered take
+    /// nothing from other connections. Counts on the way what each lane holds there.</summary>
     (long Least, long Most) CapacityOf(ModelKey key)
     {
         long open = 0;
@@ -224,6 +229,7 @@ internal sealed partial class SchedulerModel
         (int All, int OfOrigin, int OfPartition) idleSurely = default, idlePerhaps = default;
         var unsure = false;
         Array.Clear(key.HeldOf);
+        key.Excess = 0;
         foreach (var link in _links)
         {
             var ofOrigin = link.Home.Key.Origin == key.Key.Origin ? 1 : 0;
@@ -237,6 +243,7 @@ internal sealed partial class SchedulerModel
                 unsure |= link.IsUsable && !link.State.IsUsable && link.Streams.Count > 0;   // it drains by the end of this event: before or after this moment
                 if (link.IsUsable)
                 {
+                    key.Excess += Math.Max(0, link.Streams.Count - link.Limit(_limits));
                     foreach (var call in link.Streams)
                     {
                         key.HeldOf[call.InLane.Index]++;
@@ -254,6 +261,7 @@ internal sealed partial class SchedulerModel
         }
 
         var each = key.SpeaksHttp2 is null || (key.SpeaksHttp2 is true && key.Advertised is null) ? 1 : key.SpeaksHttp2 is false ? 1 : Math.Min(_limits.MaxStreamsPerConnection, key.Advertised ?? int.MaxValue);
+        open += key.Excess;
         return unsure ? (0, long.MaxValue) : (open + ((dialing + Obtainable(idleSurely)) * each), open + ((dialing + Obtainable(idlePerhaps)) * each));
 
         // What is free of each kind of permit, and what others would give: their idle connections.

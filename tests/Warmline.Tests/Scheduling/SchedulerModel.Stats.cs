@@ -55,6 +55,7 @@ internal sealed partial class SchedulerModel
             Require(lane is { IsConfigured: true }, $"lane {shown.Lane} is shown");
             Require(shown.Reserve == lane!.Reserve && (shown.Ceiling ?? int.MaxValue) == lane.Ceiling, $"{shown}: {lane.Reserve}..{lane.Ceiling} is in force");
             Require(shown.Active == lane.Held && shown.Queued == lane.Waiting, $"{shown}: {lane.Held} held, {lane.Waiting} waiting");
+            Require(shown.Available == AvailableTo(lane), $"{shown}: {AvailableTo(lane)} could still be placed");
             Require(!lane.IsSteady || (shown.TotalRequests == lane.Requests && shown.Refused == lane.Refused && shown.PeakActive == lane.Peak), $"{shown}: {lane.Requests} requests, {lane.Refused} refused, at most {lane.Peak}");
         }
 
@@ -76,5 +77,38 @@ internal sealed partial class SchedulerModel
             var connections = _limits.Sharing.Isolation is TenantIsolation.Connections && shown.Tenant.Length > 0 ? _links.Count(link => link.Home.Key.Partition == shown.Tenant) : 0;
             Require(shown.Connections == connections, $"{shown}: {connections} connections");
         }
+    }
+
+    /// <summary>Calls of the lane that could still be placed: in the pool, and at the key with the most room.</summary>
+    long AvailableTo(ModelLane lane)
+    {
+        var ofKeys = -1L;
+        foreach (var state in _scheduler.Keys)
+        {
+            var key = Array.Find(_keys, key => ReferenceEquals(key.Key, state.Key))!;
+            ofKeys = Math.Max(ofKeys, RoomOf(CapacityOf(key).Most - key.Excess, key.HeldOf, lane));
+        }
+
+        var most = Math.Min((long)_limits.MaxConcurrentRequests - _leased.Count, (long)lane.Ceiling - lane.Held);
+        foreach (var other in _lanes)
+        {
+            _heldOf[other.Index] = other.Held;
+        }
+
+        most = _limits.MaxConcurrentRequests == int.MaxValue ? most : Math.Min(most, RoomOf(_limits.MaxConcurrentRequests, _heldOf, lane));
+        return Math.Max(0, ofKeys < 0 ? most : Math.Min(most, ofKeys));
+    }
+
+    long RoomOf(long capacity, int[] held, ModelLane lane)
+    {
+        long room = Math.Max(0, capacity - 1), taken = 0, own = 0;
+        foreach (var other in _lanes)
+        {
+            var reserve = _reserved <= room ? other.Reserve : other.Reserve * room / _reserved;
+            taken += Math.Max(held[other.Index], reserve);
+            own = other == lane ? Math.Max(0, reserve - held[lane.Index]) : own;
+        }
+
+        return own + Math.Max(0, capacity - taken);
     }
 }

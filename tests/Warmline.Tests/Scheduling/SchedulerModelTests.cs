@@ -23,7 +23,7 @@ public sealed class SchedulerModelTests
             Play(seed, coverage);
         }
 
-        TestContext.Current.SendDiagnosticMessage($"{coverage.Events} events");
+        TestContext.Current.SendDiagnosticMessage($"{coverage.Events} events\n{string.Join('\n', coverage.Situations.Select(situation => $"{situation.Value,9} {situation.Key}"))}");
         Assert.True(coverage.Events >= 1_000_000, $"only {coverage.Events} events");
         Assert.Empty(Missing(coverage));
     }
@@ -50,6 +50,11 @@ public sealed class SchedulerModelTests
         }
     }
 
+    static readonly PoolRejectionReason[] Blocking = [PoolRejectionReason.TenantLimit, PoolRejectionReason.LaneCeiling, PoolRejectionReason.LaneReserve, PoolRejectionReason.MaxConcurrentRequests];
+
+    static readonly PoolRejectionReason[] Reasons = [.. Blocking, PoolRejectionReason.Paused, PoolRejectionReason.MaxConnections, PoolRejectionReason.MaxConnectionsPerHost, PoolRejectionReason.TenantConnections, PoolRejectionReason.BackOff,
+        PoolRejectionReason.Dialing, PoolRejectionReason.StreamLimit];
+
     /// <summary>What never happened although it can.</summary>
     internal static List<string> Missing(ModelCoverage coverage)
     {
@@ -57,7 +62,7 @@ public sealed class SchedulerModelTests
         missing.AddRange(Enum.GetValues<ActionKind>().Where(kind => !coverage.Actions.Contains(kind)).Select(kind => kind.ToString()));
         missing.AddRange(Enum.GetValues<RefusalKind>().Where(kind => !coverage.Refusals.Any(refusal => refusal.Kind == kind)).Select(kind => kind.ToString()));
         missing.AddRange(Enum.GetValues<PoolRejectionReason>()
-            .Where(reason => reason is not (PoolRejectionReason.None or PoolRejectionReason.Disposed) && !coverage.Refusals.Any(refusal => refusal.Reason == reason))
+            .Where(reason => reason is not (PoolRejectionReason.None or PoolRejectionReason.Disposed or PoolRejectionReason.ProviderLimit) && !coverage.Refusals.Any(refusal => refusal.Reason == reason))
             .Select(reason => reason.ToString()));
         foreach (var phase in Enum.GetValues<ConnectionPhase>())
         {
@@ -68,7 +73,13 @@ public sealed class SchedulerModelTests
 
         string[] situations = ["placed anew", "a key starves", "several keys starve", "a key wants more", "a busy connection gives way", "a busy connection is too old", "warm again after all", "a cold burst is held back", "an address vanished",
             "bypassed", "slept with idle connections", "slept without", "a busy connection lost its address", "an idle connection lost its address", "lost with others", "lost alone", "rode after a rest within its hint",
-            "an idle limit was learned", "a successor is dialled ahead"];
+            "an idle limit was learned", "a successor is dialled ahead",
+            "a lane reaches its ceiling", "a lane overtakes by what it holds", "a lane overtakes by its next call", "a lane vanished with calls in flight", "granted in its reserve", "granted beyond its reserve", "granted in a lane without reserve",
+            "a reserve of the pool is used when nothing else is left", "a reserve of the key is used when nothing else is left", "granted where reserves have shrunk", "granted where reserves are whole",
+            "a tenant reaches its limit", "a tenant overtakes by what it holds", "a tenant overtakes by virtual time", "a tenant overtakes by its first call", "a weight changed in flight", "a priority overtakes", "a key overtakes another",
+            "a tenant is forgotten", "more tenants are busy than may be known", "a key starves by its partition", "a key wants more than its partition has"];
+        situations = [.. situations, .. Reasons.Select(reason => $"waits for {reason}"), .. Blocking.Select(reason => $"a stream stays free for want of {reason}"),
+            .. Blocking.Except([PoolRejectionReason.MaxConcurrentRequests]).Select(reason => $"went past one that lacks {reason}"), "went past one that lacks room at the key"];
         missing.AddRange(situations.Where(situation => !coverage.Situations.ContainsKey(situation)));
         return missing;
     }

@@ -67,10 +67,11 @@ public sealed class SdkLaneTests
     [InlineData(false, false)]
     public async Task A_call_that_the_server_did_not_process_is_sent_again_by_the_pool(bool openAi, bool refused)
     {
-        await using var sdk = await SdkRig.StartAsync(mock =>
+        SdkRig? rig = null;
+        await using var sdk = rig = await SdkRig.StartAsync(mock =>
         {
             mock.OnRequest = request => refused && request.Sequence <= 2 ? new MockReply { Fault = MockFault.Refuse } : null;
-            mock.OnConnection = connection => !refused && connection.Id == 1 ? new MockConnectionPlan { GoAwayAfterRequests = 0, GoAwayAtRequest = 1 } : null;
+            mock.OnConnection = _ => !refused && rig!.Rig.Mock.GetRequests().Count == 0 ? new MockConnectionPlan { GoAwayAfterRequests = 0, GoAwayAtRequest = 1 } : null;
         });
         var buffers = new CountingPool();
         sdk.Rig.Pool.Engine.Buffers = buffers;
@@ -88,7 +89,7 @@ public sealed class SdkLaneTests
         await sdk.Rig.QuietAsync();
         Assert.Equal(1, sdk.Rig.Stats.TotalRequests);   // the SDK saw nothing of it
         Assert.Single(sdk.Rig.Mock.GetRequests(), request => request.Processed);
-        Assert.InRange(sdk.Rig.Mock.GetRequests().Count, 2, 3);
+        Assert.InRange(sdk.Rig.Mock.GetRequests().Count, 2, 4);   // a slow dial has a second beside it, which may be told the same
         await buffers.AllBackAsync();
     }
 

@@ -7,6 +7,8 @@ namespace Warmline.Bench;
 /// <summary>What the pool adds to a call: CPU and bytes, against a bare SocketsHttpHandler that does the same.</summary>
 sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool lanes, int tenants)
 {
+    const int Reserve = 10;
+
     /// <summary>What the calls want of the pool, by turns, as an application keeps it for each customer; empty: they say nothing.</summary>
     readonly PoolRequestOptions[] _wishes = !lanes && tenants == 0 ? [] :
         [.. Enumerable.Range(0, 2 * Math.Max(1, tenants)).Select(i => new PoolRequestOptions { Lane = lanes && i % 2 == 0 ? "batch" : null, Tenant = tenants > 0 ? $"tenant-{i / 2}" : null })];
@@ -44,10 +46,11 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
 
     ConnectionPoolOptions Options(BenchServer server, Action<ConnectionPoolOptions> change)
     {
-        var options = new ConnectionPoolOptions { MaxConnections = Math.Max(50, atOnce), MaxIdleConnections = Math.Max(50, atOnce), SslOptions = Measure.Trust(server.CaPem), UseProxy = false };
+        var connections = Math.Max(50, atOnce + (lanes ? Reserve : 0));   // no call waits for a place that is kept: the bare handler has no such limit
+        var options = new ConnectionPoolOptions { MaxConnections = connections, MaxIdleConnections = connections, SslOptions = Measure.Trust(server.CaPem), UseProxy = false };
         if (lanes)
         {
-            (options.Lanes["stream"], options.Lanes["batch"]) = (new LaneOptions { Reserve = 10 }, new LaneOptions());
+            (options.Lanes["stream"], options.Lanes["batch"]) = (new LaneOptions { Reserve = Reserve }, new LaneOptions());
         }
 
         change(options);

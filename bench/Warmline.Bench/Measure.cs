@@ -36,9 +36,14 @@ static class Measure
     public static byte[] Prompt(int bytes) => Encoding.UTF8.GetBytes($$"""{"model":"mock","messages":[{"role":"user","content":"{{new string('x', bytes)}}"}]}""");
 
     /// <summary>Sends one completion and reads the answer to its end, as an SDK does.</summary>
-    public static async Task CallAsync(HttpClient client, Uri server, Version version, HttpContent content)
+    public static async Task CallAsync(HttpClient client, Uri server, Version version, HttpContent content, PoolRequestOptions? wishes = null)
     {
         using var request = Completion(server, version, content);
+        if (wishes is not null)
+        {
+            request.Options.SetPool(wishes);
+        }
+
         using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         response.EnsureSuccessStatusCode();
         await response.Content.CopyToAsync(Stream.Null);

@@ -11,8 +11,10 @@ var time = TimeProvider.System;
 var rounds = new Option<int>("--rounds") { Description = "Interleaved rounds", DefaultValueFactory = _ => 11 };
 var calls = new Option<int>("--calls") { Description = "Calls in a round", DefaultValueFactory = _ => 20_000 };
 var atOnce = new Option<int>("--at-once") { Description = "Calls at the same time", DefaultValueFactory = _ => 64 };
-var overhead = new Command("overhead", "CPU and bytes per call beside a bare SocketsHttpHandler, over loopback TLS") { rounds, calls, atOnce };
-overhead.SetAction((result, _) => new Overhead(time, result.GetValue(rounds), result.GetValue(calls), result.GetValue(atOnce)).RunAsync());
+var withLanes = new Option<bool>("--lanes") { Description = "The pool has the lanes stream and batch: every other call names batch, the rest are looked at" };
+var withTenants = new Option<int>("--tenants") { Description = "Calls are made for so many tenants by turns. Default: 0, for nobody" };
+var overhead = new Command("overhead", "CPU and bytes per call beside a bare SocketsHttpHandler, over loopback TLS") { rounds, calls, atOnce, withLanes, withTenants };
+overhead.SetAction((result, _) => new Overhead(time, result.GetValue(rounds), result.GetValue(calls), result.GetValue(atOnce), result.GetValue(withLanes), result.GetValue(withTenants)).RunAsync());
 
 var url = new Option<string>("--url") { Description = "The server, across the link to measure", Required = true };
 var ca = new Option<string>("--ca-file") { Description = "The PEM file of the CA to trust", Required = true };
@@ -51,6 +53,11 @@ events.SetAction((result, _) => new Streams(time).EventsAsync(result.GetValue(ro
 var clocks = new Command("clocks", "What the library does for each event, and for each open stream at each tick of its clock") { openStreams, rounds };
 clocks.SetAction(result => new Clocks(time, result.GetValue(openStreams), result.GetValue(rounds)).Run());
 
+var tenantCounts = new Option<int[]>("--tenants") { Description = "Numbers of tenants to try", DefaultValueFactory = _ => [1, 10, 1_000], AllowMultipleArgumentsPerToken = true };
+var originCounts = new Option<int[]>("--origins") { Description = "Numbers of origins to try, 8 at most", DefaultValueFactory = _ => [1, 8], AllowMultipleArgumentsPerToken = true };
+var scheduler = new Command("scheduler", "What an event costs the scheduler alone, by waiters, tenants, lanes and origins") { rounds, tenantCounts, originCounts };
+scheduler.SetAction(result => SchedulerCost.Run(result.GetValue(rounds), result.GetValue(tenantCounts)!, result.GetValue(originCounts)!));
+
 var tokenGap = new Option<int>("--token-gap");
 var serve = new Command("serve", "The server that the others start for themselves") { Hidden = true };
 serve.Options.Add(tokenGap);
@@ -58,4 +65,4 @@ serve.SetAction((result, stop) => BenchServer.ServeAsync(result.GetValue(tokenGa
 
 static WebProxy ProxyAt(Uri address) => new(address) { Credentials = address.UserInfo.Split(':', 2) is [{ Length: > 0 } user, var password] ? new NetworkCredential(Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : null };
 
-return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, clocks, serve }.Parse(args).InvokeAsync();
+return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, clocks, scheduler, serve }.Parse(args).InvokeAsync();

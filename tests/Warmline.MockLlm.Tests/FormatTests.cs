@@ -38,6 +38,15 @@ public sealed class FormatTests : IAsyncLifetime
     static JsonElement[] Data(string sse) =>
         [.. sse.Split('\n').Where(l => l.StartsWith("data: {", StringComparison.Ordinal)).Select(l => JsonDocument.Parse(l[6..]).RootElement)];
 
+    [Fact(Timeout = 60_000)]
+    public async Task A_body_of_known_length_comes_whole_after_its_headers()
+    {
+        var whole = await (await PostAsync("v1/chat/completions", """{"model":"m"}""", ("x-mock-body-delay-ms", "20"))).Content.ReadAsStringAsync().WaitAsync(TestContext.Current.CancellationToken);
+
+        Assert.EndsWith("}", whole);
+        Assert.Equal("m", JsonDocument.Parse(whole).RootElement.GetProperty("model").GetString());
+    }
+
     [Fact]
     public async Task Chat_stream_ends_with_usage_only_on_request_and_done()
     {

@@ -16,7 +16,7 @@ internal static class DemoCommand
     static readonly Option<string?> RoundTrip = Text("--rtt", "Simulated round-trip time in milliseconds, 0 to 10000. Default: 50.");
     static readonly Option<string?> Service = Text("--service", "Simulated time of the provider to its first byte in milliseconds, 0 to 60000. Default: 100.");
     static readonly Option<bool> Streamed = new("--stream") { Description = "Answers as server-sent events, token by token; shows the time to the first byte too." };
-    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. stale: pauses, and connections that die in them. stall: streams that stop. abandon: readers who leave. Default: burst.");
+    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. stale: pauses, and connections that die in them. stall: streams that stop. abandon: readers who leave. lanes: chat beside batch. tenants: one customer beside others. Default: burst.");
     static readonly Option<string?> Rounds = Text("--rounds", "How often everything is repeated, 1 to 100; figures are medians then. Default: 1.");
     static readonly Option<bool> Json = new("--json") { Description = "One JSON document with every figure on standard output; progress on standard error." };
     static readonly Option<string?> Url = Text("--url", "A real endpoint instead of the simulated one, such as https://api.openai.com. Real calls cost money.");
@@ -47,9 +47,9 @@ internal static class DemoCommand
                 settings = settings with { Target = await RealEndpoint.CheckAsync(target, time, stop) };
             }
 
-            if (settings.ShowsFaults)
+            if (settings.RunsInParallel)
             {
-                return await RunFaultsAsync(FaultDemo.Create(settings.Scenario, settings, time), parsed.GetValue(Json), output, errors, time, stop);
+                return await RunParallelAsync(ParallelDemo.Create(settings.Scenario, settings, time), parsed.GetValue(Json), output, errors, time, stop);
             }
 
             var run = new DemoRun(settings, time);
@@ -88,19 +88,19 @@ internal static class DemoCommand
         }
     }
 
-    static async Task<int> RunFaultsAsync(FaultDemo demo, bool asJson, TextWriter output, TextWriter errors, TimeProvider time, CancellationToken stop)
+    static async Task<int> RunParallelAsync(ParallelDemo demo, bool asJson, TextWriter output, TextWriter errors, TimeProvider time, CancellationToken stop)
     {
         if (asJson)
         {
-            await output.WriteLineAsync(FaultReport.Json(demo, await demo.RunAsync(new LineProgress(errors), stop)));
+            await output.WriteLineAsync(ParallelReport.Json(demo, await demo.RunAsync(new LineProgress(errors), stop)));
             return 0;
         }
 
         var console = CreateConsole(output);
-        var report = new FaultReport(console, demo);
+        var report = new ParallelReport(console, demo);
         report.WriteHead();
         DemoProgress progress = console.Profile.Capabilities.Interactive ? new LiveProgress(console, time) : new LineProgress(output);
-        FaultResult? result = null;
+        ParallelResult? result = null;
         await progress.RunAsync(demo.Trackers, async () => result = await demo.RunAsync(progress, stop));
         report.Write(result!);
         return 0;
@@ -115,13 +115,15 @@ internal static class DemoCommand
             "stale" => Scenario.Stale,
             "stall" => Scenario.Stall,
             "abandon" => Scenario.Abandon,
-            _ => throw Mistake(parsed, Scenarios, "burst, agent, stale, stall or abandon", "leave it out for burst"),
+            "lanes" => Scenario.Lanes,
+            "tenants" => Scenario.Tenants,
+            _ => throw Mistake(parsed, Scenarios, "burst, agent, stale, stall, abandon, lanes or tenants", "leave it out for burst"),
         };
-        if (scenario is Scenario.Stale or Scenario.Stall or Scenario.Abandon)
+        if (scenario is not (Scenario.Burst or Scenario.Agent))
         {
             foreach (var option in scenario is Scenario.Abandon ? new[] { Url, Service, Rounds } : [Url, Service, Rounds, CallCount])
             {
-                Require(parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but means nothing with --scenario {parsed.GetValue(Scenarios)}, which brings its own calls and faults: leave it out.");
+                Require(parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but means nothing with --scenario {parsed.GetValue(Scenarios)}, which brings its own calls: leave it out.");
             }
         }
 

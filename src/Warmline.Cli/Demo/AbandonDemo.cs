@@ -3,7 +3,7 @@ using System.Globalization;
 namespace Warmline.Cli.Demo;
 
 /// <summary>Readers who leave in the middle of a stream: how long the server goes on for nobody, and what is left of the connections.</summary>
-internal sealed class AbandonDemo : FaultDemo
+internal sealed class AbandonDemo : ParallelDemo
 {
     const int TokensRead = 8;
     const int TokensAsked = 500;
@@ -37,15 +37,15 @@ internal sealed class AbandonDemo : FaultDemo
         "both ways run at the same time, each at a server of its own. When a stream ended, and how many tokens were generated for it, is the server's own record; when its reader left is noted by the reader, "
         + "before the response is disposed. Half a round trip is the least that the news can take.";
 
-    public override IReadOnlyList<FaultWay> Ways { get; } = [new("dotnet-default", ".NET default", false), new("warmline", "Warmline", true)];
+    public override IReadOnlyList<ParallelWay> Ways { get; } = [new("dotnet-default", ".NET default", false), new("warmline", "Warmline", true)];
 
     protected override IReadOnlyList<Tracker> WayTrackers => _trackers;
 
-    protected override async Task<FaultResult> MeasureAsync(CancellationToken stop)
+    protected override async Task<ParallelResult> MeasureAsync(CancellationToken stop)
     {
         var left = await Task.WhenAll(Enumerable.Range(0, Ways.Count).Select(way => RunAsync(way, stop)));
         var (mean, wasted) = (Figure("wentOnMean", "server went on, mean", l => l.Mean), Figure("tokensForNobody", "tokens for nobody", l => l.Tokens));
-        return new FaultResult
+        return new ParallelResult
         {
             Figures =
             [
@@ -61,7 +61,7 @@ internal sealed class AbandonDemo : FaultDemo
             Sentences = [.. Sentences(left[0], left[1])],
         };
 
-        FaultFigure Figure<T>(string key, string label, Func<Left, T> value) => new(key, label, [.. left.Select(l => (object?)value(l))]);
+        ParallelFigure Figure<T>(string key, string label, Func<Left, T> value) => new(key, label, [.. left.Select(l => (object?)value(l))]);
     }
 
     IEnumerable<string> Sentences(Left platform, Left pool)
@@ -77,7 +77,7 @@ internal sealed class AbandonDemo : FaultDemo
 
     async Task<Left> RunAsync(int way, CancellationToken stop)
     {
-        await using var lane = await StartAsync(
+        await using var side = await StartAsync(
             Ways[way].IsPool, _roundTrip, stream: true,
             server =>
             {
@@ -85,11 +85,11 @@ internal sealed class AbandonDemo : FaultDemo
                 server.OnRequest = request => request.MockId is null ? null : new() { Tokens = TokensAsked, TokenGap = TokenGap };
             },
             null, null, stop);
-        var server = lane.Endpoint.Server;
-        var readers = await Task.WhenAll(Enumerable.Range(0, _calls).Select(i => LeaveAsync(way, lane, i, stop)));
+        var server = side.Endpoint.Server;
+        var readers = await Task.WhenAll(Enumerable.Range(0, _calls).Select(i => LeaveAsync(way, side, i, stop)));
         await server.WaitForAsync(counters => counters.StreamsOpen == 0, stop);
         var connections = server.GetCounters().ConnectionsAccepted;
-        var after = await Task.WhenAll(Enumerable.Range(0, _calls).Select(_ => CallAsync(way, lane, stop)));
+        var after = await Task.WhenAll(Enumerable.Range(0, _calls).Select(_ => CallAsync(way, side, stop)));
 
         var streams = server.GetRequests().Where(request => request.MockId is not null).ToDictionary(request => request.MockId!, StringComparer.Ordinal);
         var wentOn = readers.Select((reader, i) => reader is { } r ? Max(streams[$"{i}"].Ended!.Value - r.At, TimeSpan.Zero) : (TimeSpan?)null).OfType<TimeSpan>().ToArray();
@@ -100,13 +100,13 @@ internal sealed class AbandonDemo : FaultDemo
     }
 
     /// <summary>What its reader had read when it left, and when that was; null when the call failed before.</summary>
-    async Task<(int Tokens, DateTimeOffset At)?> LeaveAsync(int way, Lane lane, int number, CancellationToken stop)
+    async Task<(int Tokens, DateTimeOffset At)?> LeaveAsync(int way, Side side, int number, CancellationToken stop)
     {
         try
         {
-            using var request = lane.Endpoint.CreateRequest();
+            using var request = side.Endpoint.CreateRequest();
             request.Headers.Add(IdHeader, $"{number}");
-            using var response = await lane.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stop);
+            using var response = await side.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stop);
             var tokens = await ReadAsync(response, TokensRead, stop);
             return (tokens, Time.GetUtcNow());
         }
@@ -120,13 +120,13 @@ internal sealed class AbandonDemo : FaultDemo
         }
     }
 
-    async Task<TimeSpan?> CallAsync(int way, Lane lane, CancellationToken stop)
+    async Task<TimeSpan?> CallAsync(int way, Side side, CancellationToken stop)
     {
         var started = Time.GetTimestamp();
         try
         {
-            using var request = lane.Endpoint.CreateRequest();
-            using var response = await lane.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stop);
+            using var request = side.Endpoint.CreateRequest();
+            using var response = await side.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stop);
             await ReadAsync(response, null, stop);
             return Time.GetElapsedTime(started);
         }

@@ -5,7 +5,7 @@ using Spectre.Console.Rendering;
 namespace Warmline.Cli.Demo;
 
 /// <summary>How far one part of the demo is. Written by the calls, read by whoever draws it.</summary>
-internal sealed class Tracker(string title, int total, TimeProvider time)
+internal sealed class Tracker(string title, int total, TimeProvider time, Func<string?>? now = null)
 {
     readonly Lock _lock = new();
     TimeSpan _before;
@@ -19,6 +19,9 @@ internal sealed class Tracker(string title, int total, TimeProvider time)
     public int Done => Volatile.Read(ref _done);
 
     public bool IsOver => Done >= total;
+
+    /// <summary>What goes on, in a few words; null when there is nothing to say.</summary>
+    public string? Now => now?.Invoke();
 
     /// <summary>The time on its clock, over all rounds.</summary>
     public TimeSpan Elapsed
@@ -90,7 +93,7 @@ internal sealed class LiveProgress(IAnsiConsole console, TimeProvider time) : De
         });
     }
 
-    Grid Draw(IReadOnlyList<Tracker> trackers)
+    IRenderable Draw(IReadOnlyList<Tracker> trackers)
     {
         var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap()).AddColumn(new GridColumn().NoWrap().RightAligned()).AddColumn(new GridColumn().NoWrap().RightAligned());
         // Two columns stay free: an echoed ^C must not break the last line.
@@ -105,7 +108,9 @@ internal sealed class LiveProgress(IAnsiConsole console, TimeProvider time) : De
                 new Text(tracker.Done == 0 && tracker.Elapsed == TimeSpan.Zero ? "waiting" : string.Create(CultureInfo.InvariantCulture, $"{tracker.Elapsed.TotalSeconds:0.00} s")));
         }
 
-        return grid;
+        // Below the bars, as each is as wide as the page.
+        var notes = trackers.Where(tracker => tracker.Now is not null).Select(tracker => (IRenderable)new Padder(new Text($"{tracker.Title}: {tracker.Now}").Overflow(Overflow.Ellipsis), new Padding(2, 0, 2, 0))).ToArray();
+        return notes.Length == 0 ? grid : new Rows([grid, .. notes]);
     }
 }
 
@@ -127,5 +132,12 @@ internal static class Bars
         var full = share <= 0 ? 0 : Math.Clamp((int)Math.Round(share * width), 1, width);
         var bar = new Paragraph().Append(new string(unicode ? '█' : '#', full), new Style(color));
         return rest ? bar.Append(new string(unicode ? '░' : '.', width - full), new Style(Color.Grey)) : bar;
+    }
+
+    /// <summary>One character for each value, from nothing to the most.</summary>
+    public static string Spark(IReadOnlyList<double> values, double most, bool unicode)
+    {
+        var levels = unicode ? " ▁▂▃▄▅▆▇█" : " .:-=+*%#";
+        return string.Concat(values.Select(value => levels[value <= 0 || most <= 0 ? 0 : Math.Clamp((int)Math.Ceiling(value / most * (levels.Length - 1)), 1, levels.Length - 1)]));
     }
 }

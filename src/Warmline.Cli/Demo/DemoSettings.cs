@@ -17,6 +17,12 @@ internal enum Scenario
 
     /// <summary>As streams whose readers leave.</summary>
     Abandon,
+
+    /// <summary>From two classes of traffic that share a pool.</summary>
+    Lanes,
+
+    /// <summary>From many customers who share a pool.</summary>
+    Tenants,
 }
 
 /// <summary>The ways that are compared, in the order in which they run.</summary>
@@ -56,8 +62,8 @@ internal sealed record DemoSettings
     /// <summary>The simulated provider's time from request to first byte; zero with a real endpoint.</summary>
     public required TimeSpan Service { get; init; }
 
-    /// <summary>A provider that fails on purpose: shown by a <see cref="FaultDemo"/>.</summary>
-    public bool ShowsFaults => Scenario is Scenario.Stale or Scenario.Stall or Scenario.Abandon;
+    /// <summary>Shown by a <see cref="ParallelDemo"/>.</summary>
+    public bool RunsInParallel => Scenario is not (Scenario.Burst or Scenario.Agent);
 
     /// <summary>The endpoint of <c>--url</c>; null for the simulated provider.</summary>
     public RealTarget? Target { get; init; }

@@ -6,6 +6,9 @@ namespace Warmline.Cli.Demo;
 /// <summary>One bar of a picture.</summary>
 internal readonly record struct ReportBar(string Name, double Value, string Label, Color Color);
 
+/// <summary>One line of a picture over time, or over whoever shares.</summary>
+internal readonly record struct ReportSpark(string Name, IReadOnlyList<double> Values, string Label, Color Color);
+
 /// <summary>What the reports share: text that breaks between words, and pictures made of bars. Made for 80 columns.</summary>
 internal sealed class ReportPage(IAnsiConsole console)
 {
@@ -40,6 +43,20 @@ internal sealed class ReportPage(IAnsiConsole console)
         {
             var drawn = (Paragraph)Bars.Draw(longest <= 0 ? 0 : bar.Value / longest, width, bar.Color, console.Profile.Capabilities.Unicode, rest: false);
             grid.AddRow((IRenderable)new Text(bar.Name), drawn.Append(" " + bar.Label));
+        }
+
+        console.Write(grid);
+    }
+
+    /// <summary>Lines of small columns, all to one scale.</summary>
+    public void Sparks(string title, IReadOnlyList<ReportSpark> sparks)
+    {
+        Write(title);
+        var most = sparks.SelectMany(spark => spark.Values).DefaultIfEmpty().Max();
+        var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 1, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 1, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 0, 0));
+        foreach (var spark in sparks)
+        {
+            grid.AddRow(new Text(spark.Name), new Text(Bars.Spark(spark.Values, most, console.Profile.Capabilities.Unicode), new Style(spark.Color)), new Text(spark.Label));
         }
 
         console.Write(grid);

@@ -4,7 +4,7 @@ using Warmline.MockLlm;
 namespace Warmline.Cli.Demo;
 
 /// <summary>Pauses between calls, while the server closes idle connections at a fixed age, or the way to it forgets them.</summary>
-internal sealed class StaleDemo : FaultDemo
+internal sealed class StaleDemo : ParallelDemo
 {
     /// <summary>When a connection has been idle for so long, it goes.</summary>
     static readonly TimeSpan Limit = TimeSpan.FromSeconds(4);
@@ -48,18 +48,18 @@ internal sealed class StaleDemo : FaultDemo
         $"all clients run at the same time, each way at servers of its own. \".NET, tuned\" has PooledConnectionIdleTimeout = {Known.TotalSeconds} s; Warmline has IdleTimeout = {Known.TotalSeconds} s. "
         + "Lateness: the time of a call beyond one round trip, its first handshake too; for a call that failed or was given up, all its time.";
 
-    public override IReadOnlyList<FaultWay> Ways { get; } =
+    public override IReadOnlyList<ParallelWay> Ways { get; } =
         [new("dotnet-default", ".NET default", false), new("dotnet-tuned", ".NET, tuned", false), new("warmline", "Warmline", true)];
 
     protected override IReadOnlyList<Tracker> WayTrackers => _trackers;
 
-    protected override async Task<FaultResult> MeasureAsync(CancellationToken stop)
+    protected override async Task<ParallelResult> MeasureAsync(CancellationToken stop)
     {
         var measured = await Task.WhenAll(from fault in new[] { MockFault.Fin, MockFault.Vanish } from way in Enumerable.Range(0, Ways.Count) select RunAsync(way, fault, stop));
         var (closing, forgetting) = (measured[..Ways.Count], measured[Ways.Count..]);
         var lostWhenClosed = Figure("closedLateness", "  lateness, summed", closing, m => m.Lateness);
         var lostWhenForgotten = Figure("forgottenLateness", "  lateness, summed", forgetting, m => m.Lateness);
-        return new FaultResult
+        return new ParallelResult
         {
             Figures =
             [
@@ -97,7 +97,7 @@ internal sealed class StaleDemo : FaultDemo
         }
     }
 
-    static FaultFigure Figure<T>(string key, string label, Lived[] lanes, Func<Lived, T> value) => new(key, label, [.. lanes.Select(lane => (object?)value(lane))]);
+    static ParallelFigure Figure<T>(string key, string label, Lived[] lanes, Func<Lived, T> value) => new(key, label, [.. lanes.Select(side => (object?)value(side))]);
 
     async Task<Lived> RunAsync(int way, MockFault fault, CancellationToken stop)
     {
@@ -109,7 +109,7 @@ internal sealed class StaleDemo : FaultDemo
 
     async Task PauseAsync(int way, SimulatedEndpoint endpoint, TimeSpan pause, Lived lived, CancellationToken stop)
     {
-        await using var lane = Open(
+        await using var side = Open(
             Ways[way].IsPool, endpoint, false, pool => (pool.IdleTimeout, pool.Timeouts.FirstByte) = (Known, Patience),
             handler => handler.PooledConnectionIdleTimeout = way == 1 ? Known : handler.PooledConnectionIdleTimeout);
         for (var i = 0; i < CallsEach; i++)
@@ -119,20 +119,20 @@ internal sealed class StaleDemo : FaultDemo
                 await Task.Delay(pause, Time, stop);
             }
 
-            await CallAsync(lane, lived, stop);
+            await CallAsync(side, lived, stop);
             _trackers[way].Advance();
         }
     }
 
-    async Task CallAsync(Lane lane, Lived lived, CancellationToken stop)
+    async Task CallAsync(Side side, Lived lived, CancellationToken stop)
     {
         var started = Time.GetTimestamp();
         using var limit = new CancellationTokenSource(Patience, Time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, limit.Token);
         try
         {
-            using var request = lane.Endpoint.CreateRequest();
-            using var response = await lane.Client.SendAsync(request, either.Token);
+            using var request = side.Endpoint.CreateRequest();
+            using var response = await side.Client.SendAsync(request, either.Token);
             lived.Answered(Time.GetElapsedTime(started) - _roundTrip);
         }
         catch (Exception error) when (IsFailure(error) && !stop.IsCancellationRequested)

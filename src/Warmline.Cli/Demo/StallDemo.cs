@@ -4,7 +4,7 @@ using Warmline.MockLlm;
 namespace Warmline.Cli.Demo;
 
 /// <summary>Streams that stop making progress in four ways: who notices, and when.</summary>
-internal sealed class StallDemo : FaultDemo
+internal sealed class StallDemo : ParallelDemo
 {
     /// <summary>Tokens that come before the stall.</summary>
     const int TokensBefore = 5;
@@ -51,15 +51,15 @@ internal sealed class StallDemo : FaultDemo
         "all streams of both ways run at the same time. A stall is noticed when the reader gets an error; the time counts from the last token, or from the request where there was none. "
         + "HttpClient.Timeout (100 s as it comes) ends only with the headers: a stream that has begun has no clock at all.";
 
-    public override IReadOnlyList<FaultWay> Ways { get; } = [new("dotnet-default", ".NET default", false), new("warmline", "Warmline", true)];
+    public override IReadOnlyList<ParallelWay> Ways { get; } = [new("dotnet-default", ".NET default", false), new("warmline", "Warmline", true)];
 
     protected override IReadOnlyList<Tracker> WayTrackers => _trackers;
 
-    protected override async Task<FaultResult> MeasureAsync(CancellationToken stop)
+    protected override async Task<ParallelResult> MeasureAsync(CancellationToken stop)
     {
         var seen = await Task.WhenAll(from way in Enumerable.Range(0, Ways.Count) from stall in Stalls select WatchAsync(way, stall.Reply, stop));
-        var figures = Stalls.Select((stall, i) => new FaultFigure(stall.Key, stall.Label, [.. Ways.Select((_, way) => (object?)seen[(way * Stalls.Length) + i].After)], "not noticed")).ToArray();
-        return new FaultResult
+        var figures = Stalls.Select((stall, i) => new ParallelFigure(stall.Key, stall.Label, [.. Ways.Select((_, way) => (object?)seen[(way * Stalls.Length) + i].After)], "not noticed")).ToArray();
+        return new ParallelResult
         {
             Figures = figures,
             Charts = [.. Stalls.Select((stall, i) => (stall.Label[..1].ToUpperInvariant() + stall.Label[1..] + ": noticed after", figures[i]))],
@@ -87,15 +87,15 @@ internal sealed class StallDemo : FaultDemo
 
     async Task<Seen> WatchAsync(int way, MockReply reply, CancellationToken stop)
     {
-        await using var lane = await StartAsync(
+        await using var side = await StartAsync(
             Ways[way].IsPool, _roundTrip, stream: true, server => server.OnRequest = _ => reply, pool => (pool.Timeouts.FirstByte, pool.Timeouts.Read, pool.Timeouts.Content) = (FirstByte, Silence, Content), null, stop);
         using var limit = new CancellationTokenSource(Window + _roundTrip, Time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, limit.Token);
         var since = Time.GetTimestamp();
         try
         {
-            using var request = lane.Endpoint.CreateRequest();
-            using var response = await lane.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, either.Token);
+            using var request = side.Endpoint.CreateRequest();
+            using var response = await side.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, either.Token);
             if (reply.FaultAfterTokens is { } tokens)
             {
                 await ReadAsync(response, tokens, either.Token);

@@ -226,6 +226,10 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
         {
             Encode(last);
             Count();
+            if (http.Response is { HasStarted: true, ContentLength: not null })
+            {
+                await FlushAsync().ConfigureAwait(false);   // Kestrel does not, when a body of known length is completed after its head had gone
+            }
         }
         else
         {

@@ -5,12 +5,12 @@ using Spectre.Console;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>What a demo of faults shows: to a person the conditions, a table, pictures and sentences; to a program every figure.</summary>
-internal sealed class FaultReport(IAnsiConsole console, FaultDemo demo)
+/// <summary>What a demo with parallel ways shows: to a person the conditions, a table, pictures and sentences; to a program every figure.</summary>
+internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
 {
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 
-    static readonly string[] Names = ["stale", "stall", "abandon"];
+    static readonly string[] Names = ["stale", "stall", "abandon", "lanes", "tenants"];
 
     readonly ReportPage _page = new(console);
 
@@ -20,7 +20,7 @@ internal sealed class FaultReport(IAnsiConsole console, FaultDemo demo)
         console.WriteLine();
     }
 
-    public void Write(FaultResult result)
+    public void Write(ParallelResult result)
     {
         console.WriteLine();
         var table = new Table().Border(TableBorder.Simple).AddColumn(new TableColumn("").NoWrap().PadLeft(1));
@@ -42,6 +42,12 @@ internal sealed class FaultReport(IAnsiConsole console, FaultDemo demo)
             _page.Chart(title, [.. demo.Ways.Select((way, i) => new ReportBar(way.Title, Size(figure.Values[i], result), cells[i], way.IsPool ? Color.Green : Color.Grey))]);
         }
 
+        foreach (var (title, rows) in result.Sparks)
+        {
+            console.WriteLine();
+            _page.Sparks(title, [.. rows.Select(row => new ReportSpark($"{demo.Ways[row.Way].Title}{row.Name}", row.Values, row.Label, demo.Ways[row.Way].IsPool ? Color.Green : Color.Grey))]);
+        }
+
         console.WriteLine();
         foreach (var sentence in result.Sentences)
         {
@@ -52,11 +58,11 @@ internal sealed class FaultReport(IAnsiConsole console, FaultDemo demo)
         _page.Write("How it was measured: " + demo.Method);
         console.WriteLine();
         _page.Write("Next: " + string.Join("; ", Names.Where(name => name != demo.Name).Select(name => $"`warmline demo --scenario {name}`"))
-            + ". docs/testing.md shows how to put these faults into your own tests.");
+            + ". " + demo.ReadOn);
     }
 
     /// <summary>Times are in milliseconds; one that was not reached is null.</summary>
-    public static string Json(FaultDemo demo, FaultResult result)
+    public static string Json(ParallelDemo demo, ParallelResult result)
     {
         var conditions = new Dictionary<string, object> { ["scenario"] = demo.Name };
         foreach (var (name, value) in demo.Conditions)
@@ -75,24 +81,29 @@ internal sealed class FaultReport(IAnsiConsole console, FaultDemo demo)
                 figures[figure.Key + (isTime ? "Ms" : "")] = figure.Values[i] is TimeSpan time ? Math.Round(time.TotalMilliseconds, 3) : figure.Values[i];
             }
 
+            foreach (var row in result.Sparks.SelectMany(picture => picture.Rows).Where(row => row.Way == i))
+            {
+                figures[row.Key] = row.Values.Select(value => Math.Round(value, 2));
+            }
+
             return figures;
         });
         return JsonSerializer.Serialize(new Dictionary<string, object> { ["conditions"] = conditions, ["ways"] = ways }, Indented);
     }
 
-    static double Size(object? value, FaultResult result) => value switch
+    static double Size(object? value, ParallelResult result) => value switch
     {
         TimeSpan time => time.TotalMilliseconds,
         null => result.Window.TotalMilliseconds,
         _ => Convert.ToDouble(value, CultureInfo.InvariantCulture),
     };
 
-    static IReadOnlyList<string> Cells(FaultFigure figure)
+    static IReadOnlyList<string> Cells(ParallelFigure figure)
     {
         if (figure.Values.Any(value => value is TimeSpan) || figure.Values.All(value => value is null))
         {
             var times = DemoText.Times([.. figure.Values.Select(value => (TimeSpan?)value)]);
-            return [.. times.Select((text, i) => figure.Values[i] is null ? figure.Missing : text)];
+            return [.. times.Select((text, i) => figure.Values[i] is not TimeSpan time ? figure.Missing : figure.Apart ? DemoText.Time(time) : text)];
         }
 
         return [.. figure.Values.Select(value => Convert.ToString(value, CultureInfo.InvariantCulture) ?? figure.Missing)];

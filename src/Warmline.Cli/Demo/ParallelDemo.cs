@@ -4,26 +4,38 @@ using Warmline.MockLlm;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>One way in a demo of faults.</summary>
+/// <summary>One way in a demo.</summary>
 /// <param name="Key">In JSON.</param>
 /// <param name="Title">Above its column.</param>
 /// <param name="IsPool">Ours.</param>
-internal sealed record FaultWay(string Key, string Title, bool IsPool);
+internal sealed record ParallelWay(string Key, string Title, bool IsPool);
 
 /// <summary>One figure for each way: a time, a number, or words. A time that was not reached in the run is null.</summary>
 /// <param name="Key">In JSON; times get <c>Ms</c> behind it.</param>
 /// <param name="Label">Before its row; a row without values is a heading.</param>
 /// <param name="Values">A <see cref="TimeSpan"/>, a number or null, in the order of the ways.</param>
 /// <param name="Missing">What null means.</param>
-internal sealed record FaultFigure(string Key, string Label, IReadOnlyList<object?> Values, string Missing = "-");
+/// <param name="Apart">Each time in the unit that suits it: the ways are too far apart for one.</param>
+internal sealed record ParallelFigure(string Key, string Label, IReadOnlyList<object?> Values, string Missing = "-", bool Apart = false);
 
-/// <summary>What a demo of faults has measured.</summary>
-internal sealed record FaultResult
+/// <summary>One line of a picture.</summary>
+/// <param name="Way">The number of its way.</param>
+/// <param name="Key">In JSON.</param>
+/// <param name="Name">Behind its way's title.</param>
+/// <param name="Values">From left to right.</param>
+/// <param name="Label">At its end.</param>
+internal sealed record SparkRow(int Way, string Key, string Name, IReadOnlyList<double> Values, string Label);
+
+/// <summary>What a demo has measured.</summary>
+internal sealed record ParallelResult
 {
-    public required IReadOnlyList<FaultFigure> Figures { get; init; }
+    public required IReadOnlyList<ParallelFigure> Figures { get; init; }
 
     /// <summary>The figures that are drawn, each with its title; null counts as <see cref="Window"/>.</summary>
-    public required IReadOnlyList<(string Title, FaultFigure Figure)> Charts { get; init; }
+    public required IReadOnlyList<(string Title, ParallelFigure Figure)> Charts { get; init; }
+
+    /// <summary>Lines that are drawn to one scale, each picture with its title.</summary>
+    public IReadOnlyList<(string Title, IReadOnlyList<SparkRow> Rows)> Sparks { get; init; } = [];
 
     /// <summary>How long was watched.</summary>
     public TimeSpan Window { get; init; }
@@ -31,8 +43,8 @@ internal sealed record FaultResult
     public required IReadOnlyList<string> Sentences { get; init; }
 }
 
-/// <summary>A demo in which the simulated provider, or the way to it, fails on purpose: the ways meet the same faults at the same time, each at a server of its own.</summary>
-internal abstract class FaultDemo(TimeProvider time)
+/// <summary>A demo whose ways run at the same time, each at a server of its own: they meet the same faults, or the same load.</summary>
+internal abstract class ParallelDemo(TimeProvider time)
 {
     /// <summary>Enough for the methods on the way of a call to be compiled.</summary>
     const int RehearsalCalls = 12;
@@ -40,10 +52,12 @@ internal abstract class FaultDemo(TimeProvider time)
     readonly Tracker _rehearsal = new("(warming up the code)", RehearsalCalls * 2, time);
     int _endpoints;
 
-    public static FaultDemo Create(Scenario scenario, DemoSettings settings, TimeProvider time) => scenario switch
+    public static ParallelDemo Create(Scenario scenario, DemoSettings settings, TimeProvider time) => scenario switch
     {
         Scenario.Stale => new StaleDemo(settings.RoundTrip, time),
         Scenario.Stall => new StallDemo(settings.RoundTrip, time),
+        Scenario.Lanes => new LanesDemo(settings.RoundTrip, time),
+        Scenario.Tenants => new TenantsDemo(settings.RoundTrip, time),
         _ => new AbandonDemo(settings.Calls, settings.RoundTrip, time),
     };
 
@@ -57,7 +71,10 @@ internal abstract class FaultDemo(TimeProvider time)
 
     public abstract string Method { get; }
 
-    public abstract IReadOnlyList<FaultWay> Ways { get; }
+    /// <summary>Where to read on.</summary>
+    public virtual string ReadOn => "docs/testing.md shows how to put these faults into your own tests.";
+
+    public abstract IReadOnlyList<ParallelWay> Ways { get; }
 
     public IReadOnlyList<Tracker> Trackers => [_rehearsal, .. WayTrackers];
 
@@ -65,9 +82,9 @@ internal abstract class FaultDemo(TimeProvider time)
 
     protected TimeProvider Time => time;
 
-    protected abstract Task<FaultResult> MeasureAsync(CancellationToken stop);
+    protected abstract Task<ParallelResult> MeasureAsync(CancellationToken stop);
 
-    public async Task<FaultResult> RunAsync(DemoProgress progress, CancellationToken stop)
+    public async Task<ParallelResult> RunAsync(DemoProgress progress, CancellationToken stop)
     {
         await RehearseAsync(stop);
         progress.Finished(_rehearsal);
@@ -91,10 +108,10 @@ internal abstract class FaultDemo(TimeProvider time)
         _rehearsal.Start();
         foreach (var isPool in new[] { false, true })
         {
-            await using var lane = await StartAsync(isPool, TimeSpan.FromMilliseconds(1), true, null, null, null, stop);
+            await using var side = await StartAsync(isPool, TimeSpan.FromMilliseconds(1), true, null, null, null, stop);
             for (var i = 0; i < RehearsalCalls; i++)
             {
-                using var response = await lane.Client.SendAsync(lane.Endpoint.CreateRequest(), HttpCompletionOption.ResponseHeadersRead, stop);
+                using var response = await side.Client.SendAsync(side.Endpoint.CreateRequest(), HttpCompletionOption.ResponseHeadersRead, stop);
                 await ReadAsync(response, null, stop);
                 _rehearsal.Advance();
             }
@@ -104,7 +121,7 @@ internal abstract class FaultDemo(TimeProvider time)
     }
 
     /// <summary>A client with a server of its own.</summary>
-    protected async Task<Lane> StartAsync(
+    protected async Task<Side> StartAsync(
         bool isPool, TimeSpan roundTrip, bool stream, Action<MockLlmOptions>? script, Action<ConnectionPoolOptions>? pool, Action<SocketsHttpHandler>? handler, CancellationToken stop) =>
         Open(isPool, await StartServerAsync(roundTrip, stream, script, stop), true, pool, handler);
 
@@ -112,8 +129,8 @@ internal abstract class FaultDemo(TimeProvider time)
         $"api{Interlocked.Increment(ref _endpoints)}.provider.example", roundTrip, TimeSpan.Zero, TimeSpan.Zero, stream, stop, script);
 
     /// <summary>One more client.</summary>
-    protected Lane Open(bool isPool, SimulatedEndpoint endpoint, bool isItsOwn, Action<ConnectionPoolOptions>? pool, Action<SocketsHttpHandler>? handler) =>
-        isPool ? Lane.WithPool(endpoint, isItsOwn, pool, time) : Lane.WithHandler(endpoint, isItsOwn, handler, time);
+    protected Side Open(bool isPool, SimulatedEndpoint endpoint, bool isItsOwn, Action<ConnectionPoolOptions>? pool, Action<SocketsHttpHandler>? handler) =>
+        isPool ? Side.WithPool(endpoint, isItsOwn, pool, time) : Side.WithHandler(endpoint, isItsOwn, handler, time);
 
     /// <summary>Reads a stream to its end, or until so many tokens have come; returns the tokens.</summary>
     protected static async Task<int> ReadAsync(HttpResponseMessage response, int? most, CancellationToken stop)
@@ -130,11 +147,11 @@ internal abstract class FaultDemo(TimeProvider time)
     }
 
     /// <summary>A call that did not succeed for a reason that a caller has to live with.</summary>
-    protected static bool IsFailure(Exception error) =>
+    internal static bool IsFailure(Exception error) =>
         error is HttpRequestException or IOException or OperationCanceledException or TimeoutException or PoolRejectedException or SocketException;
 
     /// <summary>A client and the server that it talks to.</summary>
-    internal sealed class Lane : IAsyncDisposable
+    internal sealed class Side : IAsyncDisposable
     {
         bool _ownsEndpoint;
         ConnectionPool? _pool;
@@ -144,19 +161,19 @@ internal abstract class FaultDemo(TimeProvider time)
         public required HttpClient Client { get; init; }
 
         /// <summary>As the SDKs have it: one client for all calls, HTTP/1.1.</summary>
-        public static Lane WithHandler(SimulatedEndpoint endpoint, bool isItsOwn, Action<SocketsHttpHandler>? configure, TimeProvider time)
+        public static Side WithHandler(SimulatedEndpoint endpoint, bool isItsOwn, Action<SocketsHttpHandler>? configure, TimeProvider time)
         {
             var handler = new PlainDialer(endpoint, time).CreateHandler();
             configure?.Invoke(handler);
-            return new Lane { Endpoint = endpoint, Client = new HttpClient(handler), _ownsEndpoint = isItsOwn };
+            return new Side { Endpoint = endpoint, Client = new HttpClient(handler), _ownsEndpoint = isItsOwn };
         }
 
-        public static Lane WithPool(SimulatedEndpoint endpoint, bool isItsOwn, Action<ConnectionPoolOptions>? configure, TimeProvider time)
+        public static Side WithPool(SimulatedEndpoint endpoint, bool isItsOwn, Action<ConnectionPoolOptions>? configure, TimeProvider time)
         {
             var options = new ConnectionPoolOptions { SslOptions = endpoint.CreateSslOptions(), UseProxy = false };
             configure?.Invoke(options);
             var pool = new ConnectionPool(options, null, time, endpoint.Network);
-            return new Lane { Endpoint = endpoint, Client = pool.CreateClient(), _ownsEndpoint = isItsOwn, _pool = pool };
+            return new Side { Endpoint = endpoint, Client = pool.CreateClient(), _ownsEndpoint = isItsOwn, _pool = pool };
         }
 
         public async ValueTask DisposeAsync()

@@ -376,4 +376,17 @@ public sealed class SchedulerTenantTests
         play.Release(held);
         Assert.Equal([first], play.Granted);
     }
+
+    [Fact]
+    public void A_tenant_that_a_release_takes_below_its_limit_takes_part_in_it_on_other_keys_too()
+    {
+        var play = Warm(2, new SharingSettings { EachTenant = TenantLimits.None with { MaxConcurrentRequests = 1 } });
+        play.OpenHttp2(B, 1);
+        var held = play.Ask(A, lane: "batch", tenant: "x");
+        play.Ask(A, lane: "stream", tenant: "y");
+        var first = play.Ask(B, lane: "batch", tenant: "x");
+        play.Ask(A, lane: "embed", tenant: "z");
+        play.Release(held);
+        Assert.Equal([first], play.Granted);
+    }
 }

@@ -132,7 +132,18 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
     public int Waiting { get; private set; }
 
     /// <summary>Who goes next, if the lane may; null when nobody waits whose tenant may.</summary>
-    public Waiter? Next => _tenants.First?.Head;
+    public Waiter? Next
+    {
+        get
+        {
+            while (_tenants.First is { IsPassed: true } first)
+            {
+                Refresh(first);
+            }
+
+            return _tenants.First?.Head;
+        }
+    }
 
     public void Add(Waiter waiter)
     {
@@ -167,6 +178,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
         queue.Eligible = eligible;
         if (eligible > 0)
         {
+            queue.Look();
             _tenants.Set(queue);
         }
         else
@@ -180,7 +192,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
         }
     }
 
-    /// <summary>Takes a tenant out of the order, whose place in it is about to change together with others'.</summary>
+    /// <summary>Takes a tenant out of the order, whose weight may change.</summary>
     public void TakeOut(TenantQueue queue)
     {
         _tenants.Remove(queue);
@@ -205,13 +217,14 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
     /// <summary>Which of two lanes goes first.</summary>
     public bool Before(LaneQueue other)
     {
+        var (next, othersNext) = (Next!, other.Next!);
         if (Lane == other.Lane)
         {
             return FairOrder.Before(this, other);
         }
 
         int surplus = Lane.Surplus, othersSurplus = other.Lane.Surplus;
-        return surplus != othersSurplus ? surplus < othersSurplus : Next!.Sequence < other.Next!.Sequence;
+        return surplus != othersSurplus ? surplus < othersSurplus : next.Sequence < othersNext.Sequence;
     }
 
     TenantQueue QueueOf(TenantShare share)
@@ -246,6 +259,9 @@ internal sealed class TenantQueue(LaneQueue lane)
     public const int MaxPriority = 10;
 
     int _place = -1;
+    int _leases;
+    int _weight;
+    long _virtualTime;
     WaiterList<OfTenant> _usual;
     WaiterList<OfTenant>[]? _others;
     uint _levels;
@@ -261,6 +277,21 @@ internal sealed class TenantQueue(LaneQueue lane)
     public int Eligible { get; set; }
 
     public Waiter? Head => _levels == 0 ? null : List(BitOperations.Log2(_levels)).First;
+
+    /// <summary>Whether its tenant was served since it got its place in the order. That can only have put it further back, so it is looked at again when it is first: a tenant that waits at many
+    /// keys would have to be moved at all of them each time otherwise.</summary>
+    public bool IsPassed => _virtualTime != Share!.VirtualTime || _leases != Share.Leases;
+
+    /// <summary>Whether its tenant holds less than when it got its place: it has to move up now.</summary>
+    public bool IsDue => _leases > Share!.Leases;
+
+    /// <summary>What its tenant holds and was served, as its place in the order will say. Kept here, as the order may compare only what does not change under it.</summary>
+    public void Look()
+    {
+        _leases = Share!.Leases;
+        _virtualTime = Share.VirtualTime;
+        _weight = Share.Tenant.Limits.Weight;
+    }
 
     public void Add(Waiter waiter)
     {
@@ -297,7 +328,15 @@ internal sealed class TenantQueue(LaneQueue lane)
 
     internal readonly struct FairOrder : IHeapOrder<TenantQueue>
     {
-        public static bool Before(TenantQueue left, TenantQueue right) => left.Share!.Before(right.Share!, left.Head!, right.Head!);
+        /// <summary>Who holds less for its weight goes first, then who was served less, then whose next waiter came first.</summary>
+        public static bool Before(TenantQueue left, TenantQueue right)
+        {
+            var held = (long)left._leases * right._weight;
+            var othersHeld = (long)right._leases * left._weight;
+            return held != othersHeld ? held < othersHeld
+                : left._virtualTime != right._virtualTime ? left._virtualTime < right._virtualTime
+                : left.Head!.Sequence < right.Head!.Sequence;
+        }
 
         public static ref int Place(TenantQueue item) => ref item._place;
     }

@@ -10,8 +10,6 @@ internal sealed partial class Scheduler
     /// <summary>Keys with waiters, where there are reserves: how many of them may go depends on what the key can carry, and that on others' permits.</summary>
     readonly List<KeyState> _reserved = [];
 
-    readonly List<TenantQueue> _reordered = [];
-    readonly List<LaneQueue> _reheld = [];
     readonly List<KeyState> _unblocked = [];
     long _roomSeen;
 
@@ -175,14 +173,29 @@ internal sealed partial class Scheduler
         return false;
     }
 
+    /// <summary>The lane on the key that goes next: one that is first only because it was not looked at since gives way to the next.</summary>
+    static LaneQueue FirstHeld(LaneState lane)
+    {
+        while (true)
+        {
+            var first = lane.Held.First!;
+            _ = first.Next;
+            if (lane.Held.First == first)
+            {
+                return first;
+            }
+        }
+    }
+
     LaneQueue? NextHeld()
     {
         LaneQueue? next = null;
         foreach (var lane in _sharing.Lanes)
         {
-            if (lane.Held.First is { } first && PoolAdmits(lane) && (next is null || first.Before(next)))
+            if (lane.Held.Count > 0 && PoolAdmits(lane))
             {
-                next = first;
+                var first = FirstHeld(lane);
+                next = next is null || first.Before(next) ? first : next;
             }
         }
 
@@ -205,54 +218,39 @@ internal sealed partial class Scheduler
         }
     }
 
-    /// <summary>A lease begins (+1) or ends (-1) for a tenant: its place in every order that it stands in follows.</summary>
+    /// <summary>A lease begins (+1) or ends (-1) for a tenant. Where it waits it has to move up, or is looked at when it is first; at its limit it stands aside.</summary>
     void Count(TenantShare share, int sign)
     {
         var tenant = share.Tenant;
         var wasFull = tenant.Room == 0;
-        if (!tenant.IsLimited && share.Queues.Count <= 1)
+        Move(share, sign);
+        if (!tenant.IsLimited)
         {
-            Move(share, sign);
-            if (share.Queues.Count == 1)
+            if (sign < 0)
             {
-                share.Queues[0].Lane.Refresh(share.Queues[0]);
+                foreach (var queue in share.Queues)
+                {
+                    if (queue.IsDue)
+                    {
+                        queue.Lane.Refresh(queue);
+                    }
+                }
             }
 
             return;
         }
 
-        // Several places in one order change together: none may be compared before all have.
         foreach (var each in tenant.Shares)
         {
             foreach (var queue in each.Queues)
             {
-                _reordered.Add(queue);
-                if (queue.Lane.HeldPlace >= 0)
+                queue.Lane.Refresh(queue);
+                if (wasFull && queue.Eligible > 0)
                 {
-                    _reheld.Add(queue.Lane);
+                    _unblocked.Add(queue.Lane.Key);
                 }
-
-                queue.Lane.TakeOut(queue);
             }
         }
-
-        Move(share, sign);
-        foreach (var queue in _reordered)
-        {
-            queue.Lane.Refresh(queue);
-            if (wasFull && queue.Eligible > 0)
-            {
-                _unblocked.Add(queue.Lane.Key);
-            }
-        }
-
-        foreach (var lane in _reheld)
-        {
-            lane.SetHeld(lane.Eligible > 0);
-        }
-
-        _reordered.Clear();
-        _reheld.Clear();
     }
 
     static void Move(TenantShare share, int sign)
@@ -368,22 +366,18 @@ internal sealed partial class Scheduler
             ReleaseHeld(key);
         }
 
-        foreach (var tenant in _sharing.Tenants)
+        var waiting = _sharing.Tenants.SelectMany(static tenant => tenant.Shares).SelectMany(static share => share.Queues).ToArray();
+        foreach (var queue in waiting)
         {
-            foreach (var queue in tenant.Shares.SelectMany(share => share.Queues))
-            {
-                queue.Lane.TakeOut(queue);
-                _reordered.Add(queue);
-            }
+            queue.Lane.TakeOut(queue);
         }
 
         _sharing.Configure(settings);
-        foreach (var queue in _reordered)
+        foreach (var queue in waiting)
         {
             queue.Lane.Refresh(queue);
         }
 
-        _reordered.Clear();
         foreach (var key in _keys.Values)
         {
             key.Queue.Lanes.RemoveAll(lane => !_sharing.Knows(lane.Lane));   // no lease and no waiter refers to it

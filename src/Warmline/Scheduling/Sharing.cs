@@ -95,16 +95,6 @@ internal sealed class TenantShare(TenantState tenant, LaneState lane)
         Lane.Leases--;
         Tenant.Leases--;
     }
-
-    /// <summary>Who holds less for its weight goes first, then who was served less, then whose next waiter came first.</summary>
-    public bool Before(TenantShare other, Waiter next, Waiter othersNext)
-    {
-        var held = (long)Leases * other.Tenant.Limits.Weight;
-        var othersHeld = (long)other.Leases * Tenant.Limits.Weight;
-        return held != othersHeld ? held < othersHeld
-            : VirtualTime != other.VirtualTime ? VirtualTime < other.VirtualTime
-            : next.Sequence < othersNext.Sequence;
-    }
 }
 
 /// <summary>The lanes and tenants that a pool knows, and the arithmetic of reserves.</summary>
@@ -127,7 +117,8 @@ internal sealed class SharingLedger
         Configure();
     }
 
-    public IReadOnlyCollection<LaneState> Lanes => _lanes.Values;
+    /// <summary>All lanes; a list, as every event goes through it.</summary>
+    public List<LaneState> Lanes { get; } = [];
 
     public IReadOnlyCollection<TenantState> Tenants => _tenants.Values;
 
@@ -215,6 +206,7 @@ internal sealed class SharingLedger
             if (known is null && lane is { Name.Length: > 0, Leases: 0, Waiting: 0 })
             {
                 _lanes.Remove(lane.Name);
+                Lanes.Remove(lane);
             }
         }
 
@@ -245,6 +237,7 @@ internal sealed class SharingLedger
     LaneState Add(LaneState lane)
     {
         _lanes.Add(lane.Name, lane);
+        Lanes.Add(lane);
         return lane;
     }
 

@@ -163,7 +163,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
         Refresh(queue);
         if (queue.Count == 0)
         {
-            queue.Share!.Queues.Remove(queue);
+            queue.Share!.Queues.Remove((this, queue));
             queue.Share = null;
             _spare = queue;
         }
@@ -229,9 +229,9 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
 
     TenantQueue QueueOf(TenantShare share)
     {
-        foreach (var queue in share.Queues)
+        foreach (var (lane, queue) in share.Queues)
         {
-            if (queue.Lane == this)
+            if (lane == this)
             {
                 return queue;
             }
@@ -240,7 +240,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
         var added = _spare ?? new TenantQueue(this);
         _spare = null;
         added.Share = share;
-        share.Queues.Add(added);
+        share.Queues.Add((this, added));
         return added;
     }
 
@@ -289,6 +289,7 @@ internal sealed class TenantQueue(LaneQueue lane)
     public void Look()
     {
         _leases = Share!.Leases;
+        Share.Highest = Math.Max(Share.Highest, _leases);
         _virtualTime = Share.VirtualTime;
         _weight = Share.Tenant.Limits.Weight;
     }

@@ -226,15 +226,17 @@ internal sealed partial class Scheduler
         Move(share, sign);
         if (!tenant.IsLimited)
         {
-            if (sign < 0)
+            if (share.Highest > share.Leases)
             {
-                foreach (var queue in share.Queues)
+                foreach (var (lane, queue) in share.Queues)
                 {
                     if (queue.IsDue)
                     {
-                        queue.Lane.Refresh(queue);
+                        lane.Refresh(queue);
                     }
                 }
+
+                share.Highest = share.Leases;
             }
 
             return;
@@ -242,12 +244,12 @@ internal sealed partial class Scheduler
 
         foreach (var each in tenant.Shares)
         {
-            foreach (var queue in each.Queues)
+            foreach (var (lane, queue) in each.Queues)
             {
-                queue.Lane.Refresh(queue);
+                lane.Refresh(queue);
                 if (wasFull && queue.Eligible > 0)
                 {
-                    _unblocked.Add(queue.Lane.Key);
+                    _unblocked.Add(lane.Key);
                 }
             }
         }
@@ -367,15 +369,15 @@ internal sealed partial class Scheduler
         }
 
         var waiting = _sharing.Tenants.SelectMany(static tenant => tenant.Shares).SelectMany(static share => share.Queues).ToArray();
-        foreach (var queue in waiting)
+        foreach (var (lane, queue) in waiting)
         {
-            queue.Lane.TakeOut(queue);
+            lane.TakeOut(queue);
         }
 
         _sharing.Configure(settings);
-        foreach (var queue in waiting)
+        foreach (var (lane, queue) in waiting)
         {
-            queue.Lane.Refresh(queue);
+            lane.Refresh(queue);
         }
 
         foreach (var key in _keys.Values)

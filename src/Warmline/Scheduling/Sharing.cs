@@ -68,8 +68,11 @@ internal sealed class TenantShare(TenantState tenant, LaneState lane)
     /// <summary>What it was served so far, by weight: among tenants that hold alike the one with the least goes first, so that also a single place goes round.</summary>
     public long VirtualTime { get; private set; }
 
-    /// <summary>Where it waits: once for each key.</summary>
-    public List<TenantQueue> Queues { get; } = [];
+    /// <summary>The most leases by which any of its queues has its place in an order: while it holds no fewer, none has to move up.</summary>
+    public int Highest { get; set; }
+
+    /// <summary>Where it waits: once for each key. With the key's lane, so that the right one is found without touching the others.</summary>
+    public List<(LaneQueue Lane, TenantQueue Queue)> Queues { get; } = [];
 
     /// <summary>It asks. One that was away gets no credit for it.</summary>
     public void Returns()

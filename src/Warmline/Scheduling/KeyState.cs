@@ -38,6 +38,9 @@ internal sealed class KeyState : Timed
     /// <summary>Permits that it waits for in that queue.</summary>
     public int Wants { get; set; }
 
+    /// <summary>The connections of its tenant, by weight, when it was put there; 0 where tenants share them.</summary>
+    public double WantsShare { get; set; }
+
     /// <summary>Whether it was starving when it was put there.</summary>
     public bool WantsAsStarving { get; set; }
 
@@ -202,13 +205,15 @@ internal sealed class KeyState : Timed
         }
     }
 
-    /// <summary>A key without any connection first, the one that lost its last connection longest ago before others; then the one whose first waiter waits longest.</summary>
+    /// <summary>A key without any connection first, the one that lost its last connection longest ago before others; then, where tenants have connections of their own, the one whose tenant has the fewest
+    /// for its weight; then the one whose first waiter waits longest.</summary>
     internal struct StarvingFirst : IHeapOrder<KeyState>
     {
         // Not by the first waiter alone: a key with an endless queue would take back at once the permit that it gave to another.
         public static bool Before(KeyState left, KeyState right) =>
             left.WantsAsStarving != right.WantsAsStarving ? left.WantsAsStarving
             : left.WantsAsStarving ? left.StarvesSince < right.StarvesSince
+            : left.WantsShare != right.WantsShare ? left.WantsShare < right.WantsShare
             : (left.Queue.First?.Sequence ?? long.MaxValue) < (right.Queue.First?.Sequence ?? long.MaxValue);
 
         public static ref int Place(KeyState item) => ref item.WantingPlace;

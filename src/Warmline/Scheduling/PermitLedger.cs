@@ -54,7 +54,7 @@ internal sealed class PermitQueue
     public int Starving { get; private set; }
 
     /// <summary>Puts the key in, or to its new place.</summary>
-    public void Set(KeyState key, int need)
+    public void Set(KeyState key, int need, double share)
     {
         if (key.WantsFrom != this)
         {
@@ -67,6 +67,7 @@ internal sealed class PermitQueue
         }
 
         key.Wants = need;
+        key.WantsShare = share;
         key.WantsAsStarving = key.IsStarving;
         Count(key, +1);
         _keys.Set(key);

@@ -3,6 +3,11 @@ namespace Warmline.Scheduling;
 /// <summary>When a connection is dialled, who gets a permit, and who gives one back.</summary>
 internal sealed partial class Scheduler
 {
+    /// <summary>Ten connections in a second may change hands for fairness alone.</summary>
+    static readonly TimeSpan EvenOutEach = TimeSpan.FromMilliseconds(100);
+
+    TimeSpan _evenOutAt = TimeSpan.MinValue;
+
     bool MayDial(KeyState key) => !IsDraining && !IsPaused(key) && key.BackOffUntil <= _now;
 
     /// <summary>Opens what is missing: for waiters that have no place coming, in the order in which keys lack permits; with what is left, so that calls spread
@@ -112,7 +117,7 @@ internal sealed partial class Scheduler
             key.StarvesSince = ++_sequence;
         }
 
-        LackOf(key).Set(key, need);
+        LackOf(key).Set(key, need, ConnectionShare(key));
     }
 
     /// <summary>Permits that are free go to the keys that want them: who has had no connection for longest first, then who waits longest. For those that are left, others give way.</summary>
@@ -134,6 +139,42 @@ internal sealed partial class Scheduler
 
         MakeRoom(giver);
         MakeRoom(_permits, _limits.MaxConnections, null);
+        EvenOut();
+    }
+
+    /// <summary>What a tenant with connections of its own has of the pool's, by weight; 0 where tenants share them.</summary>
+    double ConnectionShare(KeyState key) => _limits.Sharing.Isolation is not TenantIsolation.Connections ? 0
+        : (key.Partition is { } partition ? partition.InUse - partition.Closing - partition.GivingWay : key.Usable + key.Dialing) / Weight(key);
+
+    double Weight(KeyState key) => _limits.Sharing.LimitsOf(key.Key.Partition).Weight;
+
+    /// <summary>
+    /// Tenants with connections of their own keep them as long as they have calls, so who came first would have the most for good. Where one lacks a permit and another has so many that both would be
+    /// nearer to their shares with one more and one less, that other gives one way: one at a time, and not often, as each costs a dial and looks at every key.
+    /// </summary>
+    void EvenOut()
+    {
+        if (_limits.Sharing.Isolation is not TenantIsolation.Connections || _permits.Wanting.First is not { WantsAsStarving: false } poor
+            || _now < _evenOutAt || _limits.MaxConnections - _permits.InUse + _permits.Closing + _permits.GivingWay > 0)
+        {
+            return;
+        }
+
+        _evenOutAt = _now + EvenOutEach;
+        KeyState? rich = null;
+        foreach (var key in _keys.Values)
+        {
+            if (key.Ready > 0 && (rich is null || ConnectionShare(key) > ConnectionShare(rich)))
+            {
+                rich = key;
+            }
+        }
+
+        if (rich is not null && ConnectionShare(rich) - (1 / Weight(rich)) >= ConnectionShare(poor) + (1 / Weight(poor)) && PermitLedger.LeastMissed([rich]) is { } busy)
+        {
+            GiveWay(busy);
+            MakeRoom(rich);
+        }
     }
 
     /// <summary>Where the group has room again its keys take their turn among all: the permit that came back is also one of the pool.</summary>

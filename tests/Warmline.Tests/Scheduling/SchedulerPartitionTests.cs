@@ -10,7 +10,7 @@ public sealed class SchedulerPartitionTests
 {
     static ConnectionKey KeyOf(string tenant, string host = "a.test") => new(true, host, 443, protocols: HttpProtocols.Http1, partition: tenant);
 
-    static SchedulerPlay Apart(int each, int all = 50, params (string Tenant, int Connections)[] named) => new(new SchedulerLimits
+    static SchedulerPlay Apart(int each, int all = 50, (string Tenant, int Weight)[]? weights = null, params (string Tenant, int Connections)[] named) => new(new SchedulerLimits
     {
         MaxConnections = all,
         MaxIdleConnections = all,
@@ -18,7 +18,9 @@ public sealed class SchedulerPartitionTests
         {
             Isolation = TenantIsolation.Connections,
             EachTenant = TenantLimits.None with { MaxConnections = each },
-            Named = named.ToDictionary(tenant => tenant.Tenant, tenant => TenantLimits.None with { MaxConnections = tenant.Connections }),
+            Named = named.Select(tenant => (tenant.Tenant, Limits: TenantLimits.None with { MaxConnections = tenant.Connections }))
+                .Concat((weights ?? []).Select(tenant => (tenant.Tenant, Limits: TenantLimits.None with { MaxConnections = each, Weight = tenant.Weight })))
+                .ToDictionary(tenant => tenant.Tenant, tenant => tenant.Limits),
         },
     });
 
@@ -147,6 +149,81 @@ public sealed class SchedulerPartitionTests
         }
 
         Assert.True(leased.Count > 150, $"only {leased.Count} connections of 200 are in use");
+    }
+
+    [Theory]
+    [InlineData(1, 1, 1, 4, 4, 4)]
+    [InlineData(1, 1, 2, 3, 3, 6)]
+    public void Connections_come_to_be_shared_by_weight_whoever_came_first(int x, int y, int z, int ofX, int ofY, int ofZ)
+    {
+        var play = Apart(10, all: 12, weights: [("x", x), ("y", y), ("z", z)]);
+        var calls = Ask(play, 40, "x").ToList();
+        OpenAll(play);
+        Assert.Equal(10, Count(play, "x"));
+        calls.AddRange(Ask(play, 40, "y"));
+        calls.AddRange(Ask(play, 40, "z"));
+        var random = new Random(1);
+        for (var round = 0; round < 600; round++)
+        {
+            EndOne(play, calls, random);
+        }
+
+        Assert.Equal((ofX, ofY, ofZ), (Count(play, "x"), Count(play, "y"), Count(play, "z")));
+        var dials = play.Scheduler.Facts.Dials;
+        for (var round = 0; round < 200; round++)
+        {
+            EndOne(play, calls, random);
+        }
+
+        Assert.Equal(dials, play.Scheduler.Facts.Dials);   // what is even stays
+    }
+
+    [Fact]
+    public void What_one_tenant_has_beyond_another_changes_hands_one_by_one_and_only_where_somebody_waits()
+    {
+        var play = Apart(10, all: 10);
+        var calls = Ask(play, 20, "x").ToList();
+        OpenAll(play);
+        var y = Ask(play, 1, "y");
+        Assert.Single(play.In(KeyOf("x"), ConnectionPhase.Draining));   // it starves
+        play.Pass(1);
+        play.Release(calls.First(call => call is { State: WaiterState.Leased, Connection.Phase: ConnectionPhase.Draining }));
+        CloseAll(play);
+        OpenAll(play);
+        Assert.Equal(1, Held(y));
+        play.Pass(1);
+        play.Release(calls.First(call => call.State is WaiterState.Leased));
+        Assert.Empty(play.In(KeyOf("x"), ConnectionPhase.Draining));   // nobody of y waits
+        play.Pass(1);
+        Ask(play, 5, "y");
+        Assert.Single(play.In(KeyOf("x"), ConnectionPhase.Draining));
+        play.Pass(1);
+        play.Release(calls.First(call => call is { State: WaiterState.Leased, Connection.Phase: ConnectionPhase.Open }));
+        Assert.Single(play.In(KeyOf("x"), ConnectionPhase.Draining));
+    }
+
+    static int Count(SchedulerPlay play, string tenant) => play.State(KeyOf(tenant)).Connections.Count(connection => connection.IsUsable);
+
+    static void CloseAll(SchedulerPlay play)
+    {
+        foreach (var connection in play.Scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Phase is ConnectionPhase.Closing).ToArray())
+        {
+            play.IsClosed(connection);
+        }
+    }
+
+    /// <summary>Some call ends, its tenant has another, and what was told to close has closed.</summary>
+    static void EndOne(SchedulerPlay play, List<Waiter> calls, Random random)
+    {
+        var leased = calls.FindAll(call => call.State is WaiterState.Leased);
+        var ending = leased[random.Next(leased.Count)];
+        play.Pass(0.05);
+        play.Release(ending);
+        calls.Remove(ending);
+        calls.AddRange(Ask(play, 1, ending.TenantName));
+        CloseAll(play);
+        OpenAll(play);
+        Assert.InRange(play.Scheduler.Permits.InUse, 0, play.Limits.MaxConnections);
     }
 
     [Fact]

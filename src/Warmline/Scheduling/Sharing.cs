@@ -188,7 +188,7 @@ internal sealed class SharingLedger
         return _reserved <= room ? lane.Settings.Reserve : lane.Settings.Reserve * room / _reserved;
     }
 
-    /// <summary>New options. The shell's queues must have been emptied of tenants whose order changes, and be filled again.</summary>
+    /// <summary>New options. Who waits must have been taken out of every order before, as weights change, and is put back after it.</summary>
     public void Configure(SharingSettings settings)
     {
         _settings = settings;

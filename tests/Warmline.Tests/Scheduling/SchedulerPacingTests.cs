@@ -388,4 +388,15 @@ public sealed class SchedulerPacingTests
         play.Release(again);
         Holds(atLimit);
     }
+
+    [Fact]
+    public void Paced_calls_fill_the_reserve_of_their_lane()
+    {
+        var play = new SchedulerPlay(new SchedulerLimits { MaxConnections = 1, Sharing = Lanes(Lane("stream", reserve: 2), Lane("batch")) });
+        play.OpenHttp2(A, 1, limit: 4);
+        Close(play, X);
+        Waits(play.Ask(A, lane: "stream", budget: X));
+        Holds(play.Ask(A, lane: "stream", budget: Y), play.Ask(A, lane: "stream", budget: Y));
+        Holds(play.Ask(A, lane: "batch"), play.Ask(A, lane: "batch", budget: Y));
+    }
 }

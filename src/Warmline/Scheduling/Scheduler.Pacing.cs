@@ -14,6 +14,9 @@ internal sealed class BudgetState(BudgetKey key) : Timed
     public ProviderBudget Rules { get; } = new();
 
     public HashSet<KeyState> Keys { get; } = [];
+
+    /// <summary>What of it a key's waiters were counted to take, while they are counted.</summary>
+    public int Counted { get; set; }
 }
 
 /// <summary>What the last answer of a key said that was looked at, where nothing is paced by it.</summary>
@@ -66,7 +69,13 @@ internal sealed partial class Scheduler
     public void SlowDown(Waiter waiter, TimeSpan now, List<SchedulerAction> actions)
     {
         Begin(now, actions);
-        waiter.Budget?.Rules.SlowDown(_now);
+        if (waiter.Budget is { } budget)
+        {
+            budget.Rules.SlowDown(_now);
+            Reopened(budget);   // said again, it may have changed the bound to the better
+            ServeReopened();
+        }
+
         End();
     }
 
@@ -115,9 +124,43 @@ internal sealed partial class Scheduler
         {
             var budget = _reopened[^1];
             _reopened.RemoveAt(_reopened.Count - 1);
-            foreach (var key in budget.Keys.ToArray())
+            if (budget.Due <= _now)
+            {
+                _timers.Remove(budget);
+                budget.Due = TimeSpan.MaxValue;
+            }
+
+            // What it lets through may be less than waits: its keys compete, or the first would take all of it each time.
+            var keys = budget.Keys.ToArray();
+            if (keys.Length > 1)
+            {
+                foreach (var key in keys)
+                {
+                    HoldAll(key);
+                }
+            }
+
+            ServeHeld();
+            foreach (var key in keys)
             {
                 Settle(key);
+            }
+        }
+    }
+
+    /// <summary>The time of budgets has come that waiters of the key wait for, and the Tick is late: those who wait on other keys must not lose their part by that.</summary>
+    void ReopenDue(KeyState key)
+    {
+        if (!key.Queue.HasBudgets)
+        {
+            return;
+        }
+
+        foreach (var lane in key.Queue.Lanes)
+        {
+            if (lane.Budget is { } budget && budget.Due <= _now)
+            {
+                Reopened(budget);
             }
         }
     }
@@ -135,6 +178,18 @@ internal sealed partial class Scheduler
             if (lane is { Eligible: > 0, Budget: { } budget } && budget.Rules.OpensAt(_now) is var opens && opens > _now)
             {
                 StartTimer(budget, opens);
+            }
+        }
+    }
+
+    /// <summary>Also where the lane has gone that it waited in.</summary>
+    void LeaveBudgets(KeyState key)
+    {
+        if (key.Queue.HasBudgets)
+        {
+            foreach (var budget in _budgets.Values)
+            {
+                budget.Keys.Remove(key);
             }
         }
     }
@@ -158,7 +213,13 @@ internal sealed partial class Scheduler
     {
         foreach (var budget in _budgets.Values.ToArray())
         {
-            if (budget.Rules.IsForgettable(_now) && budget.Keys.All(key => key.Queue.Forget(budget)))
+            if (!budget.Rules.IsForgettable(_now))
+            {
+                continue;
+            }
+
+            budget.Keys.RemoveWhere(key => key.Queue.Forget(budget));
+            if (budget.Keys.Count == 0)
             {
                 _timers.Remove(budget);
                 _budgets.Remove(budget.Key);

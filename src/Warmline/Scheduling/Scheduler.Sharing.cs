@@ -79,13 +79,27 @@ internal sealed partial class Scheduler
             return Math.Min(key.Queue.Eligible, free);
         }
 
+        // Lanes may wait for one budget, and one lane for several: what either lets through counts once.
+        foreach (var lane in key.Queue.Lanes)
+        {
+            lane.Lane.Counted = 0;
+            lane.Budget?.Counted = 0;
+        }
+
         long own = 0, shared = 0, capacity = _sharing.HasReserves ? Hope(key) : long.MaxValue;
         foreach (var lane in key.Queue.Lanes)
         {
             if (lane.Eligible > 0 && Admits(lane))
             {
-                var most = Math.Min(Math.Min(lane.Eligible, lane.Budget?.Rules.Left(_now) ?? int.MaxValue), lane.Lane.Settings.Ceiling - lane.Lane.Leases);
-                var reserved = _sharing.HasReserves ? Math.Clamp(_sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane), 0, most) : 0;
+                var most = Math.Min(lane.Eligible, lane.Lane.Settings.Ceiling - lane.Lane.Leases - lane.Lane.Counted);
+                if (lane.Budget is { } budget)
+                {
+                    most = Math.Min(most, budget.Rules.Left(_now) - budget.Counted);
+                    budget.Counted += most;
+                }
+
+                var reserved = _sharing.HasReserves ? Math.Clamp(_sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane) - lane.Lane.Counted, 0, most) : 0;
+                lane.Lane.Counted += most;
                 own += reserved;
                 shared += most - reserved;
             }
@@ -104,6 +118,26 @@ internal sealed partial class Scheduler
             if (lane.Eligible > 0 && Admits(lane) && (next is null || lane.Before(next)))
             {
                 next = lane;
+            }
+        }
+
+        return next;
+    }
+
+    /// <summary>Who goes next of the lane: of the tenant whose turn it is the most urgent call on the key, which may wait for another budget.</summary>
+    Waiter? NextOf(LaneQueue lane)
+    {
+        var next = lane.Next;
+        if (next is null || !lane.Key.Queue.HasBudgets)
+        {
+            return next;
+        }
+
+        foreach (var (other, queue) in next.Share.Queues)
+        {
+            if (other.Key == lane.Key && queue.Head is { } head && (head.Priority != next.Priority ? head.Priority > next.Priority : head.Sequence < next.Sequence) && IsOpen(other.Budget))
+            {
+                next = head;
             }
         }
 
@@ -209,6 +243,14 @@ internal sealed partial class Scheduler
         {
             if (TryServe(lane.Key, lane))
             {
+                continue;
+            }
+
+            if (!IsOpen(lane.Budget))
+            {
+                // Others of its key must not go by that: it is not their turn.
+                lane.SetHeld(false);
+                NoteClosedBudgets(lane.Key);
                 continue;
             }
 

@@ -99,11 +99,7 @@ internal sealed partial class Scheduler
         TimeSavedByForgotten += key.Facts.TimeSaved;
         _keys.Remove(key.Key);
         _reserved.Remove(key);
-        foreach (var lane in key.Queue.Lanes)
-        {
-            lane.Budget?.Keys.Remove(key);
-        }
-
+        LeaveBudgets(key);
         key.Origin.Keys.Remove(key);
         if (key.Partition is { } partition && partition.Keys.Remove(key) && partition.Keys.Count == 0)
         {

@@ -72,6 +72,8 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         share.Tenant.Facts.Requests++;
         waiter.Lane = key.Queue.LaneOf(share.Lane);
         waiter.Budget = waiter.BudgetKey is { } budget ? BudgetFor(budget) : null;
+        ReopenDue(key);
+        ServeReopened();
         while (TryServe(key))
         {
             // A burst that was held back may go by now, and came before.
@@ -201,10 +203,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             HoldUnblocked();
         }
 
+        ReopenDue(key);
+        ServeReopened();
         ServeHeld();
         Settle(key);
         ServeUnblocked();
-        ServeReopened();
         NoteIdle(connection);
         if (key.HasWarned && Utilization(key) is var (active, limit) && active * 10L < limit * 7)
         {
@@ -300,7 +303,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             return false;
         }
 
-        return (lane is null ? NextLane(key) : KeyAdmits(lane) && IsOpen(lane.Budget) ? lane : null) is { Next: { } waiter } && FirstFit(key) is { } connection && !HoldsBack(key, connection) && Serve(waiter, connection);
+        return (lane is null ? NextLane(key) : KeyAdmits(lane) && IsOpen(lane.Budget) ? lane : null) is { } next && NextOf(next) is { } waiter && FirstFit(key) is { } connection && !HoldsBack(key, connection) && Serve(waiter, connection);
     }
 
     bool Serve(Waiter waiter, ConnectionState connection)

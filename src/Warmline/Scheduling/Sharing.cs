@@ -14,6 +14,9 @@ internal sealed class LaneState(LaneSettings settings)
 
     public int Waiting { get; set; }
 
+    /// <summary>Waiters that were counted to get a lease, while those of a key are counted.</summary>
+    public int Counted { get; set; }
+
     /// <summary>How far its tenants have been served: the virtual time of the one served last, before that counted.</summary>
     public long VirtualTime { get; set; }
 

@@ -76,8 +76,11 @@ public sealed class PacingTests
         Assert.InRange(requests.ResetsIn!.Value, TimeSpan.FromSeconds(50), TimeSpan.FromSeconds(60));
     }
 
-    [Fact(Timeout = Rig.Patience)]
-    public async Task What_one_model_or_key_has_used_up_holds_no_other_back()
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("Authorization")]
+    [InlineData("x-api-key")]
+    [InlineData("api-key")]
+    public async Task What_one_model_or_key_has_used_up_holds_no_other_back(string credential)
     {
         var time = new ManualTime();
         await using var mock = await MockLlmServer.StartAsync(new MockLlmOptions { UseTls = false, Tokens = 1 }, time, Rig.Ct);
@@ -93,7 +96,7 @@ public sealed class PacingTests
         await Eventually.TrueAsync(() => pool.GetWaiters().Count == 1);
         Assert.Equal(PoolRejectionReason.ProviderLimit, pool.GetWaiters()[0].Reason);
         await CallAsync(client, "v1/chat/completions", "small");
-        using (var other = await client.SendAsync(Call("large", ("Authorization", "Bearer another")), Rig.Ct))
+        using (var other = await client.SendAsync(Call("large", (credential, "Bearer another")), Rig.Ct))
         {
             Assert.Equal(HttpStatusCode.OK, other.StatusCode);
         }
@@ -126,8 +129,10 @@ public sealed class PacingTests
         Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
     }
 
-    [Fact(Timeout = Rig.Patience)]
-    public async Task After_slow_down_the_rate_is_bounded_and_the_caller_still_reads_the_error()
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(429)]
+    [InlineData(503)]
+    public async Task After_slow_down_the_rate_is_bounded_and_the_caller_still_reads_the_error(int status)
     {
         var time = new ManualTime();
         await using var mock = await MockLlmServer.StartAsync(new MockLlmOptions { UseTls = false, Tokens = 1 }, time, Rig.Ct);
@@ -139,7 +144,7 @@ public sealed class PacingTests
             time.Advance(TimeSpan.FromSeconds(5));
         }
 
-        using (var refused = await client.SendAsync(Call("m", ("x-mock-status", "429"), ("x-mock-error-code", "slow_down"), ("x-mock-retry-after", "1")), Rig.Ct))
+        using (var refused = await client.SendAsync(Call("m", ("x-mock-status", $"{status}"), ("x-mock-error-code", "slow_down"), ("x-mock-retry-after", "1")), Rig.Ct))
         {
             Assert.Contains("slow_down", await refused.Content.ReadAsStringAsync(Rig.Ct), StringComparison.Ordinal);
         }

@@ -43,9 +43,9 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
 
     public ConnectionState[] In(ConnectionKey key, ConnectionPhase phase) => [.. State(key).Connections.Where(connection => connection.Phase == phase).OrderBy(connection => connection.Id)];
 
-    public Waiter Ask(ConnectionKey key, double seconds = double.PositiveInfinity, long upload = 0, string lane = "", string tenant = "", int priority = 0)
+    public Waiter Ask(ConnectionKey key, double seconds = double.PositiveInfinity, long upload = 0, string lane = "", string tenant = "", int priority = 0, BudgetKey? budget = null)
     {
-        var waiter = new Waiter { UploadBytes = upload, Deadline = double.IsInfinity(seconds) ? TimeSpan.MaxValue : Now + TimeSpan.FromSeconds(seconds), LaneName = lane, TenantName = tenant, Priority = priority };
+        var waiter = new Waiter { BudgetKey = budget, UploadBytes = upload, Deadline = double.IsInfinity(seconds) ? TimeSpan.MaxValue : Now + TimeSpan.FromSeconds(seconds), LaneName = lane, TenantName = tenant, Priority = priority };
         Play(() => Scheduler.Acquire(waiter, key, Now, Actions));
         return waiter;
     }
@@ -64,6 +64,23 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
 
     /// <summary>Of these, how many have a lease.</summary>
     public static int Held(IEnumerable<Waiter> waiters) => waiters.Count(waiter => waiter.State is WaiterState.Leased);
+
+    /// <summary>The head of an answer comes.</summary>
+    public void Answer(Waiter waiter, int status = 200, double? retryAfter = null, long? limit = null, long? remaining = null, double? reset = null)
+    {
+        var told = new RateLimits { RetryAfter = retryAfter is { } wait ? TimeSpan.FromSeconds(wait) : null };
+        if ((limit ?? remaining) is not null)
+        {
+            ref var requests = ref told.At(RateLimitKind.Requests);
+            requests.Limit = limit;
+            requests.Remaining = remaining;
+            requests.ResetIn = reset is { } until ? TimeSpan.FromSeconds(until) : null;
+        }
+
+        Play(() => Scheduler.Answered(waiter, told, status, Now, Actions));
+    }
+
+    public void SlowDown(Waiter waiter) => Play(() => Scheduler.SlowDown(waiter, Now, Actions));
 
     public void Cancel(Waiter waiter) => Play(() => Scheduler.Cancel(waiter, Now, Actions));
 
@@ -119,9 +136,11 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
     public void HoldWarm(ConnectionKey key, int connections) => Play(() => Scheduler.HoldWarm(key, connections, Now, Actions));
 
     /// <summary>Time passes, with a Tick whenever one was asked for.</summary>
-    public void Pass(double seconds)
+    public void Pass(double seconds) => Pass(TimeSpan.FromSeconds(seconds));
+
+    public void Pass(TimeSpan time)
     {
-        var until = Now + TimeSpan.FromSeconds(seconds);
+        var until = Now + time;
         var all = new List<SchedulerAction>();
         for (var ticks = 0; WakeAt <= until; ticks++)
         {

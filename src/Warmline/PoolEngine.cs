@@ -192,7 +192,7 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats() => Read(static (scheduler, now) => scheduler.Stats(now)) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
@@ -215,7 +215,7 @@ internal sealed partial class PoolEngine
 
         if (call.Refusal is { } action)
         {
-            throw PoolErrors.Refused(call, action, Settings, GetStats(), Now - call.AskedAt, _disposed);
+            throw PoolErrors.Refused(call, action, Settings, GetStats(detailed: false), Now - call.AskedAt, _disposed);
         }
     }
 
@@ -376,7 +376,7 @@ internal sealed partial class PoolEngine
         return others;
     }
 
-    void LogStats() => LogMessages.StatsLine(_logger, GetStats());
+    void LogStats() => LogMessages.StatsLine(_logger, GetStats(detailed: false));
 
     /// <summary>Neither a call nor a dial outlives <see cref="PoolTimeouts.Total"/>, waiting included.</summary>
     static TimeSpan DeadlineOf(CallTimeouts timeouts, TimeSpan now)

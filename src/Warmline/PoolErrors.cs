@@ -31,7 +31,7 @@ public class PoolRejectedException : Exception
     /// <summary>The limit's value, where the reason is a limit.</summary>
     public int? Limit { get; }
 
-    /// <summary>What the pool was doing at that moment.</summary>
+    /// <summary>What the pool was doing at that moment; without <see cref="PoolStats.Tenants"/> and <see cref="PoolStats.RateLimits"/>, which <see cref="ConnectionPool.GetStats"/> has.</summary>
     public PoolStats Stats { get; }
 }
 

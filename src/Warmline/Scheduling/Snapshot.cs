@@ -10,7 +10,10 @@ internal static class Snapshot
     const int MaxTenants = 1_000;
     const int MaxTold = 100;
 
-    public static PoolStats Stats(this Scheduler scheduler, TimeSpan now = default)
+    /// <param name="scheduler">What is shown.</param>
+    /// <param name="now">The time.</param>
+    /// <param name="detailed">With tenants and rate limits, of which there may be thousands: too dear for each of many refusals, as the lock is held meanwhile.</param>
+    public static PoolStats Stats(this Scheduler scheduler, TimeSpan now = default, bool detailed = true)
     {
         var facts = scheduler.Facts;
         var saved = scheduler.TimeSavedByForgotten;
@@ -41,9 +44,9 @@ internal static class Snapshot
             AverageHandshake = facts.AverageHandshake,
             TimeSaved = saved,
             Origins = origins,
-            Lanes = [.. scheduler.Sharing.Lanes.Where(lane => scheduler.Limits.Sharing.Lanes.ContainsKey(lane.Name)).Select(lane => Lane(scheduler, lane))],
-            Tenants = [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle).OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants).Select(tenant => Tenant(scheduler, tenant))],
-            RateLimits = [.. scheduler.Budgets.Select(budget => new RateLimitStats(budget.Key.Origin, budget.Key.Model, budget.Rules.Report(now)))
+            Lanes = Lanes(scheduler),
+            Tenants = !detailed ? [] : [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle).OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants).Select(tenant => Tenant(scheduler, tenant))],
+            RateLimits = !detailed ? [] : [.. scheduler.Budgets.Select(budget => new RateLimitStats(budget.Key.Origin, budget.Key.Model, budget.Rules.Report(now)))
                 .Concat(scheduler.Keys.Where(static key => key.Limits is not null).Select(key => new RateLimitStats(key.Key.Origin, "", key.Limits!.Report(now))))
                 .Where(static told => told.Limits.Count > 0).Take(MaxTold)],
         };
@@ -69,13 +72,32 @@ internal static class Snapshot
         }
     }
 
-    static LaneStats Lane(Scheduler scheduler, LaneState lane) => new()
+    static IReadOnlyList<LaneStats> Lanes(Scheduler scheduler)
+    {
+        if (scheduler.Limits.Sharing.Lanes.Count == 0)
+        {
+            return [];
+        }
+
+        var streaming = new Dictionary<LaneState, int>();
+        foreach (var waiter in scheduler.Leased())
+        {
+            if (waiter.IsStreaming)
+            {
+                streaming[waiter.Share.Lane] = streaming.GetValueOrDefault(waiter.Share.Lane) + 1;
+            }
+        }
+
+        return [.. scheduler.Sharing.Lanes.Where(lane => scheduler.Limits.Sharing.Lanes.ContainsKey(lane.Name)).Select(lane => Lane(scheduler, lane, streaming.GetValueOrDefault(lane)))];
+    }
+
+    static LaneStats Lane(Scheduler scheduler, LaneState lane, int streaming) => new()
     {
         Lane = lane.Name,
         Reserve = lane.Settings.Reserve,
         Ceiling = Limit(lane.Settings.Ceiling),
         Active = lane.Leases,
-        Streaming = scheduler.Leased().Count(waiter => waiter.Share.Lane == lane && waiter.IsStreaming),
+        Streaming = streaming,
         Available = scheduler.Available(lane),
         PeakActive = lane.Facts.PeakLeases,
         TotalRequests = lane.Facts.Requests,

@@ -122,6 +122,9 @@ public sealed class PacingTests
         var brief = Call("m").With(new PoolRequestOptions { MaxQueueTime = TimeSpan.FromSeconds(20) });
         var refusal = await Assert.ThrowsAsync<PoolRejectedException>(() => client.SendAsync(brief, Rig.Ct));
         Assert.Equal(PoolRejectionReason.ProviderLimit, refusal.Reason);
+        Assert.Empty(refusal.Stats.RateLimits);   // a storm of refusals makes a snapshot for each
+        Assert.Equal(1, refusal.Stats.Refused);
+        Assert.NotEmpty(refusal.Stats.Origins);
         var longer = client.SendAsync(Call("m").With(new PoolRequestOptions { MaxQueueTime = TimeSpan.FromSeconds(40) }), Rig.Ct);
         await Eventually.TrueAsync(() => pool.GetWaiters().Count == 1);
         time.Advance(TimeSpan.FromSeconds(31));

@@ -194,7 +194,7 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Name = Name, Age = Now, Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 

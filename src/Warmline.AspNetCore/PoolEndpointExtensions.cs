@@ -43,7 +43,7 @@ public static class PoolEndpointExtensions
         ArgumentNullException.ThrowIfNull(pattern);
         var options = new PoolMetricsEndpointOptions();
         configure?.Invoke(options);
-        var metrics = new MetricsEndpoint(endpoints.ServiceProvider);
+        var metrics = MetricsEndpoint.Of(endpoints.ServiceProvider);
         return endpoints.MapGet(pattern, CallerCheck.Guard(nameof(MapPoolMetrics), options.AllowRemote, metrics.MetricsAsync)).WithDisplayName("Warmline metrics");
     }
 }

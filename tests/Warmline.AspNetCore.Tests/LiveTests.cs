@@ -26,7 +26,7 @@ public sealed class LiveTests
             for (var round = 0; round < 3; round++)
             {
                 Assert.True(await events.MoveNextAsync());
-                Assert.Equal("default", JsonDocument.Parse(events.Current.Data).RootElement.GetProperty("pools")[0].GetProperty("name").GetString());
+                Assert.Equal(pool.Name, JsonDocument.Parse(events.Current.Data).RootElement.GetProperty("pools")[0].GetProperty("name").GetString());
                 await Eventually.TrueAsync(() => time.HasTimerIn(TimeSpan.FromSeconds(2)));
                 var next = events.MoveNextAsync();
                 time.Advance(TimeSpan.FromSeconds(1.9));

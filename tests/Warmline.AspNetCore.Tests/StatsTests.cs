@@ -45,7 +45,7 @@ public sealed class StatsTests
     public async Task All_pools_of_the_container_and_those_handed_over_are_told_by_name()
     {
         await using var mock = await MockLlmServer.StartAsync(cancellationToken: Eventually.Ct);
-        await using var own = new ConnectionPool(new ConnectionPoolOptions { SslOptions = mock.CreateClientSslOptions() });
+        await using var own = new ConnectionPool(new ConnectionPoolOptions { Name = "own", SslOptions = mock.CreateClientSslOptions() });
         await using var app = await App.StartAsync(services =>
         {
             services.AddConnectionPool();
@@ -59,7 +59,7 @@ public sealed class StatsTests
         using (var response = await Calls.StreamAsync(client))
         {
             var during = await PoolsAsync(app, "/pools/stats");
-            Assert.Equal(["default", "batch", "default"], during.Select(pool => pool.GetProperty("name").GetString()));
+            Assert.Equal(["default", "batch", "own"], during.Select(pool => pool.GetProperty("name").GetString()));
             Assert.Equal(1, during[2].GetProperty("stats").GetProperty("active").GetInt32());
             Assert.Equal(own.GetStreams().Single().Origin, during[2].GetProperty("streams")[0].GetProperty("origin").GetString());
             Assert.Equal(0, during[0].GetProperty("streams").GetArrayLength());
@@ -69,7 +69,7 @@ public sealed class StatsTests
         var batch = await PoolsAsync(app, "/pools/stats?pool=batch");
         var (status, text, _) = await app.CallAsync("/pools/stats?pool=none");
         Assert.Equal("batch", Assert.Single(batch).GetProperty("name").GetString());
-        Assert.Equal((HttpStatusCode.NotFound, $"There is no pool of that name here, but: default, batch.\n"), (status, text));
+        Assert.Equal((HttpStatusCode.NotFound, "There is no pool of that name here, but: default, batch, own.\n"), (status, text));
         Assert.Equal(HttpStatusCode.NotFound, (await app.CallAsync("/pools/live?pool=none")).Status);
         Assert.Equal((HttpStatusCode.OK, "application/json; charset=utf-8"), await StatusAsync(app, "/pools/stats"));
     }

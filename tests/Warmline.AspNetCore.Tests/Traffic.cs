@@ -47,7 +47,10 @@ internal sealed class Traffic : IAsyncDisposable
         await Assert.ThrowsAsync<RequestStalledException>(() => SendAsync(client, silent, headers: ("x-mock-service-ms", "never")));
 
         await Assert.ThrowsAsync<PoolConnectException>(() => client.PostAsync(new Uri($"http://127.0.0.1:{ClosedPort()}/v1"), null, Eventually.Ct));
-        await Eventually.TrueAsync(() => pool.GetStats() is { Active: 0, Queued: 0, Faults: { Abandoned: 1, Stalled: 1 } }, () => $"{pool} {pool.GetStats().Faults}");
+        await EndAsync(SendAsync(client));   // so that a connection is open at the end
+
+        // Nothing in flight, and no connection that is still being closed.
+        await Eventually.TrueAsync(() => pool.GetStats() is { Active: 0, Queued: 0, Faults: { Abandoned: 1, Stalled: 1 } } stats && stats.Connections == stats.Idle, () => $"{pool.GetStats()} {pool.GetStats().Faults}");
     }
 
     public ValueTask DisposeAsync() => Mock.DisposeAsync();

@@ -20,12 +20,6 @@ internal sealed class ShownPools
             : shown;
     }
 
-    /// <summary>The pools with their names, each once. Makes those of the container that nobody has asked for yet.</summary>
-    public IEnumerable<(string Name, ConnectionPool Pool)> All()
-    {
-        var seen = new HashSet<ConnectionPool>();
-        return (_registered?.Names ?? []).Select(name => (PoolSet.Show(name), _registered!.Get(name)))
-            .Concat(_others.Select(pool => ("default", pool)))
-            .Where(shown => seen.Add(shown.Item2));
-    }
+    /// <summary>The pools, each once. Makes those of the container that nobody has asked for yet.</summary>
+    public List<ConnectionPool> All() => [.. (_registered?.Names ?? []).Select(name => _registered!.Get(name)).Concat(_others).Distinct()];
 }

@@ -77,20 +77,20 @@ internal sealed class StatsEndpoint(ShownPools pools, PoolStatsEndpointOptions o
     }
 
     /// <summary>The pools that the query names, all of them without; <see langword="null"/> when it names none that is here.</summary>
-    List<(string Name, ConnectionPool Pool)>? Choose(HttpContext context)
+    List<ConnectionPool>? Choose(HttpContext context)
     {
-        var all = pools.All().ToList();
+        var all = pools.All();
         if (context.Request.Query["pool"] is not [{ } name, ..])
         {
             return all;
         }
 
-        return all.FindAll(shown => shown.Name == name) is { Count: > 0 } chosen ? chosen : null;
+        return all.FindAll(pool => pool.Name == name) is { Count: > 0 } chosen ? chosen : null;
     }
 
     Task UnknownAsync(HttpContext context) =>
-        CallerCheck.AnswerAsync(context, StatusCodes.Status404NotFound, $"There is no pool of that name here, but: {string.Join(", ", pools.All().Select(shown => shown.Name).Distinct())}.");
+        CallerCheck.AnswerAsync(context, StatusCodes.Status404NotFound, $"There is no pool of that name here, but: {string.Join(", ", pools.All().Select(pool => pool.Name).Distinct())}.");
 
-    StatsDocument Look(List<(string Name, ConnectionPool Pool)> chosen) =>
-        new([.. chosen.Select(shown => new PoolDocument(shown.Name, shown.Pool.GetStats(), shown.Pool.GetWaiters(options.MaxListed), shown.Pool.GetStreams(options.MaxListed)))]);
+    StatsDocument Look(List<ConnectionPool> chosen) =>
+        new([.. chosen.Select(pool => new PoolDocument(pool.Name, pool.GetStats(), pool.GetWaiters(options.MaxListed), pool.GetStreams(options.MaxListed)))]);
 }

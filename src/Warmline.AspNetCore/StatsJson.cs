@@ -19,14 +19,25 @@ internal sealed record PoolDocument(string Name, PoolStats Stats, IReadOnlyList<
 internal sealed partial class StatsJson : JsonSerializerContext
 {
     /// <summary>The contract of a whole document.</summary>
-    public static JsonTypeInfo<StatsDocument> Document { get; } = Make();
+    public static JsonTypeInfo<StatsDocument> Document => field ??= Make();   // not at once: the generated half may not be initialised yet
 
     static JsonTypeInfo<StatsDocument> Make()
     {
-        var options = new JsonSerializerOptions(Default.Options) { TypeInfoResolver = Default.WithAddedModifier(TellSeconds) };
+        var options = new JsonSerializerOptions(Default.Options)
+        {
+            TypeInfoResolver = Default.WithAddedModifier(TellSeconds),
+            Converters =
+            {
+                // One by one: the converter for any enumeration would need reflection.
+                Word<PoolRejectionReason>(), Word<StreamPhase>(), Word<StallPhase>(), Word<DialPhase>(), Word<RateLimitKind>(),
+            },
+        };
         options.MakeReadOnly();
         return (JsonTypeInfo<StatsDocument>)options.GetTypeInfo(typeof(StatsDocument));
     }
+
+    static JsonStringEnumConverter<T> Word<T>()
+        where T : struct, Enum => new(JsonNamingPolicy.CamelCase, allowIntegerValues: false);
 
     static void TellSeconds(JsonTypeInfo type)
     {

@@ -56,8 +56,7 @@ public sealed partial class Feed : IAsyncLifetime
             $"<Solution>{string.Concat(Ids.Select(id => $"""<Project Path="src/{id}/{id}.csproj" />"""))}</Solution>");
         await ConfigureAsync();
 
-        // PackageVersion is the packages' alone: the assemblies keep their version, so that they can be compared with those of the repository.
-        var packed = await Command.DotnetAsync(this, Source, "pack", "Packages.slnx", "-c", "Release", "-o", Packages, "--nologo", $"-p:PackageVersion={Version}", $"-p:SourceRevisionId={Revision()}");
+        var packed = await Command.DotnetAsync(this, Source, "pack", "Packages.slnx", "-c", "Release", "-o", Packages, "--nologo");
         PackOutput = packed.Checked().Output;
     }
 
@@ -79,6 +78,11 @@ public sealed partial class Feed : IAsyncLifetime
         start.Environment["XDG_DATA_HOME"] = Path.Combine(_folder.FullName, "data");   // where file-based apps are built
         start.Environment["DOTNET_NOLOGO"] = start.Environment["DOTNET_CLI_TELEMETRY_OPTOUT"] = start.Environment["MSBUILDDISABLENODEREUSE"] = "1";
         start.Environment["DOTNET_CLI_USE_MSBUILD_SERVER"] = "0";
+        if (start.WorkingDirectory == Source)
+        {
+            // Builds take these as properties. The version is the packages' alone: the assemblies keep theirs, so that they can be compared with those of the repository.
+            (start.Environment["PackageVersion"], start.Environment["SourceRevisionId"]) = (Version, Revision());
+        }
     }
 
     /// <summary>The feed for the packages, the machine's sources for everything else, and its package folder before those.</summary>

@@ -25,7 +25,7 @@ public sealed class AppTests(SampleApp sample) : IClassFixture<SampleApp>
         Assert.All(health.SkipLast(1), Assert.Null);
 
         var answers = await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => ChatAsync(app.Client)));
-        Assert.All(answers, events => Assert.Equal((26, "[DONE]"), (events.Count, events[^1])));   // the role, 24 tokens without the reason's chunk, and the end
+        Assert.All(answers, events => Assert.Equal((27, "[DONE]"), (events.Count, events[^1])));   // the role, 24 tokens, the reason, and the end
         await app.AskUntilAsync("/warmline/stats", stats => stats.Contains("\"active\":0,", StringComparison.Ordinal));
 
         await using var prometheus = StartPrometheus(app.Client.BaseAddress!.Authority);

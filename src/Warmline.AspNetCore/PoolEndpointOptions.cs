@@ -4,7 +4,7 @@ namespace Warmline;
 public sealed class PoolStatsEndpointOptions
 {
     /// <summary>Whether callers from other machines are answered. Default false: the figures tell hosts, lanes and tenants, so that whoever opens them to a network has to say so, and to
-    /// protect them (<c>RequireAuthorization</c>, <c>RequireHost</c> with a port of its own, a firewall).</summary>
+    /// protect them (<c>RequireAuthorization</c>, a port of its own that only the inside reaches, a firewall; not <c>RequireHost</c>, as callers choose that header).</summary>
     public bool AllowRemote { get; set; }
 
     /// <summary>Pools that are shown besides those of <c>AddConnectionPool</c>: for applications that make theirs by hand. Empty by default. They must outlive the application's last answer.</summary>

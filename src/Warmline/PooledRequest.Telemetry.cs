@@ -9,8 +9,10 @@ namespace Warmline;
 internal sealed partial class PooledRequest
 {
     CallTrace? _trace;
-    bool _placeTold;
     HttpMethod? _method;
+
+    /// <summary>Its time in the queue is told: once, however often it is placed.</summary>
+    public bool IsPlaceTold { get; set; }
 
     /// <summary>The call begins: its span, and the context that its request carries on.</summary>
     public void BeginTelling(HttpRequestMessage request)
@@ -28,13 +30,17 @@ internal sealed partial class PooledRequest
     /// <summary>It has its place, once more perhaps.</summary>
     public void TellPlace()
     {
-        _trace?.Rides(Slot.Span, Redispatches);
-        if (_placeTold)
+        if (_trace is { Span: not null } trace)
+        {
+            trace.Rides(Slot.Span, Redispatches);
+        }
+
+        if (IsPlaceTold)
         {
             return;
         }
 
-        _placeTold = true;
+        IsPlaceTold = true;
         var queue = _engine.Metrics.Metrics.TimeInQueue;
         if (queue.Enabled)
         {
@@ -60,7 +66,7 @@ internal sealed partial class PooledRequest
                 tags.Add("error.type", CallTrace.StatusText(status));
             }
 
-            duration.Record((HeadersAt!.Value - AskedAt).TotalSeconds, tags);
+            duration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
         }
 
         _trace?.Answered(status, Connection!.IsHttp2);
@@ -85,12 +91,17 @@ internal sealed partial class PooledRequest
     public void EndTelling(HttpRequestMessage request) => _trace?.TakeBack(request);
 
     /// <summary>Both bodies are over.</summary>
-    void TellEnd()
+    public void TellEnd()
     {
         var metrics = _engine.Metrics.Metrics;
         if (metrics.LeaseDuration.Enabled)
         {
             metrics.LeaseDuration.Record((_engine.Now - GrantedAt).TotalSeconds, Tags(Key!.Key));
+        }
+
+        if (Events is not null)
+        {
+            _engine.StreamEnded();
         }
 
         if (Events?.FirstContentAt is { } first && metrics.TimeToFirstToken.Enabled)

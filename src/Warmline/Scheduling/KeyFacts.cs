@@ -44,7 +44,7 @@ internal sealed class KeyFacts
     public void CountGrant(Waiter waiter, int leases)
     {
         PeakLeases = Math.Max(PeakLeases, leases);
-        if (waiter.Redispatches > 0)
+        if (waiter.WasGranted)
         {
             return;
         }

@@ -394,6 +394,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         waiter.Share.Tenant.Facts.CountGrant(waiter, waiter.Share.Tenant.Leases);
         Facts.CountGrant(waiter, Leases);
         key.Facts.CountGrant(waiter, key.Leases);
+        waiter.WasGranted = true;
         _actions.Add(new SchedulerAction(ActionKind.Grant, waiter));
         WarnWhenFull(key);
     }

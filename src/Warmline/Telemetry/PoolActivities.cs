@@ -133,19 +133,14 @@ internal sealed class CallTrace
     /// <summary>It has its place, on the connection that came about in that span.</summary>
     public void Rides(ActivityContext? connection, int resends)
     {
-        if (Span is null)
-        {
-            return;
-        }
-
         if (connection is { } context)
         {
-            Span.AddLink(new ActivityLink(context));
+            Span!.AddLink(new ActivityLink(context));
         }
 
         if (resends > 0)
         {
-            Span.SetTag("http.request.resend_count", resends);
+            Span!.SetTag("http.request.resend_count", resends);
         }
     }
 

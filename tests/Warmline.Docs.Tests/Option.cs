@@ -11,7 +11,7 @@ namespace Warmline.Docs.Tests;
 sealed partial record Option(string Path, PropertyInfo Property)
 {
     /// <summary>All that <see cref="ConnectionPoolOptions"/> has, groups and named objects opened.</summary>
-    public static IReadOnlyList<Option> All { get; } = [.. Of(typeof(ConnectionPoolOptions), "")];
+    public static IReadOnlyList<Option> All { get; } = [.. Opened(typeof(ConnectionPoolOptions), "")];
 
     /// <summary>Those of one type alone.</summary>
     public static IEnumerable<Option> Of<T>(string prefix = "") => Own(typeof(T)).Select(property => new Option(prefix + property.Name, property));
@@ -101,21 +101,21 @@ sealed partial record Option(string Path, PropertyInfo Property)
         return owner;
     }
 
-    static IEnumerable<Option> Of(Type type, string prefix)
+    static IEnumerable<Option> Opened(Type type, string prefix)
     {
         foreach (var property in Own(type))
         {
             if (property.PropertyType is { IsGenericType: true } dictionary && dictionary.GetGenericTypeDefinition() == typeof(IDictionary<,>))
             {
                 yield return new Option(prefix + property.Name, property);
-                foreach (var inner in Of(dictionary.GenericTypeArguments[1], $"{prefix}{property.Name}[{(property.Name == "Hosts" ? "origin" : "name")}]."))
+                foreach (var inner in Opened(dictionary.GenericTypeArguments[1], $"{prefix}{property.Name}[{(property.Name == "Hosts" ? "origin" : "name")}]."))
                 {
                     yield return inner;
                 }
             }
             else if (IsGroup(property.PropertyType) && !prefix.EndsWith("].", StringComparison.Ordinal))   // a lane's clocks are the pool's by name
             {
-                foreach (var inner in Of(property.PropertyType, $"{prefix}{property.Name}."))
+                foreach (var inner in Opened(property.PropertyType, $"{prefix}{property.Name}."))
                 {
                     yield return inner;
                 }
@@ -129,7 +129,7 @@ sealed partial record Option(string Path, PropertyInfo Property)
 
     static bool IsGroup(Type type) => type.Assembly == typeof(ConnectionPoolOptions).Assembly && type.IsClass && (type.Name.EndsWith("Options", StringComparison.Ordinal) || type == typeof(PoolTimeouts));
 
-    static IEnumerable<PropertyInfo> Own(Type type) => type.GetProperties(BindingFlags.Public | BindingFlags.Instance);
+    static PropertyInfo[] Own(Type type) => type.GetProperties(BindingFlags.Public | BindingFlags.Instance);
 
     [GeneratedRegex(@"Range: (.+?)\.(?: |$)")]
     private static partial Regex RangeSentence();

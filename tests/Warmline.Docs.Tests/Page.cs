@@ -3,8 +3,8 @@ using System.Text.RegularExpressions;
 
 namespace Warmline.Docs.Tests;
 
-/// <summary>A fenced block of a page: its language, its lines, and the number of its first line in the file.</summary>
-sealed record Block(string Path, int Line, string Language, string[] Lines)
+/// <summary>A fenced block of a page: its language, its lines, the number of its first line in the file, and the heading above it.</summary>
+sealed record Block(string Path, int Line, string Language, string[] Lines, string Section = "")
 {
     public string Text => string.Join('\n', Lines);
 
@@ -71,7 +71,7 @@ sealed partial class Page
             {
                 var end = Array.FindIndex(_lines, i + 1, later => later.TrimStart().StartsWith("```", StringComparison.Ordinal));
                 Assert.True(end >= 0, $"{Path}:{i + 1}: a block without an end.");
-                Blocks.Add(new Block(Path, i + 2, fence.Groups[1].Value, _lines[(i + 1)..end]));
+                Blocks.Add(new Block(Path, i + 2, fence.Groups[1].Value, _lines[(i + 1)..end], heading));
                 i = end;
             }
             else if (Heading().Match(line) is { Success: true } head)

@@ -352,6 +352,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         {
             Clocks.Stop();
             Buffered?.Leave();
+            TellEnd();
             _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
             Volatile.Read(ref _settled)?.TrySetResult();
         }

@@ -33,7 +33,7 @@ public sealed class LinkTests
         {
             foreach (var target in Page.Of(path).Links.Where(link => !link.Target.Contains("://", StringComparison.Ordinal)).Select(link => Target(Page.Of(path), link.Target).File).Where(file => file.EndsWith(".md", StringComparison.Ordinal)))
             {
-                if (reached.Add(target))
+                if (Page.All.Any(page => page.Path == target) && reached.Add(target))
                 {
                     next.Enqueue(target);
                 }

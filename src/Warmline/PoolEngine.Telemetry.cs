@@ -7,12 +7,18 @@ namespace Warmline;
 /// <summary>What metrics and spans are told of the pool as a whole and of its connections.</summary>
 internal sealed partial class PoolEngine : IMeasuredPool
 {
-    public string Name => Settings.Name;
+    int _streams;
+
+    public string Name { get; }
 
     public bool NamesTenants => Settings.Sharing.Named.Count > 0;
 
     /// <summary>The pool among those that the metrics show.</summary>
     public PoolMetrics.Membership Metrics { get; }
+
+    public void StreamBegan() => Interlocked.Increment(ref _streams);
+
+    public void StreamEnded() => Interlocked.Decrement(ref _streams);
 
     /// <summary>What a call waits for, if somebody wants to know: its span does.</summary>
     public PoolRejectionReason ReasonFor(PooledRequest call) => Read((scheduler, _) => call.State is WaiterState.Waiting ? scheduler.ReasonFor(call) : PoolRejectionReason.None);

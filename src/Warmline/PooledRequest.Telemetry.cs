@@ -99,6 +99,11 @@ internal sealed partial class PooledRequest
             metrics.LeaseDuration.Record((_engine.Now - GrantedAt).TotalSeconds, Tags(Key!.Key));
         }
 
+        if (Events is not null)
+        {
+            _engine.StreamEnded();
+        }
+
         if (Events?.FirstContentAt is { } first && metrics.TimeToFirstToken.Enabled)
         {
             metrics.TimeToFirstToken.Record((first - AskedAt).TotalSeconds, Tags(Key!.Key));

@@ -50,7 +50,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public TimeSpan Now => _engine.Now;
 
-    public SseWatcher? Events { get; set; }
+    public SseWatcher? Events
+    {
+        get;
+        set
+        {
+            field = value;   // once
+            _engine.StreamBegan();
+        }
+    }
 
     public override bool IsStreaming => Events is not null;
 

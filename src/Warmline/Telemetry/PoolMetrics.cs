@@ -148,6 +148,7 @@ internal sealed class PoolMetrics
             Of(origin, origin.Idle, new Tag("http.connection.state", "idle"), new Tag("network.protocol.version", ProtocolOf(origin))),
         ]));
         State("warmline.leases", "{request}", "Requests that have a place, by lane.", static stats => ByLane(stats, stats.Active, static lane => lane.Active));
+        State("warmline.streams", "{stream}", "Requests that have a place and whose answers are streams of events.", static stats => [new(stats.Streaming)]);
         State("warmline.waiters", "{request}", "Requests that wait for a place, by lane.", static stats => ByLane(stats, stats.Queued, static lane => lane.Queued));
         State("warmline.tenant.leases", "{request}", "Requests that have a place, by tenant.", static stats => ByTenant(stats, stats.Active, static tenant => tenant.Active));
         State("warmline.tenant.waiters", "{request}", "Requests that wait for a place, by tenant.", static stats => ByTenant(stats, stats.Queued, static tenant => tenant.Queued));

@@ -35,6 +35,9 @@ public sealed record PoolStats
     /// <summary>Requests in flight: each holds a lease until its request and response bodies have ended.</summary>
     public int Active { get; init; }
 
+    /// <summary>Those of them whose answers are streams of server-sent events.</summary>
+    public int Streaming { get; init; }
+
     /// <summary>The most requests that were in flight at the same time.</summary>
     public int PeakActive { get; init; }
 

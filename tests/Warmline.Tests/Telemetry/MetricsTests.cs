@@ -43,13 +43,15 @@ public sealed partial class MetricsTests
         {
             using var body = await answer.Content.ReadAsStreamAsync(Rig.Ct);
             Assert.True(await body.ReadAsync(new byte[64], Rig.Ct) > 0);
+            metrics.Collect();
+            Assert.Equal((1, 1), (rig.Stats.Streaming, metrics.Value("warmline.streams")));
         }
 
         await rig.QuietAsync();
         await rig.StatsAsync(static stats => stats.Connections == stats.Idle);
         var stats = rig.Stats;
         metrics.Collect();
-        Assert.Equal(27, stats.TotalRequests);
+        Assert.Equal((27, 0), (stats.TotalRequests, stats.Streaming));
         Assert.Equal(stats.TotalRequests, metrics.Value("warmline.requests"));
         Assert.Equal(stats.ReusedConnections, metrics.Value("warmline.requests.placed", ("warmline.reused", true)));
         Assert.Equal(stats.Granted - stats.ReusedConnections, metrics.Value("warmline.requests.placed", ("warmline.reused", false)));

@@ -48,6 +48,36 @@ public sealed partial class ConfigurationTests
         .SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly))
         .Where(property => !Page.Documents.Any(page => page.Names(property.Name))).Select(property => $"{property.DeclaringType!.Name}.{property.Name}"));
 
+    /// <summary>In tables of other pages too, where they name options first and defaults second: as many, in the same order.</summary>
+    [Fact]
+    public void Every_default_that_another_page_tells_is_the_codes()
+    {
+        var defaults = new ConnectionPoolOptions();
+        var compared = 0;
+        var differences = new List<string>();
+        foreach (var page in Page.Documents.Where(page => page != Configuration))
+        {
+            var told = false;
+            foreach (var row in page.Rows)
+            {
+                told = page.Rows.Any(above => above.Line == row.Line - 1 || above.Line == row.Line - 2) ? told : row.Cells is [_, "default", ..];
+                var options = Spans().Matches(row.Cells[0]).Select(match => Option.All.FirstOrDefault(option => option.Path == match.Groups[1].Value)).ToList();
+                if (told && options.Count > 0 && options.TrueForAll(option => option is not null))
+                {
+                    compared += options.Count;
+                    var values = options.Select(option => Option.Text(option!.EffectiveIn(defaults))).ToList();
+                    if (!row.Cells[1].StartsWith(string.Join(", ", values), StringComparison.Ordinal))
+                    {
+                        differences.Add($"{page.Path}:{row.Line}: {string.Join(", ", values)}, not {row.Cells[1]}");
+                    }
+                }
+            }
+        }
+
+        Check.None("Defaults that are not the code's:", differences);
+        Assert.True(compared >= 8, $"{compared} compared");
+    }
+
     [Fact]
     public void What_cannot_change_while_a_pool_runs_is_listed()
     {

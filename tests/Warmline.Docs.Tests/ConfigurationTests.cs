@@ -60,7 +60,7 @@ public sealed partial class ConfigurationTests
             var told = false;
             foreach (var row in page.Rows)
             {
-                told = page.Rows.Any(above => above.Line == row.Line - 1 || above.Line == row.Line - 2) ? told : row.Cells is [_, "default", ..];
+                told = page.Rows.Any(above => above.Line == row.Line - 1 || above.Line == row.Line - 2) ? told : row.Cells is [var of, "default", ..] && !XmlDocs.PublicTypes.Any(type => type != typeof(ConnectionPoolOptions) && of == $"`{type.Name}`");
                 var options = Spans().Matches(row.Cells[0]).Select(match => Option.All.FirstOrDefault(option => option.Path == match.Groups[1].Value)).ToList();
                 if (told && options.Count > 0 && options.TrueForAll(option => option is not null))
                 {

@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Spectre.Console;
 using Warmline.Cli.Demo;
+using Warmline.Options;
 
 namespace Warmline.Cli.Commands;
 
@@ -61,6 +62,24 @@ internal static class CommandInput
     public static int Number(ParseResult parsed, Option<string?> option, int least, int most, int otherwise, string remedy) => parsed.GetValue(option) is not { } text ? otherwise
         : int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most ? number
         : throw Mistake(parsed, option, $"a whole number from {least} to {most}", remedy);
+
+    /// <summary>A time with its unit.</summary>
+    public static TimeSpan OptionalTime(ParseResult parsed, Option<string?> option, TimeSpan least, TimeSpan most, TimeSpan otherwise) => parsed.GetValue(option) is not { } text ? otherwise
+        : Duration.TryParse(text, out var time) && time >= least && time <= most ? time
+        : throw Mistake(parsed, option, $"a time with its unit, from {Duration.Format(least)} to {Duration.Format(most)}", "for example 500ms, 8s or 2m");
+
+    /// <summary>Opened before the work that it is to show, so that a path that cannot be written is known at once.</summary>
+    public static StreamWriter OpenSvg(string file)
+    {
+        try
+        {
+            return new StreamWriter(file);
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw new FormatException($"--svg is '{file}', must be a file that can be written: {failure.Message}", failure);
+        }
+    }
 
     public static FormatException Mistake(ParseResult parsed, Option<string?> option, string range, string remedy) =>
         new($"{option.Name} is '{parsed.GetValue(option)}', must be {range}: {remedy}.");

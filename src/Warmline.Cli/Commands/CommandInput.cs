@@ -45,6 +45,33 @@ internal static class CommandInput
             : key;
     }
 
+    /// <summary>An endpoint that somebody pays for.</summary>
+    /// <param name="name">What the address is called on the command line.</param>
+    /// <param name="url">The whole address of the calls, or the base address with or without its version.</param>
+    /// <param name="parsed">Holds the rest.</param>
+    /// <param name="api">openai or anthropic.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="keyEnv">The variable that holds the key.</param>
+    /// <param name="caFile">An authority to trust.</param>
+    public static RealTarget ReadEndpoint(string name, string url, ParseResult parsed, Option<string?> api, Option<string?> model, Option<string?> keyEnv, Option<string?> caFile)
+    {
+        Require(Uri.TryCreate(url, UriKind.Absolute, out var address) && address.Scheme is "https" or "http" && address.UserInfo.Length == 0,
+            $"{name} is '{(address?.UserInfo.Length > 0 ? address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped) + "' with a user name" : url + "'")}, must be an absolute https or http address without user name: for example https://api.openai.com.");
+        var isAnthropic = parsed.GetValue(api) switch
+        {
+            null => address!.Host.Contains("anthropic", StringComparison.OrdinalIgnoreCase),
+            "openai" => false,
+            "anthropic" => true,
+            _ => throw Mistake(parsed, api, "openai or anthropic", "leave it out to go by the host's name"),
+        };
+        var path = address!.AbsolutePath.TrimEnd('/');
+        var endpoint = isAnthropic ? "messages" : "chat/completions";
+        var complete = path.EndsWith("/" + endpoint, StringComparison.Ordinal) ? address
+            : new UriBuilder(address) { Path = path + (path.EndsWith("/v1", StringComparison.Ordinal) ? "/" : "/v1/") + endpoint }.Uri;
+        return new RealTarget(complete, isAnthropic, parsed.GetValue(model) ?? (isAnthropic ? "claude-haiku-4-5" : "gpt-4o-mini"),
+            parsed.GetValue(keyEnv) is { } key ? ReadKey(key) : null, parsed.GetValue(caFile) is { } file ? ReadAuthority(file) : null);
+    }
+
     public static X509Certificate2 ReadAuthority(string file)
     {
         try

@@ -214,7 +214,7 @@ internal static class SizeCommand
         {users} {(users == 1 ? "user" : "users")}, {calls} {(calls == 1 ? "call" : "calls")} at once each, an answer in {Duration.Format(response)}, a question every {Duration.Format(interval)}:
 
           calls at once       {size.ConcurrentCalls,6}
-          MaxConnections      {size.MaxConnections,6}   a tenth more, to the next multiple of 5; at most all calls
+          MaxConnections      {size.MaxConnections,6}   a tenth more, to the next multiple of 5
           MaxIdleConnections  {size.MaxIdleConnections,6}   half of it
           over HTTP/1.1       {size.DescriptorsHttp1,6}   sockets at most, one for each call: about {Megabytes(size.MemoryHttp1)}
           over HTTP/2         {size.DescriptorsHttp2,6}   sockets for as many calls: about {Megabytes(size.MemoryHttp2)}

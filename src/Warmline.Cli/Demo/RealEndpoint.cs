@@ -36,7 +36,7 @@ internal sealed class RealEndpoint(RealTarget target, bool stream) : Endpoint
 
     public override INetwork Network { get; } = new SystemNetwork(new TcpKeepAliveOptions());
 
-    protected override string Body => $$"""{"model":"{{JsonEncodedText.Encode(target.Model)}}","{{target.TokensField}}":{{DemoSettings.Tokens}},"stream":{{(stream ? "true" : "false")}},"messages":[{"role":"user","content":"Say hello."}]}""";
+    protected override string Body => $$"""{"model":"{{JsonEncodedText.Encode(target.Model)}}","{{target.TokensField}}":{{Tokens}},"stream":{{(stream ? "true" : "false")}},"messages":[{"role":"user","content":"{{Prompt}}"}]}""";
 
     public override SslClientAuthenticationOptions? CreateSslOptions() => target.Authority is { } authority ? Trusting(authority) : null;
 

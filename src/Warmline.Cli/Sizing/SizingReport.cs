@@ -58,7 +58,7 @@ internal sealed class SizingReport(SizingCurve curve)
         if (formula is not null && formula.Connections < knee.Connections)
         {
             yield return string.Create(CultureInfo.InvariantCulture,
-                $"The formula's {formula.Connections} carry the mean of {Settings.Users} users' calls; as they come here, {formula.Waiting * 100:0.#} % of them wait, one in a hundred {DemoText.Time(formula.WaitP99)} or more{(formula.Refused > 0 ? $", and {formula.Refused * 100:0.##} % get no place" : "")}.");
+                $"The formula's {formula.Connections} carry the mean of {Settings.Users} users' calls; as they come here, {formula.Waiting * 100:0.#} % of them wait, one in a hundred {DemoText.Time(formula.WaitP99)} or more{(formula.Refused >= 0.00005 ? $", and {formula.Refused * 100:0.##} % get no place" : "")}.");
         }
         else if (formula is not null && formula.Connections > knee.Connections)
         {
@@ -66,7 +66,7 @@ internal sealed class SizingReport(SizingCurve curve)
         }
 
         yield return string.Create(CultureInfo.InvariantCulture,
-            $"Recommended: {knee.Connections} {(knee.Connections == 1 ? "connection" : "connections")}. There p50 is {DemoText.Time(knee.WaitP50)}, p99 {DemoText.Time(knee.WaitP99)}; {knee.SocketsMean:0.#} sockets are open on average, {knee.SocketsPeak} at most{(knee.Refused > 0 ? $"; {knee.Refused * 100:0.##} % of the calls get no place" : "")}.");
+            $"Recommended: {knee.Connections} {(knee.Connections == 1 ? "connection" : "connections")}. There p50 is {DemoText.Time(knee.WaitP50)}, p99 {DemoText.Time(knee.WaitP99)}; {knee.SocketsMean:0.#} sockets are open on average, {knee.SocketsPeak} at most{(knee.Refused >= 0.00005 ? $"; {knee.Refused * 100:0.##} % of the calls get no place" : "")}.");
         yield return "";
         yield return SizingCurve.Code(knee.Connections);
     }

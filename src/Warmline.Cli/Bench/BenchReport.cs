@@ -42,20 +42,21 @@ internal sealed class BenchReport(BenchSettings settings)
     /// <summary>The picture of now, for a terminal.</summary>
     public IRenderable Draw(IAnsiConsole console, BenchRun run)
     {
-        var (line, bars) = run.Tally.Read(tally => (Now(run, tally), Bars(tally)));
-        return bars.Count == 0 ? new Text(line) : new Rows(new Text(line), new Text(""), ReportPage.Drawing(console, bars));
+        var (line, quantiles, bars) = run.Tally.Read(tally => (Now(run, tally), Quantiles(tally), Bars(tally)));
+        return bars.Count == 0 ? new Text(line) : new Rows(new Text(line), new Text("         " + quantiles), new Text(""), ReportPage.Drawing(console, bars));
     }
 
     /// <summary>How far it is, in one line.</summary>
-    public string Line(BenchRun run) => run.Tally.Read(tally => Now(run, tally));
+    public string Line(BenchRun run) => run.Tally.Read(tally => $"{Now(run, tally)}  {Quantiles(tally)}".TrimEnd());
 
     string Now(BenchRun run, BenchTally tally)
     {
         var stats = run.Stats;
         return string.Create(CultureInfo.InvariantCulture,
-            $"  {run.Elapsed.TotalSeconds,5:0.0} s  {tally.Sent}/{settings.Calls} sent, {tally.Latency.Count} answered, {tally.Failed} failed, {tally.InFlight} in flight ({stats?.Queued ?? 0} waiting)")
-            + (tally.Latency.Count == 0 ? "" : $"  p50 {DemoText.Time(tally.Latency.Quantile(0.5))}  p99 {DemoText.Time(tally.Latency.Quantile(0.99))}");
+            $"  {run.Elapsed.TotalSeconds,5:0.0} s  {tally.Sent}/{settings.Calls} sent, {tally.Latency.Count} answered, {(tally.Failed > 0 ? $"{tally.Failed} failed, " : "")}{tally.InFlight} open ({stats?.Queued ?? 0} waiting)");
     }
+
+    static string Quantiles(BenchTally tally) => tally.Latency.Count == 0 ? "" : $"p50 {DemoText.Time(tally.Latency.Quantile(0.5))} p99 {DemoText.Time(tally.Latency.Quantile(0.99))}";
 
     static IReadOnlyList<ReportBar> Bars(BenchTally tally)
     {
@@ -149,7 +150,7 @@ internal sealed class BenchReport(BenchSettings settings)
 
         var capacity = result.Stats.Origins.Sum(origin => origin.Capacity);
         yield return string.Create(CultureInfo.InvariantCulture,
-            $"The pool: {result.MeanLeases:0.#} calls in flight on average, {result.Stats.PeakActive} at most, where {capacity:N0} fit; {result.Stats.PeakConnections} of {settings.MaxConnections} connections at most. {Advice(result, capacity)}");
+            $"The pool: {result.MeanLeases:0.#} calls in flight on average, {result.Stats.PeakActive} at most, where {capacity:N0} fit ({result.PeakUtilization * 100:0.#} %); {result.Stats.PeakConnections} of {settings.MaxConnections} connections at most. {Advice(result, capacity)}");
     }
 
     string Advice(BenchResult result, long capacity) => result.Tally.Queue.Quantile(0.99) is var wait && wait > TimeSpan.FromMilliseconds(10) && result.Stats.PeakActive >= capacity
@@ -246,14 +247,16 @@ internal sealed class BenchReport(BenchSettings settings)
             return svg.ToString();
         }
 
-        var (least, most) = (rows[0].From.TotalSeconds / 1.1, rows[^1].To.TotalSeconds * 1.1);
+        var (least, most) = (Math.Max(1e-6, rows[0].From.TotalSeconds), Math.Max(2e-6, rows[^1].To.TotalSeconds));
+        var margin = Math.Pow(most / least, 0.06);
+        (least, most) = (least / margin, most * margin);
         var up = SvgPage.Ticks(rows.Max(row => row.Count), 5);
         var panel = new SvgPanel(74, 96, 760, 240, (least, most), (0, up[^1]), SvgScale.Log);
         svg.Axes(panel, "calls", Across(least, most).Select(at => (at, SvgPage.Time(at))), up.Select(at => (at, at.ToString("0.#", CultureInfo.InvariantCulture))), "latency");
         foreach (var (from, to, count) in rows.Where(row => row.Count > 0))
         {
-            var (left, right, top) = (panel.AtX(from.TotalSeconds), panel.AtX(to.TotalSeconds), panel.AtY(count));
-            svg.Rectangle(left + 0.5, top, right - left - 1, panel.Bottom - top, "fill-a");
+            var (left, right, top) = (panel.AtX(Math.Max(1e-6, from.TotalSeconds)), panel.AtX(to.TotalSeconds), panel.AtY(count));
+            svg.Rectangle(Math.Max(left, panel.Left) + 0.5, top, right - Math.Max(left, panel.Left) - 1, panel.Bottom - top, "fill-a");
         }
 
         foreach (var (name, at, row) in new[] { ("limit", Limit(result) ?? tally.Latency.Min, 0), ("p50", tally.Latency.Quantile(0.5), 1), ("p99", tally.Latency.Quantile(0.99), 2) })
@@ -264,15 +267,25 @@ internal sealed class BenchReport(BenchSettings settings)
         return svg.ToString();
     }
 
-    /// <summary>1, 2, 5, 10 … and what lies between, where the whole range is narrow.</summary>
+    /// <summary>Round numbers: at equal distances where the range is narrow, else 1, 2, 5, 10 and so on.</summary>
     static IEnumerable<double> Across(double least, double most)
     {
-        var steps = most / least < 3 ? new[] { 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9 } : most / least < 30 ? [1, 1.5, 2, 3, 5, 7] : [1, 2, 5];
+        if (most / least < 4)
+        {
+            var step = SvgPage.Ticks(most - least, 6)[1];
+            for (var at = Math.Ceiling(least / step) * step; at <= most; at += step)
+            {
+                yield return at;
+            }
+
+            yield break;
+        }
+
         for (var power = Math.Pow(10, Math.Floor(Math.Log10(least))); power <= most; power *= 10)
         {
-            foreach (var step in steps.Where(step => step * power >= least && step * power <= most))
+            foreach (var at in new[] { power, 2 * power, 5 * power }.Where(at => at >= least && at <= most))
             {
-                yield return step * power;
+                yield return at;
             }
         }
     }

@@ -61,25 +61,18 @@ internal sealed class LatencyHistogram
         }
     }
 
-    /// <summary>The same in so many rows of equal ratio, from the least to the most.</summary>
-    public IReadOnlyList<(TimeSpan From, TimeSpan To, long Count)> Rows(int rows)
+    /// <summary>The same in at most so many rows, each of as many whole buckets, from the least to the most; rows without a call included.</summary>
+    public IReadOnlyList<(TimeSpan From, TimeSpan To, long Count)> Rows(int most)
     {
         if (Count == 0)
         {
             return [];
         }
 
-        var least = Math.Max(1, Min.TotalMicroseconds);
-        var ratio = Math.Max(Max.TotalMicroseconds / least, 1.0 + (rows * 0.01));   // not so fine that a row falls between two buckets
-        var edges = Enumerable.Range(0, rows + 1).Select(i => least * Math.Pow(ratio, (double)i / rows)).ToArray();
-        var counts = new long[rows];
-        foreach (var (from, to, count) in Buckets())
-        {
-            var middle = Math.Clamp((from + to).TotalMicroseconds / 2, least, least * ratio);
-            counts[Math.Clamp((int)(Math.Log(middle / least) / Math.Log(ratio) * rows), 0, rows - 1)] += count;
-        }
-
-        return [.. counts.Select((count, i) => (TimeSpan.FromMicroseconds(edges[i]), TimeSpan.FromMicroseconds(edges[i + 1]), count))];
+        var (first, last) = (Array.FindIndex(_counts, count => count > 0), Array.FindLastIndex(_counts, count => count > 0));
+        var each = (last - first + most) / most;
+        return [.. Enumerable.Range(0, (last - first + each) / each).Select(i => first + (i * each)).Select(start => (
+            TimeSpan.FromMicroseconds(LowerEdge(start)), TimeSpan.FromMicroseconds(LowerEdge(start + each)), _counts.AsSpan(start, Math.Min(each, _counts.Length - start)).ToArray().Sum()))];
     }
 
     /// <summary>Below two doublings' worth of buckets one for each microsecond, then ever wider ones.</summary>

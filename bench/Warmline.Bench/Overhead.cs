@@ -5,7 +5,7 @@ using System.Runtime;
 namespace Warmline.Bench;
 
 /// <summary>What the pool adds to a call: CPU and bytes, against a bare SocketsHttpHandler that does the same.</summary>
-sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool lanes, int tenants)
+sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool lanes, int tenants, string? heard = null)
 {
     const int Reserve = 10;
 
@@ -19,7 +19,9 @@ sealed class Overhead(TimeProvider time, int rounds, int calls, int atOnce, bool
     public async Task<int> RunAsync()
     {
         await using var server = await BenchServer.StartAsync();
-        Console.WriteLine($".NET {Environment.Version}, {Environment.ProcessorCount} cores; {calls} calls a round, {atOnce} at once, {rounds} rounds; medians{(lanes ? "; lanes stream and batch, every other call names batch, the rest are looked at" : "")}{(tenants > 0 ? $"; {tenants} tenants" : "")}");
+        using var metrics = heard is "metrics" or "all" ? TelemetryCost.HearMetrics() : null;
+        using var spans = heard is "spans" or "all" ? TelemetryCost.HearSpans() : null;
+        Console.WriteLine($".NET {Environment.Version}, {Environment.ProcessorCount} cores; {calls} calls a round, {atOnce} at once, {rounds} rounds; medians{(lanes ? "; lanes stream and batch, every other call names batch, the rest are looked at" : "")}{(tenants > 0 ? $"; {tenants} tenants" : "")}{(heard is null ? "" : $"; {heard} heard")}");
         Console.WriteLine($"{"",-44} {"CPU us/call",12} {"bare",8} {"ratio",7} {"bytes/call",11} {"bare",8} {"wall ratio",11} {"server CPU",11}");
         foreach (var version in new[] { HttpVersion.Version20, HttpVersion.Version11 })
         {

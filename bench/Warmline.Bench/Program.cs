@@ -13,8 +13,9 @@ var calls = new Option<int>("--calls") { Description = "Calls in a round", Defau
 var atOnce = new Option<int>("--at-once") { Description = "Calls at the same time", DefaultValueFactory = _ => 64 };
 var withLanes = new Option<bool>("--lanes") { Description = "The pool has the lanes stream and batch: every other call names batch, the rest are looked at" };
 var withTenants = new Option<int>("--tenants") { Description = "Calls are made for so many tenants by turns. Default: 0, for nobody" };
-var overhead = new Command("overhead", "CPU and bytes per call beside a bare SocketsHttpHandler, over loopback TLS") { rounds, calls, atOnce, withLanes, withTenants };
-overhead.SetAction((result, _) => new Overhead(time, result.GetValue(rounds), result.GetValue(calls), result.GetValue(atOnce), result.GetValue(withLanes), result.GetValue(withTenants)).RunAsync());
+var heard = new Option<string?>("--heard") { Description = "Somebody listens to the pool's telemetry: metrics, spans or all" };
+var overhead = new Command("overhead", "CPU and bytes per call beside a bare SocketsHttpHandler, over loopback TLS") { rounds, calls, atOnce, withLanes, withTenants, heard };
+overhead.SetAction((result, _) => new Overhead(time, result.GetValue(rounds), result.GetValue(calls), result.GetValue(atOnce), result.GetValue(withLanes), result.GetValue(withTenants), result.GetValue(heard)).RunAsync());
 
 var url = new Option<string>("--url") { Description = "The server, across the link to measure", Required = true };
 var ca = new Option<string>("--ca-file") { Description = "The PEM file of the CA to trust", Required = true };
@@ -58,6 +59,9 @@ var originCounts = new Option<int[]>("--origins") { Description = "Numbers of or
 var scheduler = new Command("scheduler", "What an event costs the scheduler alone, by waiters, tenants, lanes and origins") { rounds, tenantCounts, originCounts };
 scheduler.SetAction(result => SchedulerCost.Run(result.GetValue(rounds), result.GetValue(tenantCounts)!, result.GetValue(originCounts)!));
 
+var telemetry = new Command("telemetry", "What metrics and spans cost a call: with nobody listening, in a caller's trace, with a listener") { rounds };
+telemetry.SetAction(result => TelemetryCost.Run(result.GetValue(rounds)));
+
 var tokenGap = new Option<int>("--token-gap");
 var serve = new Command("serve", "The server that the others start for themselves") { Hidden = true };
 serve.Options.Add(tokenGap);
@@ -65,4 +69,4 @@ serve.SetAction((result, stop) => BenchServer.ServeAsync(result.GetValue(tokenGa
 
 static WebProxy ProxyAt(Uri address) => new(address) { Credentials = address.UserInfo.Split(':', 2) is [{ Length: > 0 } user, var password] ? new NetworkCredential(Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : null };
 
-return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, clocks, scheduler, serve }.Parse(args).InvokeAsync();
+return await new RootCommand("Measurements of Warmline") { overhead, burst, pauses, abort, abandon, open, events, clocks, scheduler, telemetry, serve }.Parse(args).InvokeAsync();

@@ -208,7 +208,7 @@ public class SchedulerCost
     }
 
     /// <summary>The processor time of this process: what others do on the machine meanwhile is not in it, but for the caches that they take.</summary>
-    sealed class ProcessorClock : IClock
+    internal sealed class ProcessorClock : IClock
     {
         public string Title => "processor time";
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Warmline.Options;
@@ -19,22 +20,26 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 
     /// <summary>Makes a pool. Nothing is dialled yet, except for <see cref="OriginOptions.WarmConnections"/>.</summary>
     /// <param name="options">How it behaves; copied, so that later changes need <see cref="TryUpdate"/>. The defaults when null.</param>
-    /// <param name="loggerFactory">Where it logs, under the category <c>Warmline</c>. Nowhere when null.</param>
+    /// <param name="loggerFactory">Where it logs, under the category <c>Warmline</c>, or <c>Warmline.name</c> where <see cref="ConnectionPoolOptions.Name"/> is set. Nowhere when null.</param>
     /// <param name="timeProvider">Its clock. The system's when null.</param>
+    /// <param name="meterFactory">Whose meter <c>Warmline</c> shows it. The process's one when null; either costs nothing until somebody listens.</param>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem with name, value and range.</exception>
-    public ConnectionPool(ConnectionPoolOptions? options = null, ILoggerFactory? loggerFactory = null, TimeProvider? timeProvider = null)
-        : this(options, loggerFactory, timeProvider, null)
+    public ConnectionPool(ConnectionPoolOptions? options = null, ILoggerFactory? loggerFactory = null, TimeProvider? timeProvider = null, IMeterFactory? meterFactory = null)
+        : this(options, loggerFactory, timeProvider, network: null, meterFactory)
     {
     }
 
-    internal ConnectionPool(ConnectionPoolOptions? options, ILoggerFactory? loggerFactory, TimeProvider? timeProvider, INetwork? network)
+    internal ConnectionPool(ConnectionPoolOptions? options, ILoggerFactory? loggerFactory, TimeProvider? timeProvider, INetwork? network, IMeterFactory? meterFactory = null)
     {
         var settings = Freeze(options ?? new ConnectionPoolOptions());
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
-        _engine = new PoolEngine(settings, loggerFactory?.CreateLogger("Warmline") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive));
+        _engine = new PoolEngine(settings, loggerFactory?.CreateLogger(options?.Name is null ? "Warmline" : $"Warmline.{settings.Name}") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
         _keepsake = new PoolEngine.Keepsake(_engine);
     }
+
+    /// <summary>What metrics, spans and logs call it: <see cref="ConnectionPoolOptions.Name"/>, or <c>default</c>.</summary>
+    public string Name => _engine.Name;
 
     /// <summary>An ordinary client on this pool. Its own timeout is infinite: the pool's clocks rule. Disposing it leaves the pool open.</summary>
     /// <param name="baseAddress">The address that relative ones start from; a missing final slash is added, so that <c>/v1</c> is not lost.</param>

@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
@@ -14,12 +16,13 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         var key = connection.Key.Key;
         try
         {
-            var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
+            var (dialed, span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
             connection.LocalAddress = dialed.LocalAddress;
-            connection.Slot = new Slot(dialed, http2, time, this, connection);
+            connection.Slot = new Slot(dialed, http2, time, this, connection) { Span = span };
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
             engine.TellManyPools(key.Origin);
+            engine.NoteDial(connection, dialed.Timings);
             engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
             if (!dialed.IsHttp2)
             {
@@ -54,8 +57,16 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
 
     public void Dispose() => _stop.Dispose();
 
-    void ISlotOwner.SettingsSeen(Slot slot, int maxConcurrentStreams) =>
-        engine.Play((Connection: (ConnectionState)slot.Tag!, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.Connection, seen.maxConcurrentStreams, now, actions));
+    void ISlotOwner.SettingsSeen(Slot slot, int maxConcurrentStreams)
+    {
+        var connection = (ConnectionState)slot.Tag!;
+        if (connection.Phase is ConnectionPhase.AwaitingSettings)   // read without the lock: the first SETTINGS alone change it
+        {
+            engine.NotePhase(connection, DialPhase.Http2Settings, engine.Now - connection.OpenedAt);
+        }
+
+        engine.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
+    }
 
     void ISlotOwner.Closing(Slot slot, ConnectionEnd end) =>
         engine.Play((Connection: (ConnectionState)slot.Tag!, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.Connection, seen.end, now, actions));
@@ -64,14 +75,34 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     {
         var connection = (ConnectionState)slot.Tag!;
         LogMessages.Closed(logger, connection.Id, connection.Key.Key.Origin);
+        engine.NoteLife(connection);
         engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
+    }
+
+    /// <summary>In a method of its own, so that the span is the current activity of the dial alone and of nothing that the connection does later.</summary>
+    async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout)
+    {
+        using var span = PoolActivities.StartConnect(key.Host, key.Port, engine.Name);
+        try
+        {
+            var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
+            span?.SetTag("network.protocol.version", dialed.IsHttp2 ? "2" : "1.1");
+            span?.SetTag("network.peer.address", dialed.RemoteEndPoint?.Address.ToString());
+            return (dialed, span?.Context);
+        }
+        catch (Exception error)
+        {
+            span?.Fail(PoolMetrics.Snake(((error as DialException)?.Phase ?? DialPhase.Tcp).ToString()), error.Message);
+            throw;
+        }
     }
 
     void Fail(ConnectionState connection, Exception error)
     {
+        connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
         if (!_stop.IsCancellationRequested)
         {
-            LogMessages.DialFailed(logger, connection.Key.Key.Origin, (error as DialException)?.Phase ?? DialPhase.Tcp, error.Message);
+            LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);
         }
 
         engine.Play((connection, error), static (scheduler, failed, now, actions) => scheduler.DialFailed(failed.connection, failed.error, now, actions));

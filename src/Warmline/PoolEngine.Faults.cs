@@ -13,7 +13,6 @@ internal enum Fault
     FailedNotSent,
     FailedUnprocessed,
     FailedUnknown,
-    Stalled,
     Abandoned,
     Leaked,
     StreamErrors,
@@ -26,10 +25,13 @@ internal sealed partial class PoolEngine
     const double BudgetPerCall = 0.2;
 
     readonly long[] _faults = new long[Enum.GetValues<Fault>().Length];
+    readonly Tally<StallPhase> _stalls = new();
     readonly ITimer _leakTimer;
     double _retryBudget;
 
     public void Count(Fault fault) => Interlocked.Increment(ref _faults[(int)fault]);
+
+    public void CountStall(StallPhase phase) => _stalls.Add(phase);
 
     /// <summary>
     /// Puts the call back to its place in the queue after an attempt that the server provably did not start on, or that may be repeated; false when it has used up its
@@ -76,6 +78,7 @@ internal sealed partial class PoolEngine
 
     FaultStats GetFaults()
     {
+        var stalls = _stalls.Report();
         return new FaultStats
         {
             RetriedNotSent = Of(Fault.RetriedNotSent),
@@ -85,7 +88,8 @@ internal sealed partial class PoolEngine
             FailedNotSent = Of(Fault.FailedNotSent),
             FailedUnprocessed = Of(Fault.FailedUnprocessed),
             FailedUnknown = Of(Fault.FailedUnknown),
-            Stalled = Of(Fault.Stalled),
+            Stalled = stalls.Values.Sum(),
+            StalledIn = stalls,
             Abandoned = Of(Fault.Abandoned),
             Leaked = Of(Fault.Leaked),
             StreamErrors = Of(Fault.StreamErrors),

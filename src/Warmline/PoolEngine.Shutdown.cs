@@ -101,6 +101,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         Clock.Dispose();
         _connector.Dispose();
         DisposeBypass();
+        Metrics.Dispose();
         PoolCensus.Remove(this);
     }
 

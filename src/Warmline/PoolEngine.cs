@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Diagnostics;
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Scheduling;
@@ -29,7 +30,7 @@ internal sealed partial class PoolEngine
     readonly long _start;
     TimeSpan _wakeAt = TimeSpan.MaxValue;
 
-    public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network)
+    public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network, IMeterFactory? meters = null)
     {
         Settings = settings;
         _network = network;
@@ -61,6 +62,7 @@ internal sealed partial class PoolEngine
         }
 
         _retryBudget = settings.RetryBudget;
+        Metrics = PoolMetrics.For(meters).Add(this);
         SetLeakWatch();
         foreach (var (key, connections) in settings.WarmConnections)
         {
@@ -192,7 +194,7 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
@@ -207,6 +209,7 @@ internal sealed partial class PoolEngine
         }
         else
         {
+            using (call.BeginWait())
             using (caller.UnsafeRegister(static state => ((PooledRequest)state!).CancelWait(), call))
             {
                 await placed.ConfigureAwait(false);
@@ -217,6 +220,8 @@ internal sealed partial class PoolEngine
         {
             throw PoolErrors.Refused(call, action, Settings, GetStats(detailed: false), Now - call.AskedAt, _disposed);
         }
+
+        call.TellPlace();
     }
 
     internal void Cancel(PooledRequest call)

@@ -43,6 +43,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         var isSmall = uploadBytes <= SmallUpload && content is ByteArrayContent or ReadOnlyMemoryContent;
         var isLong = !isSmall && content is not null && uploadBytes is not <= SmallUpload;
         call.UploadBytes = isSmall ? 0 : uploadBytes ?? 0;
+        call.BeginTelling(request);
 
         // The caller's request is changed for the send and gets its own back, whatever happens.
         var (own, version, policy) = (request.Content, request.Version, request.VersionPolicy);
@@ -79,6 +80,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
 
                     // :: Step 4: read
                     call.HeadersCame(response.StatusCode);
+                    call.TellHeaders((int)response.StatusCode);
                     PoolEngine.NoteHint(call, response.Headers);
                     engine.NoteLimits(call, response);
                     response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
@@ -111,11 +113,17 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 }
             }
         }
+        catch (Exception error) when (!isAnswered)
+        {
+            call.TellFailure(key, error);
+            throw;
+        }
         finally
         {
             request.Content = own;
             request.Version = version;
             request.VersionPolicy = policy;
+            call.EndTelling(request);
             if (askedFor is not null)
             {
                 Decompression.TakeBack(request, askedFor);

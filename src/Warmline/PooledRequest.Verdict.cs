@@ -61,6 +61,13 @@ internal sealed partial class PooledRequest
     /// <summary>What the caller should see for a failure after it had its place.</summary>
     public Exception? Translate(Exception error, CancellationToken caller)
     {
+        var told = Tell(error, caller);
+        _trace?.Broke(told ?? error);
+        return told;
+    }
+
+    Exception? Tell(Exception error, CancellationToken caller)
+    {
         if (Volatile.Read(ref _aborted) is not 0 and var reason)
         {
             return new PoolAbortedException((PoolRejectionReason)reason);
@@ -82,10 +89,19 @@ internal sealed partial class PooledRequest
     /// <summary>Once for a call, however often its reader asks; a caller who cancelled has lost nothing.</summary>
     void CountFailure(CancellationToken caller)
     {
-        var stalled = Clocks.Stalled is not null;
-        if ((stalled || !caller.IsCancellationRequested) && Interlocked.Exchange(ref _counted, 1) == 0)
+        var stalled = Clocks.Stalled;
+        if ((stalled is null && caller.IsCancellationRequested) || Interlocked.Exchange(ref _counted, 1) != 0)
         {
-            _engine.Count(stalled ? Fault.Stalled : _verdict switch
+            return;
+        }
+
+        if (stalled is { } phase)
+        {
+            _engine.CountStall(phase);
+        }
+        else
+        {
+            _engine.Count(_verdict switch
             {
                 RequestVerdict.NotSent => Fault.FailedNotSent,
                 RequestVerdict.Unprocessed => Fault.FailedUnprocessed,

@@ -50,7 +50,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public TimeSpan Now => _engine.Now;
 
-    public SseWatcher? Events { get; set; }
+    public SseWatcher? Events
+    {
+        get;
+        set
+        {
+            field = value;   // once
+            _engine.StreamBegan();
+        }
+    }
 
     public override bool IsStreaming => Events is not null;
 
@@ -352,6 +360,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         {
             Clocks.Stop();
             Buffered?.Leave();
+            TellEnd();
             _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
             Volatile.Read(ref _settled)?.TrySetResult();
         }

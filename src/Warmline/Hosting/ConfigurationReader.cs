@@ -105,6 +105,7 @@ internal static class ConfigurationReader
         ["UseProxy"] = (options, value) => options.UseProxy = value.Flag() ?? options.UseProxy,
         ["AllowAutoRedirect"] = (options, value) => options.AllowAutoRedirect = value.Flag() ?? options.AllowAutoRedirect,
         ["AutomaticDecompression"] = (options, value) => options.AutomaticDecompression = value.Methods() ?? options.AutomaticDecompression,
+        ["Name"] = (options, value) => options.Name = value.Text is { Length: > 0 } name ? name : options.Name,
         ["StatsLogInterval"] = (options, value) => options.StatsLogInterval = value.Time(),
         ["Http2"] = (options, value) => value.Group(options.Http2, Http2),
         ["Timeouts"] = (options, value) => value.Group(options.Timeouts, Timeouts),

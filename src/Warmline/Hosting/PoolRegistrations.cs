@@ -39,6 +39,7 @@ internal sealed class PoolRegistrations : IConfigureNamedOptions<ConnectionPoolO
     {
         if (Find(name) is { } pool)
         {
+            options.Name = PoolSettings.IsName(pool.Name) ? pool.Name : null;
             pool.Sections.ForEach(section => ConfigurationReader.Read(section, options));
             pool.Code.ForEach(configure => configure(options));
         }

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -76,7 +77,7 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
     ConnectionPool Make_NeedsLock(string name)
     {
         var options = _services.GetRequiredService<IOptionsFactory<ConnectionPoolOptions>>().Create(name);
-        var pool = new ConnectionPool(options, _loggers, _services.GetService<TimeProvider>());
+        var pool = new ConnectionPool(options, _loggers, _services.GetService<TimeProvider>(), _services.GetService<IMeterFactory>());
         _pools.Add(name, pool);
         foreach (var source in _services.GetServices<IOptionsChangeTokenSource<ConnectionPoolOptions>>().Where(source => source.Name is null || source.Name == name))
         {

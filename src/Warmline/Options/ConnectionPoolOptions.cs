@@ -16,6 +16,10 @@ public sealed class ConnectionPoolOptions
     Http2Options _http2 = new();
     TenantsOptions _tenants = new();
 
+    /// <summary>What metrics, spans and logs call the pool; several pools of one name are shown as one. Default null: with dependency injection the name that it is registered by, else
+    /// <c>default</c>. Keep it to a few fixed names: each is a series in the metrics. Fixed for the pool's life. Range: 1 to 64 characters, none of them a control character.</summary>
+    public string? Name { get; set; }
+
     /// <summary>Whether new calls go through the pool. Default true. False is the way out when in doubt: they then take one plain <see cref="SocketsHttpHandler"/> with the
     /// same TLS and proxy settings and none of the pool's limits, clocks and figures; calls that run already end in the pool. Can be changed while the pool runs.</summary>
     public bool Enabled { get; set; } = true;

@@ -7,6 +7,10 @@ namespace Warmline.Options;
 /// <summary>The options, checked and frozen.</summary>
 internal sealed record PoolSettings
 {
+    public const string DefaultName = "default";
+
+    public required string Name { get; init; }
+
     public required bool Enabled { get; init; }
 
     public required int MaxConnections { get; init; }
@@ -73,6 +77,7 @@ internal sealed record PoolSettings
     public IReadOnlyList<string> FixedIn(PoolSettings other)
     {
         var differ = new List<string>();
+        Same(Name == other.Name, "Name");
         Same(Http2Mode == other.Http2Mode, "Http2.Mode");
         Same(Http2.PingDelay == other.Http2.PingDelay, "Http2.PingDelay");
         Same(Http2.PingTimeout == other.Http2.PingTimeout, "Http2.PingTimeout");
@@ -109,6 +114,7 @@ internal sealed record PoolSettings
     {
         problems.AddRange(options.ConfigurationProblems);
         var check = new Check(problems);
+        check.That(options.Name is null || IsName(options.Name), "Name", $"'{options.Name}'", "must be 1 to 64 characters, none of them a control character, or left unset");
         check.Range("MaxConnections", options.MaxConnections, 1, 65_535);
         check.Range("MaxConnectionsPerHost", options.MaxConnectionsPerHost, 1, 65_535);
         check.Range("MaxConcurrentRequests", options.MaxConcurrentRequests, 1, int.MaxValue);
@@ -188,6 +194,7 @@ internal sealed record PoolSettings
         var timeouts = CallTimeouts.Default.With(options.Timeouts);
         return new PoolSettings
         {
+            Name = options.Name ?? DefaultName,
             Enabled = options.Enabled,
             MaxConnections = options.MaxConnections,
             MaxConnectionsPerHost = options.MaxConnectionsPerHost ?? int.MaxValue,
@@ -230,6 +237,8 @@ internal sealed record PoolSettings
         Http2Mode.Required => HttpProtocols.Http2,
         _ => HttpProtocols.Any,
     }, proxy: ProxyOf(origin, proxy) is { } address ? new ProxyAddress(address) : null);
+
+    public static bool IsName(string name) => name.Length is >= 1 and <= 64 && !name.Any(char.IsControl);
 
     static SharingSettings SharingOf(ConnectionPoolOptions options, CallTimeouts timeouts)
     {

@@ -62,6 +62,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Where it comes from; set by the shell with the slot.</summary>
     public IPAddress? LocalAddress { get; set; }
 
+    /// <summary>Where its dial failed; set by the shell with the news of it.</summary>
+    public DialPhase FailedIn { get; set; } = DialPhase.Tcp;
+
     /// <summary>How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the shell while it holds the lease.</summary>
     public int HintSeconds { get; set; } = -1;
 

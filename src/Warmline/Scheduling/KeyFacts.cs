@@ -10,6 +10,8 @@ internal sealed class KeyFacts
     long _waits;
     TimeSpan _waitTime;
     TimeSpan _handshakeTime;
+    long _leases;
+    TimeSpan _leaseTime;
 
     public long Requests { get; set; }
 
@@ -30,6 +32,9 @@ internal sealed class KeyFacts
 
     public long Dials => _dials;
 
+    /// <summary>Mean time of a lease that ended; null before the first.</summary>
+    public TimeSpan? AverageLease => _leases == 0 ? null : _leaseTime / _leases;
+
     public TimeSpan AverageWait => _waits == 0 ? TimeSpan.Zero : _waitTime / _waits;
 
     public TimeSpan? AverageHandshake => _dials == 0 ? null : _handshakeTime / _dials;
@@ -39,7 +44,7 @@ internal sealed class KeyFacts
     public void CountGrant(Waiter waiter, int leases)
     {
         PeakLeases = Math.Max(PeakLeases, leases);
-        if (waiter.Redispatches > 0)
+        if (waiter.WasGranted)
         {
             return;
         }
@@ -50,6 +55,12 @@ internal sealed class KeyFacts
         _waits++;
         _waitTime += wait;
         MaxWait = wait > MaxWait ? wait : MaxWait;
+    }
+
+    public void CountLease(TimeSpan held)
+    {
+        _leases++;
+        _leaseTime += held;
     }
 
     public void CountDial(TimeSpan handshake)

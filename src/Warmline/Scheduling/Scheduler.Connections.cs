@@ -270,6 +270,7 @@ internal sealed partial class Scheduler
         var key = connection.Key;
         key.Facts.DialsFailed++;
         Facts.DialsFailed++;
+        DialsFailedIn.Add(connection.Phase is ConnectionPhase.AwaitingSettings ? DialPhase.Http2Settings : connection.FailedIn);
         key.LastDialError = error;
         if (isGone)
         {

@@ -50,6 +50,10 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
     public KeyFacts Facts { get; } = new();
 
+    public Tally<PoolRejectionReason> RefusedBy { get; } = new();
+
+    public Tally<DialPhase> DialsFailedIn { get; } = new();
+
     /// <summary>Kept so that the pool's sum does not shrink when a key is forgotten.</summary>
     public TimeSpan TimeSavedByForgotten { get; private set; }
 
@@ -166,6 +170,11 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         connection.RemoveLease(waiter);
         waiter.WeighingBytes = 0;
+        if (outcome is not LeaseOutcome.NotSent)
+        {
+            Facts.CountLease(_now - waiter.GrantedAt);
+        }
+
         Leases--;
         key.Leases--;
         waiter.Lane.Streams -= connection.IsUsable ? 1 : 0;
@@ -341,6 +350,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     {
         waiter.State = WaiterState.Ended;
         Facts.Refusals++;
+        RefusedBy.Add(reason);
         waiter.Share.Lane.Facts.Refusals++;
         waiter.Share.Tenant.Facts.Refusals++;
         _sharing.NoteIdle(waiter.Share.Tenant);
@@ -384,6 +394,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         waiter.Share.Tenant.Facts.CountGrant(waiter, waiter.Share.Tenant.Leases);
         Facts.CountGrant(waiter, Leases);
         key.Facts.CountGrant(waiter, key.Leases);
+        waiter.WasGranted = true;
         _actions.Add(new SchedulerAction(ActionKind.Grant, waiter));
         WarnWhenFull(key);
     }
@@ -405,7 +416,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     }
 
     /// <summary>Leases and the limit that they come closest to: the key's capacity, or MaxConcurrentRequests. What still runs on draining connections is in neither.</summary>
-    (int Active, long Limit) Utilization(KeyState key)
+    public (int Active, long Limit) Utilization(KeyState key)
     {
         var capacity = Capacity(key);
         return Leases * capacity > key.Streams * (long)_limits.MaxConcurrentRequests ? (Leases, _limits.MaxConcurrentRequests) : (key.Streams, capacity);

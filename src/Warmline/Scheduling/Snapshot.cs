@@ -18,18 +18,23 @@ internal static class Snapshot
         var facts = scheduler.Facts;
         var saved = scheduler.TimeSavedByForgotten;
         var origins = new List<OriginStats>();
+        var utilization = 0.0;
         foreach (var key in scheduler.Keys)
         {
             saved += key.Facts.TimeSaved;
-            origins.Add(Origin(scheduler, key));
+            var origin = Origin(scheduler, key);
+            utilization = Math.Max(utilization, origin.Utilization);
+            origins.Add(origin);
         }
 
         return new PoolStats
         {
             TotalRequests = facts.Requests,
+            Granted = facts.Granted,
             ReusedConnections = facts.Reused,
             NewConnections = facts.Dials,
             FailedDials = facts.DialsFailed,
+            FailedDialsIn = scheduler.DialsFailedIn.Report(),
             ReuseRate = facts.Granted == 0 ? 0 : (double)facts.Reused / facts.Granted,
             Active = scheduler.Leases,
             PeakActive = facts.PeakLeases,
@@ -39,6 +44,12 @@ internal static class Snapshot
             LostConnections = facts.Lost,
             Queued = scheduler.Waiting,
             Refused = facts.Refusals,
+            RefusedBy = scheduler.RefusedBy.Report(),
+            Utilization = utilization,
+            MaxConnections = scheduler.Limits.MaxConnections,
+            MaxIdleConnections = scheduler.Limits.MaxIdleConnections,
+            MaxConcurrentRequests = Limit(scheduler.Limits.MaxConcurrentRequests),
+            AverageLease = facts.AverageLease,
             QueueWait = facts.AverageWait,
             MaxQueueWait = facts.MaxWait,
             AverageHandshake = facts.AverageHandshake,
@@ -46,6 +57,7 @@ internal static class Snapshot
             Origins = origins,
             Lanes = Lanes(scheduler),
             Tenants = !detailed ? [] : [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle).OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants).Select(tenant => Tenant(scheduler, tenant))],
+            NamedTenants = !detailed ? [] : [.. scheduler.Limits.Sharing.Named.Keys],
             RateLimits = !detailed ? [] : [.. scheduler.Budgets.Select(budget => new RateLimitStats(budget.Key.Origin, budget.Key.Model, budget.Rules.Report(now)))
                 .Concat(scheduler.Keys.Where(static key => key.Limits is not null).Select(key => new RateLimitStats(key.Key.Origin, "", key.Limits!.Report(now))))
                 .Where(static told => told.Limits.Count > 0).Take(MaxTold)],
@@ -136,10 +148,12 @@ internal static class Snapshot
         Active = key.Leases,
         PeakActive = key.Facts.PeakLeases,
         Connections = key.Usable,
-        Draining = key.Connections.Count(connection => connection.Phase is ConnectionPhase.Draining),
+        Idle = key.Connections.Count(static connection => connection.IsIdle),
+        Draining = key.Connections.Count(static connection => connection.Phase is ConnectionPhase.Draining),
         Dialing = key.Dialing,
         Queued = key.Queue.Count,
         Capacity = scheduler.Capacity(key),
+        Utilization = scheduler.Utilization(key) is (var active, > 0 and var limit) ? (double)active / limit : 0,
         AverageHandshake = key.Facts.AverageHandshake,
         IdleLimit = scheduler.AllowedIdle(key) is var allowed && allowed < TimeSpan.MaxValue ? allowed : null,
     };

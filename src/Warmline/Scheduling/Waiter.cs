@@ -78,6 +78,9 @@ internal class Waiter : Timed
     /// <summary>How often it went back to its place.</summary>
     public int Redispatches { get; internal set; }
 
+    /// <summary>It has had a place before: counted once, however often it is placed.</summary>
+    internal bool WasGranted { get; set; }
+
     internal long WeighingBytes { get; set; }
 
     /// <summary>Its tenant in its lane.</summary>

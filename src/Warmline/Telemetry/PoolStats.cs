@@ -5,8 +5,17 @@ namespace Warmline;
 /// <summary>What a pool did and does, at one moment. <see cref="ToString"/> is the line to log.</summary>
 public sealed record PoolStats
 {
+    /// <summary>The pool's <see cref="ConnectionPool.Name"/>.</summary>
+    public string Name { get; init; } = "";
+
+    /// <summary>How long ago the pool was made.</summary>
+    public TimeSpan Age { get; init; }
+
     /// <summary>Requests that asked for a place.</summary>
     public long TotalRequests { get; init; }
+
+    /// <summary>Requests that got a place.</summary>
+    public long Granted { get; init; }
 
     /// <summary>Requests that needed no dial of their own: they rode a connection that was open, or was opened for another or by a warm-up.</summary>
     public long ReusedConnections { get; init; }
@@ -17,17 +26,38 @@ public sealed record PoolStats
     /// <summary>Dials that failed.</summary>
     public long FailedDials { get; init; }
 
+    /// <summary>The same by the phase that failed; phases in which none did are left out.</summary>
+    public IReadOnlyDictionary<DialPhase, long> FailedDialsIn { get; init; } = new Dictionary<DialPhase, long>();
+
     /// <summary>Share of the requests with a place that needed no dial of their own, 0 to 1; 0 before the first.</summary>
     public double ReuseRate { get; init; }
 
     /// <summary>Requests in flight: each holds a lease until its request and response bodies have ended.</summary>
     public int Active { get; init; }
 
+    /// <summary>Those of them whose answers are streams of server-sent events.</summary>
+    public int Streaming { get; init; }
+
     /// <summary>The most requests that were in flight at the same time.</summary>
     public int PeakActive { get; init; }
 
+    /// <summary>Mean time for which requests held their leases, of those that ended; <see langword="null"/> before the first. Requests a second times this is how many are in flight at once.</summary>
+    public TimeSpan? AverageLease { get; init; }
+
+    /// <summary>The highest <see cref="OriginStats.Utilization"/>: how close the pool is to a limit.</summary>
+    public double Utilization { get; init; }
+
     /// <summary>Connections open or being opened or closed: the permits that are out.</summary>
     public int Connections { get; init; }
+
+    /// <summary><see cref="ConnectionPoolOptions.MaxConnections"/> as it is now.</summary>
+    public int MaxConnections { get; init; }
+
+    /// <summary><see cref="ConnectionPoolOptions.MaxIdleConnections"/> as it is now.</summary>
+    public int MaxIdleConnections { get; init; }
+
+    /// <summary><see cref="ConnectionPoolOptions.MaxConcurrentRequests"/> as it is now; <see langword="null"/> for none.</summary>
+    public int? MaxConcurrentRequests { get; init; }
 
     /// <summary>The most connections that were open at the same time.</summary>
     public int PeakConnections { get; init; }
@@ -44,6 +74,9 @@ public sealed record PoolStats
 
     /// <summary>Requests that were refused a place: queue full, pool timeout, failed dial, draining.</summary>
     public long Refused { get; init; }
+
+    /// <summary>The same by what they lacked; <see cref="PoolRejectionReason.Dialing"/> stands for a dial that failed, too. Reasons that never occurred are left out.</summary>
+    public IReadOnlyDictionary<PoolRejectionReason, long> RefusedBy { get; init; } = new Dictionary<PoolRejectionReason, long>();
 
     /// <summary>Time from asking for a place to having it, averaged over all requests; a wait for a dial counts.</summary>
     public TimeSpan QueueWait { get; init; }
@@ -74,6 +107,9 @@ public sealed record PoolStats
 
     /// <summary>The tenants that have requests now, those with the most first, 1,000 at most.</summary>
     public IReadOnlyList<TenantStats> Tenants { get; init; } = [];
+
+    /// <summary>The tenants that the options name, whether they have requests now or not; only where <see cref="Tenants"/> is filled.</summary>
+    internal IReadOnlyCollection<string> NamedTenants { get; init; } = [];
 
     /// <summary>What providers said of their rate limits last, in the headers of their answers.</summary>
     public IReadOnlyList<RateLimitStats> RateLimits { get; init; } = [];
@@ -117,6 +153,9 @@ public sealed record OriginStats
     /// <summary>Connections that take requests.</summary>
     public int Connections { get; init; }
 
+    /// <summary>Connections among them that carry none.</summary>
+    public int Idle { get; init; }
+
     /// <summary>Connections that end when their requests have ended.</summary>
     public int Draining { get; init; }
 
@@ -128,6 +167,9 @@ public sealed record OriginStats
 
     /// <summary>Requests that the open connections, and those that may still be opened, can carry together.</summary>
     public long Capacity { get; init; }
+
+    /// <summary>Requests in flight over the smallest limit that applies, 0 to 1: <see cref="Capacity"/>, or <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/> over all origins. Above 0.8 there is a warning in the log.</summary>
+    public double Utilization { get; init; }
 
     /// <summary>Mean duration of a dial that succeeded; <see langword="null"/> before the first.</summary>
     public TimeSpan? AverageHandshake { get; init; }
@@ -172,6 +214,9 @@ public sealed record FaultStats
 
     /// <summary>Calls that a clock ended.</summary>
     public long Stalled { get; init; }
+
+    /// <summary>The same by the clock; clocks that ended none are left out.</summary>
+    public IReadOnlyDictionary<StallPhase, long> StalledIn { get; init; } = new Dictionary<StallPhase, long>();
 
     /// <summary>Responses that their readers left before the end; the server was told at once.</summary>
     public long Abandoned { get; init; }

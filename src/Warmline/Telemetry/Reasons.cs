@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Warmline;
 
 /// <summary>The phase of a dial: the way from a host name to a connection that can carry a request.</summary>
@@ -120,4 +122,19 @@ public enum PoolRejectionReason
 
     /// <summary>The provider's rate limit is used up, or it said when to come back, and <see cref="ConnectionPoolOptions.Pacing"/> is on.</summary>
     ProviderLimit,
+}
+
+/// <summary>Counts by kind. Any thread may add.</summary>
+internal sealed class Tally<TKind>
+    where TKind : struct, Enum
+{
+    static readonly TKind[] Kinds = Enum.GetValues<TKind>();   // none of them skips a number
+
+    readonly long[] _counts = new long[Kinds.Length];
+
+    public void Add(TKind kind) => Interlocked.Increment(ref _counts[Unsafe.BitCast<TKind, int>(kind)]);
+
+    /// <summary>The kinds that occurred.</summary>
+    public IReadOnlyDictionary<TKind, long> Report() => Kinds.Select(kind => (Kind: kind, Count: Volatile.Read(ref _counts[Unsafe.BitCast<TKind, int>(kind)])))
+        .Where(static counted => counted.Count > 0).ToDictionary(static counted => counted.Kind, static counted => counted.Count);
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Security;
@@ -76,10 +77,13 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         var dial = new Dial(this, key);
         try
         {
-            return await dial.RunAsync(either.Token).ConfigureAwait(false);
+            var dialed = await dial.RunAsync(either.Token).ConfigureAwait(false);
+            dial.EndPhase();
+            return dialed;
         }
         catch (Exception e)
         {
+            dial.EndPhase(e);
             dial.Transport?.Dispose();
             if (ct.IsCancellationRequested)
             {
@@ -108,9 +112,11 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         readonly HttpProtocols _protocols = dialer.Offered(key.Protocols);
         HappyEyeballs? _race;
         CertificateCheck? _certificate;
+        readonly Activity? _connect = Activity.Current;
         Stream? _wire;
+        Activity? _span;
 
-        public DialPhase Phase { get; private set; } = DialPhase.Dns;
+        public DialPhase Phase { get; private set; }
 
         public Stream? Transport { get; private set; }
 
@@ -127,6 +133,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             }
 
             // 1 DNS
+            Begin(DialPhase.Dns);
             TimeProvider time = dialer._time;
             long started = time.GetTimestamp();
             IPAddress[] addresses = await dialer._dns.ResolveAsync(key.DialedHost, cancellationToken).ConfigureAwait(false);
@@ -165,7 +172,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             }
 
             // 4 TLS
-            Phase = DialPhase.Tls;
+            Begin(DialPhase.Tls);
             started = time.GetTimestamp();
             var secured = await SecureAsync(key.TlsName, _protocols, cancellationToken).ConfigureAwait(false);
             bool isHttp2 = secured.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
@@ -179,7 +186,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
         async Task<DialTimings> ConnectAsync(IPAddress[] addresses, DialTimings timings, CancellationToken cancellationToken)
         {
-            Phase = DialPhase.Tcp;
+            Begin(DialPhase.Tcp);
             long started = dialer._time.GetTimestamp();
             _race = new HappyEyeballs(dialer._network.ConnectAsync, dialer._time);
             _wire = null;
@@ -197,7 +204,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
         async Task<ProxyAnswer> AskProxyAsync(ProxyAddress proxy, string? basic, CancellationToken cancellationToken)
         {
-            Phase = DialPhase.Proxy;
+            Begin(DialPhase.Proxy);
             if (proxy.IsHttps)
             {
                 await SecureAsync(proxy.Host, HttpProtocols.Http1, cancellationToken).ConfigureAwait(false);
@@ -213,6 +220,24 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             _certificate = new CertificateCheck(dialer._ssl?.RemoteCertificateValidationCallback, name, dialer._time);
             await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, name, protocols, _certificate), cancellationToken).ConfigureAwait(false);
             return secured;
+        }
+
+        public void EndPhase(Exception? error = null)
+        {
+            if (error is not null)
+            {
+                _span?.Fail(error.GetType().FullName!, error.Message);
+            }
+
+            _span?.StopAnywhere();
+            _span = null;
+        }
+
+        void Begin(DialPhase phase)
+        {
+            EndPhase();
+            Phase = phase;
+            _span = PoolActivities.StartPhase(_connect, phase);
         }
 
         public string DescribeTimeout(TimeSpan limit)

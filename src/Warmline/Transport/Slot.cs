@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Diagnostics.Metrics;
 using System.Net;
@@ -91,6 +92,9 @@ internal sealed class Slot
     public Version Version => IsHttp2 ? HttpVersion.Version20 : HttpVersion.Version11;
 
     public DialTimings Timings { get; }
+
+    /// <summary>The span in which the connection came about; null where nobody wanted it.</summary>
+    public ActivityContext? Span { get; init; }
 
     public IPEndPoint? RemoteEndPoint { get; }
 

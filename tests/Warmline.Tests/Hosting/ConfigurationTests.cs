@@ -18,7 +18,7 @@ public sealed class ConfigurationTests
         var values = new Dictionary<Type, (string Text, object Value)>
         {
             [typeof(int)] = ("3", 3), [typeof(bool)] = ("false", false), [typeof(TimeSpan)] = ("90s", TimeSpan.FromSeconds(90)), [typeof(Http2Mode)] = ("disabled", Http2Mode.Disabled),
-            [typeof(DecompressionMethods)] = ("gzip, Brotli", DecompressionMethods.GZip | DecompressionMethods.Brotli), [typeof(TenantIsolation)] = ("connections", TenantIsolation.Connections),
+            [typeof(DecompressionMethods)] = ("gzip, Brotli", DecompressionMethods.GZip | DecompressionMethods.Brotli), [typeof(TenantIsolation)] = ("connections", TenantIsolation.Connections), [typeof(string)] = ("llm", "llm"),
         };
         string[] inCode = ["SslOptions", "Proxy"];
         var checkedNames = new List<string>();

@@ -1,4 +1,7 @@
+using System.Collections.Concurrent;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Warmline.MockLlm;
 using Warmline.Tests.Support;
@@ -53,6 +56,29 @@ public sealed class ServiceTests
         Assert.Contains("AddConnectionPool(\"llm\")", Assert.Throws<InvalidOperationException>(() => empty.GetRequiredService<IHttpClientFactory>().CreateClient("lost")).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_pool_has_its_registrations_name_unless_it_is_given_another_and_is_on_the_containers_meter()
+    {
+        using var metrics = new MetricsRecorder().Start();
+        var logs = new CategoryRecorder();
+        var services = new ServiceCollection();
+        services.AddSingleton(metrics.Factory);
+        services.AddSingleton<ILoggerFactory>(logs);
+        services.AddConnectionPool("llm");
+        services.AddConnectionPool();
+        services.AddConnectionPool("other", static options => options.Name = "given").Bind(HostRig.Values(("Name", "configured")));
+        services.AddConnectionPool("third").Bind(HostRig.Values(("Name", "configured")));
+        services.AddConnectionPool(new string('x', 65));   // no name for a series, and no reason to fail
+        using var provider = services.BuildServiceProvider();
+
+        Assert.Equal(["llm", "given", "configured", "default"], ((string[])["llm", "other", "third", new string('x', 65)]).Select(name => provider.GetRequiredKeyedService<ConnectionPool>(name).Name));
+        Assert.Equal(("default", "default"), (provider.GetRequiredService<ConnectionPool>().Name, provider.GetRequiredService<ConnectionPool>().GetStats().Name));
+        metrics.Collect();
+        Assert.Equal(["configured", "default", "given", "llm"], metrics.Of("warmline.connections.limit").Select(static limit => limit.Tags["warmline.pool.name"]).Order());
+        Assert.Equal(["Warmline", "Warmline.configured", "Warmline.given", "Warmline.llm"], logs.Categories.Distinct().Order(StringComparer.Ordinal));
+        Assert.Contains("Name is ''", Assert.Throws<ArgumentException>(static () => new ConnectionPool(new ConnectionPoolOptions { Name = "" })).Message, StringComparison.Ordinal);
+    }
+
     [Fact(Timeout = Rig.Patience)]
     public async Task A_factorys_client_calls_through_the_pool_and_has_no_timeout_of_its_own()
     {
@@ -100,5 +126,22 @@ public sealed class ServiceTests
         provider.Dispose();
 
         Assert.True(pool.Engine.GetHealth().IsDisposed);
+    }
+
+    sealed class CategoryRecorder : ILoggerFactory
+    {
+        public ConcurrentQueue<string> Categories { get; } = new();
+
+        public ILogger CreateLogger(string categoryName)
+        {
+            Categories.Enqueue(categoryName);
+            return NullLogger.Instance;
+        }
+
+        public void AddProvider(ILoggerProvider provider) => throw new NotSupportedException();
+
+        public void Dispose()
+        {
+        }
     }
 }

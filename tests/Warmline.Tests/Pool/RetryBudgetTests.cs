@@ -8,6 +8,8 @@ namespace Warmline.Tests.Pool;
 /// <summary>What is sent again is counted and bounded over the whole pool; what may be repeated without proof is what the platform repeats, if it is idempotent.</summary>
 public sealed class RetryBudgetTests
 {
+    static readonly Dictionary<StallPhase, long> NoStalls = [];
+
     [Fact(Timeout = Rig.Patience)]
     public async Task A_server_that_goes_without_processing_is_asked_again_only_as_often_as_the_budget_allows()
     {
@@ -25,7 +27,7 @@ public sealed class RetryBudgetTests
         var error = await Assert.ThrowsAsync<PoolRequestException>(() => call);
         Assert.Equal(RequestVerdict.Unprocessed, error.Verdict);
         Assert.Contains("RetryBudget", error.Message);
-        Assert.Equal(new FaultStats { RetriedUnprocessed = 2, RetriesRefused = 1, FailedUnprocessed = 1 }, pool.GetStats().Faults);
+        Assert.Equal(new FaultStats { StalledIn = NoStalls, RetriedUnprocessed = 2, RetriesRefused = 1, FailedUnprocessed = 1 }, Totals(pool.GetStats().Faults));
 
         // Five calls that end well earn one more.
         using var good = await server.AcceptAfterAsync(() => call = client.SendAsync(Calls.Chat(), Rig.Ct));
@@ -146,6 +148,10 @@ public sealed class RetryBudgetTests
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => cancelled);
 
         await rig.QuietAsync();
-        Assert.Equal(new FaultStats { Stalled = 1, FailedUnknown = 1, Abandoned = 1 }, rig.Stats.Faults);
+        Assert.Equal(new FaultStats { StalledIn = NoStalls, Stalled = 1, FailedUnknown = 1, Abandoned = 1 }, Totals(rig.Stats.Faults));
+        Assert.Equal(1, Assert.Single(rig.Stats.Faults.StalledIn).Value);
     }
+
+    /// <summary>Without the breakdown, which is another object each time.</summary>
+    static FaultStats Totals(FaultStats faults) => faults with { StalledIn = NoStalls };
 }

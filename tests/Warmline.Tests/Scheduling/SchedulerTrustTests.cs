@@ -198,6 +198,7 @@ public sealed class SchedulerTrustTests
     {
         _play.OpenHttp1(A, 4);
         _play.Pass(10);
+        var granted = _play.Scheduler.Stats().Granted;
         var call = _play.Ask(A);
         Assert.Equal(TimeSpan.FromSeconds(10), call.Rested);
         for (var i = 0; i < 3; i++)
@@ -210,6 +211,7 @@ public sealed class SchedulerTrustTests
         Assert.Equal(WaiterState.Waiting, call.State);
         _play.Succeeds(_play.Dialing(A).Single());
         Assert.Equal((WaiterState.Leased, TimeSpan.Zero), (call.State, call.Rested));
+        Assert.Equal(granted + 1, _play.Scheduler.Stats().Granted);   // one call, wherever it was placed
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
 using System.Text;
@@ -37,12 +38,13 @@ internal sealed class Rig : IAsyncDisposable
 
     public static CancellationToken Ct => TestContext.Current.CancellationToken;
 
-    public static async Task<Rig> StartAsync(Action<ConnectionPoolOptions>? configure = null, MockLlmOptions? mock = null, TimeProvider? time = null, INetwork? network = null, string? host = null)
+    public static async Task<Rig> StartAsync(Action<ConnectionPoolOptions>? configure = null, MockLlmOptions? mock = null, TimeProvider? time = null, INetwork? network = null, string? host = null,
+        IMeterFactory? meters = null)
     {
         var server = await MockLlmServer.StartAsync(mock, cancellationToken: Ct);
         var options = Options(server, configure);
         var logs = new LogRecorder();
-        return new Rig(server, new ConnectionPool(options, logs, time, network), logs, host);
+        return new Rig(server, new ConnectionPool(options, logs, time, network, meters), logs, host);
     }
 
     public static Task<Rig> StartHttp1Async(Action<ConnectionPoolOptions>? configure = null, MockLlmOptions? mock = null, TimeProvider? time = null)

@@ -1,0 +1,79 @@
+using System.Diagnostics;
+using Warmline.Scheduling;
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>What metrics and spans are told of the pool as a whole and of its connections.</summary>
+internal sealed partial class PoolEngine : IMeasuredPool
+{
+    int _streams;
+
+    public string Name => Settings.Name;
+
+    public bool NamesTenants => Settings.Sharing.Named.Count > 0;
+
+    /// <summary>The pool among those that the metrics show.</summary>
+    public PoolMetrics.Membership Metrics { get; }
+
+    public void StreamBegan() => Interlocked.Increment(ref _streams);
+
+    public void StreamEnded() => Interlocked.Decrement(ref _streams);
+
+    /// <summary>What a call waits for, if somebody wants to know: its span does.</summary>
+    public PoolRejectionReason ReasonFor(PooledRequest call) => Read((scheduler, _) => call.State is WaiterState.Waiting ? scheduler.ReasonFor(call) : PoolRejectionReason.None);
+
+    /// <summary>A dial has succeeded.</summary>
+    public void NoteDial(ConnectionState connection, in DialTimings timings)
+    {
+        var handshake = Metrics.Metrics.HandshakeDuration;
+        if (!handshake.Enabled)
+        {
+            return;
+        }
+
+        var key = connection.Key.Key;
+        Record(DialPhase.Dns, timings.Dns);
+        Record(DialPhase.Tcp, timings.Tcp);
+        if (key.Proxy is not null)
+        {
+            Record(DialPhase.Proxy, timings.Proxy);
+        }
+
+        if (key.IsHttps)
+        {
+            Record(DialPhase.Tls, timings.Tls);
+        }
+
+        void Record(DialPhase phase, TimeSpan time) => NotePhase(connection, phase, time);
+    }
+
+    public void NotePhase(ConnectionState connection, DialPhase phase, TimeSpan time)
+    {
+        var handshake = Metrics.Metrics.HandshakeDuration;
+        if (handshake.Enabled)
+        {
+            var tags = TagsOf(connection);
+            tags.Add("warmline.phase", PoolMetrics.Snake(phase.ToString()));
+            handshake.Record(time.TotalSeconds, tags);
+        }
+    }
+
+    /// <summary>A connection is closed that had been open since <see cref="ConnectionState.OpenedAt"/>.</summary>
+    public void NoteLife(ConnectionState connection)
+    {
+        var lives = Metrics.Metrics.ConnectionDuration;
+        if (lives.Enabled)
+        {
+            var tags = TagsOf(connection);
+            tags.Add("network.protocol.version", connection.IsHttp2 ? "2" : "1.1");
+            lives.Record((Now - connection.OpenedAt).TotalSeconds, tags);
+        }
+    }
+
+    TagList TagsOf(ConnectionState connection)
+    {
+        var key = connection.Key.Key;
+        return Metrics.Tags(key.IsHttps ? "https" : "http", key.Host, key.Port);
+    }
+}

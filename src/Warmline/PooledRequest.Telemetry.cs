@@ -1,0 +1,128 @@
+using System.Diagnostics;
+using Warmline.Options;
+
+namespace Warmline;
+
+/// <summary>
+/// What a call tells metrics and spans. Each duration is recorded once for a call, however often it is sent. While nobody listens and the caller has no activity, this is a few looks at flags.
+/// </summary>
+internal sealed partial class PooledRequest
+{
+    CallTrace? _trace;
+    HttpMethod? _method;
+
+    /// <summary>Its time in the queue is told: once, however often it is placed.</summary>
+    public bool IsPlaceTold { get; set; }
+
+    /// <summary>The call begins: its span, and the context that its request carries on.</summary>
+    public void BeginTelling(HttpRequestMessage request)
+    {
+        _method = request.Method;
+        if (Activity.Current is not null || PoolActivities.IsHeard)
+        {
+            _trace = CallTrace.Begin(request, _engine.Name, LaneName);
+        }
+    }
+
+    /// <summary>It has to wait for its place.</summary>
+    public Activity? BeginWait() => _trace?.Span is { } span ? PoolActivities.StartWait(span, _engine.ReasonFor(this)) : null;
+
+    /// <summary>It has its place, once more perhaps.</summary>
+    public void TellPlace()
+    {
+        if (_trace is { Span: not null } trace)
+        {
+            trace.Rides(Slot.Span, Redispatches);
+        }
+
+        if (IsPlaceTold)
+        {
+            return;
+        }
+
+        IsPlaceTold = true;
+        var queue = _engine.Metrics.Metrics.TimeInQueue;
+        if (queue.Enabled)
+        {
+            var tags = Tags(Key!.Key);
+            tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
+            tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
+            queue.Record((GrantedAt - AskedAt).TotalSeconds, tags);
+        }
+    }
+
+    /// <summary>The answer's headers came.</summary>
+    public void TellHeaders(int status)
+    {
+        var duration = _engine.Metrics.Metrics.RequestDuration;
+        if (duration.Enabled)
+        {
+            var tags = Tags(Key!.Key, lane: false);
+            tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
+            tags.Add("http.response.status_code", status);
+            tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
+            if (status >= 400)
+            {
+                tags.Add("error.type", CallTrace.StatusText(status));
+            }
+
+            duration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
+        }
+
+        _trace?.Answered(status, Connection!.IsHttp2);
+    }
+
+    /// <summary>The call failed before an answer came: refused, or for good.</summary>
+    public void TellFailure(ConnectionKey key, Exception error)
+    {
+        var duration = _engine.Metrics.Metrics.RequestDuration;
+        if (duration.Enabled && Key is not null)   // it has asked for a place
+        {
+            var tags = Tags(key, lane: false);
+            tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
+            tags.Add("error.type", CallTrace.TypeOf(error));
+            duration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
+        }
+
+        _trace?.Failed(error);
+    }
+
+    /// <summary>The caller has his request back.</summary>
+    public void EndTelling(HttpRequestMessage request) => _trace?.TakeBack(request);
+
+    /// <summary>Both bodies are over.</summary>
+    public void TellEnd()
+    {
+        var metrics = _engine.Metrics.Metrics;
+        if (metrics.LeaseDuration.Enabled)
+        {
+            metrics.LeaseDuration.Record((_engine.Now - GrantedAt).TotalSeconds, Tags(Key!.Key));
+        }
+
+        if (Events is not null)
+        {
+            _engine.StreamEnded();
+        }
+
+        if (Events?.FirstContentAt is { } first && metrics.TimeToFirstToken.Enabled)
+        {
+            metrics.TimeToFirstToken.Record((first - AskedAt).TotalSeconds, Tags(Key!.Key));
+        }
+
+        if (HeadersAt is not null)   // else the failure is still to be told
+        {
+            _trace?.Ended(Timings, GrantedAt - AskedAt);
+        }
+    }
+
+    TagList Tags(ConnectionKey key, bool lane = true)
+    {
+        var tags = _engine.Metrics.Tags(key.IsHttps ? "https" : "http", key.Host, key.Port);
+        if (lane && LaneName.Length > 0)
+        {
+            tags.Add("warmline.lane", LaneName);
+        }
+
+        return tags;
+    }
+}

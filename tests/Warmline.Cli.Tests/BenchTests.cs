@@ -83,9 +83,15 @@ public sealed class BenchTests : IAsyncLifetime
     public async Task AGeneratorThatCannotKeepUpSaysSo()
     {
         // Two thousand calls within two milliseconds: no machine starts a call in a microsecond.
-        var result = await Cli.RunAsync("bench", "--calls", "2000", "--rate", "1000000/s", "--rtt", "0", "--service", "0");
+        var result = await Cli.RunAsync("bench", "--calls", "2000", "--rate", "1000000/s", "--rtt", "0", "--service", "0", "--json");
 
-        Assert.Contains("could not keep up", result.Output.ReplaceLineEndings(" "));
+        using var json = JsonDocument.Parse(result.Output);
+        var root = json.RootElement;
+        Assert.False(root.GetProperty("keptUp").GetBoolean());
+        Assert.True(root.GetProperty("sentLate").GetProperty("maxMs").GetDouble() > 2, result.Output);
+
+        // The lateness is part of a latency, as it is of the time to the first byte.
+        Assert.True(root.GetProperty("latency").GetProperty("meanMs").GetDouble() >= root.GetProperty("firstByte").GetProperty("meanMs").GetDouble(), result.Output);
     }
 
     [Fact(Timeout = Cli.TestLimit)]

@@ -301,15 +301,12 @@ internal sealed class BenchRun(BenchSettings settings, TimeProvider time)
             var stats = pool.GetStats();
             leases += stats.Active;
             samples++;
-            most = Math.Max(most, Utilization(stats));
+            most = Math.Max(most, stats.Utilization);
             await Task.Delay(SampleInterval, time, over).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
         return (samples == 0 ? 0 : (double)leases / samples, most);
     }
-
-    /// <summary>Leases beside what the open connections, and those that may still be opened, carry.</summary>
-    public static double Utilization(PoolStats stats) => stats.Origins.Sum(origin => origin.Capacity) is > 0 and var capacity ? (double)stats.Active / capacity : 0;
 
     /// <summary>The machine's network, with the TCP handshakes on the clock: the fastest is the round trip.</summary>
     sealed class TimedNetwork(INetwork inner, TimeProvider time) : INetwork

@@ -87,8 +87,8 @@ internal sealed class PoolAdvice
         {
             await errors.WriteLineAsync(string.Create(CultureInfo.InvariantCulture, $"watching for {length.TotalSeconds:0.#} s"));
             await Task.Delay(length, time, stop);
-            var before = readings.ToDictionary(pool => pool.Name);
-            readings = [.. (await source.ReadAsync(stop)).Select(pool => before.TryGetValue(pool.Name, out var earlier) ? pool.Since(earlier) : pool)];
+            var before = readings.GroupBy(pool => pool.Name).ToDictionary(pools => pools.Key, pools => new Queue<PoolReading>(pools));   // pools may share a name; their order stays
+            readings = [.. (await source.ReadAsync(stop)).Select(pool => before.TryGetValue(pool.Name, out var earlier) && earlier.TryDequeue(out var first) ? pool.Since(first) : pool)];
         }
 
         if (readings.Count == 0)

@@ -6,8 +6,8 @@ using Warmline.Cli.Demo;
 
 namespace Warmline.Cli.Sizing;
 
-/// <summary>One origin of a running pool.</summary>
-internal sealed record OriginReading(string Origin, bool? IsHttp2, int? StreamLimit, long Requests);
+/// <summary>One origin of a running pool, or a part of it.</summary>
+internal sealed record OriginReading(string Origin, string Partition, bool? IsHttp2, int? StreamLimit, long Requests);
 
 /// <summary>What a running pool says of itself; of its life since it was made, unless <see cref="Since"/> took an earlier reading away.</summary>
 internal sealed record PoolReading
@@ -74,7 +74,7 @@ internal sealed record PoolReading
             MaxIdleConnections = (int)Long(stats, "maxIdleConnections"),
             MaxConcurrentRequests = IsNull(stats, "maxConcurrentRequests") ? null : (int)Long(stats, "maxConcurrentRequests"),
             Queued = (int)Long(stats, "queued"),
-            RefusedBy = Member(stats, "refusedBy", JsonValueKind.Object).EnumerateObject().ToDictionary(reason => reason.Name, reason => Long(reason.Value, reason.Name, reason.Value)),
+            RefusedBy = Member(stats, "refusedBy", JsonValueKind.Object).EnumerateObject().ToDictionary(reason => reason.Name, reason => Count(reason.Value, reason.Name)),
             QueueWait = Seconds(stats, "queueWaitSeconds"),
             MaxQueueWait = Seconds(stats, "maxQueueWaitSeconds"),
             Lease = IsNull(stats, "averageLeaseSeconds") ? null : Seconds(stats, "averageLeaseSeconds"),
@@ -103,12 +103,13 @@ internal sealed record PoolReading
             RefusedBy = RefusedBy.Select(reason => (reason.Key, Value: reason.Value - before.RefusedBy.GetValueOrDefault(reason.Key))).Where(reason => reason.Value > 0).ToDictionary(reason => reason.Key, reason => reason.Value),
             QueueWait = granted <= 0 ? TimeSpan.Zero : Positive(((QueueWait * Granted) - (before.QueueWait * before.Granted)) / granted),
             Lease = ended <= 0 || Lease is null ? null : Positive(((Lease.Value * Ended) - ((before.Lease ?? TimeSpan.Zero) * before.Ended)) / ended),
-            Origins = [.. Origins.Select(origin => origin with { Requests = origin.Requests - (before.Origins.FirstOrDefault(other => other.Origin == origin.Origin)?.Requests ?? 0) })],
+            Origins = [.. Origins.Select(origin => origin with { Requests = origin.Requests - (before.Origins.FirstOrDefault(other => other.Origin == origin.Origin && other.Partition == origin.Partition)?.Requests ?? 0) })],
         };
     }
 
     static OriginReading Origin(JsonElement origin) => new(
         Member(origin, "origin", JsonValueKind.String).GetString()!,
+        Member(origin, "partition", JsonValueKind.String).GetString()!,
         IsNull(origin, "httpVersion") ? null : Member(origin, "httpVersion", JsonValueKind.String).GetString()!.StartsWith('2'),
         IsNull(origin, "streamLimit") ? null : (int)Long(origin, "streamLimit"),
         Long(origin, "totalRequests"));
@@ -120,10 +121,10 @@ internal sealed record PoolReading
     static JsonElement Member(JsonElement holder, string name, JsonValueKind kind) =>
         holder.ValueKind is JsonValueKind.Object && holder.TryGetProperty(name, out var value) && value.ValueKind == kind ? value : throw new FormatException($"'{name}' is missing");
 
-    static long Long(JsonElement holder, string name) => Long(holder, name, Member(holder, name, JsonValueKind.Number));
+    static long Long(JsonElement holder, string name) => Count(Member(holder, name, JsonValueKind.Number), name);
 
-    static long Long(JsonElement holder, string name, JsonElement value) =>
-        value.ValueKind is JsonValueKind.Number && value.TryGetInt64(out var number) && number >= 0 ? number : throw new FormatException($"'{name}' is no count in {holder.ValueKind}");
+    static long Count(JsonElement value, string name) =>
+        value.ValueKind is JsonValueKind.Number && value.TryGetInt64(out var number) && number >= 0 ? number : throw new FormatException($"'{name}' is no count");
 
     static TimeSpan Seconds(JsonElement holder, string name) => Member(holder, name, JsonValueKind.Number).GetDouble() is >= 0 and < 1e9 and var seconds
         ? TimeSpan.FromSeconds(seconds) : throw new FormatException($"'{name}' is no time");

@@ -27,7 +27,7 @@ internal static class BenchCommand
     static readonly Argument<string?> Url = new("URL") { Description = "An OpenAI- or Anthropic-compatible endpoint, such as https://api.openai.com. Real calls cost money. Without one: a simulated provider.", Arity = ArgumentArity.ZeroOrOne };
     static readonly Option<string?> Rate = Text("--rate", "Calls to send, such as 20/s or 90/m, whether or not those before are answered. Default: 10/s; 2/s to a provider that is not on this machine.");
     static readonly Option<string?> For = Text("--for", "For how long, such as 30s. Default: 10s.");
-    static readonly Option<string?> Calls = Text("--calls", "The most calls to make, 1 to 1000000. Default: 50 to a provider that is not on this machine; else as many as rate and time make.");
+    static readonly Option<string?> Calls = Text("--calls", "The most calls to make, 1 to 1000000. Default: 50 to a provider that is not on this machine; else as many as rate and time make. Without --for: exactly so many.");
     static readonly Option<string?> Arrivals = Text("--arrivals", "poisson (each call by itself) or even (equal distances). Default: poisson.");
     static readonly Option<string?> Seed = Text("--seed", "The number that the distances are drawn from. Default: 1.");
     static readonly Option<bool> Streamed = new("--stream") { Description = "Answers as server-sent events, token by token; shows the time to the first token." };
@@ -162,9 +162,9 @@ internal static class BenchCommand
         var isOurs = target is null || target.Address.IsLoopback;
         var rate = ReadRate(parsed, isOurs ? 10 : 2);
         var length = OptionalTime(parsed, For, TimeSpan.FromMilliseconds(100), TimeSpan.FromHours(24), TimeSpan.FromSeconds(10));
-        var wanted = Math.Ceiling(rate * length.TotalSeconds);
-        Require(wanted <= 1_000_000 || parsed.GetValue(Calls) is not null, $"--rate and --for make {wanted:0} calls, must be 1000000 or fewer: send for a shorter time, or set --calls.");
         var most = Number(parsed, Calls, 1, 1_000_000, isOurs ? 1_000_000 : CallsUnasked, "for example 200");
+        var wanted = parsed.GetValue(For) is null && parsed.GetValue(Calls) is not null ? most : Math.Ceiling(rate * length.TotalSeconds);
+        Require(wanted <= 1_000_000 || parsed.GetValue(Calls) is not null, $"--rate and --for make {wanted:0} calls, must be 1000000 or fewer: send for a shorter time, or set --calls.");
         var connections = Number(parsed, Connections, 1, 65_535, 50, "for example 50");
         return new BenchSettings
         {

@@ -31,7 +31,7 @@ internal static class SizeCommand
     static readonly Option<string?> PoolTimeout = Text("--pool-timeout", "With --simulate: Timeouts.Pool, the longest wait for a place, or infinite. Default: 10s.");
     static readonly Option<string?> MaxWait = Text("--max-wait", "With --simulate: the p99 wait that is good enough. Default: a twentieth of --response and one handshake.");
     static readonly Option<string?> Connections = Text("--connections", "With --simulate: the sizes to try, such as 20-60. Default: from below the formula's to beyond the knee.");
-    static readonly Option<string?> Samples = Text("--samples", "With --simulate: calls measured at each size, 1000 to 10000000. Default: 100000.");
+    static readonly Option<string?> Samples = Text("--samples", "With --simulate: calls measured at each size, 1000 to 10000000. Default: 100000, or 20 for each call in flight.");
     static readonly Option<string?> Seed = Text("--seed", "With --simulate: the number that all randomness is drawn from. The same gives the same figures. Default: 1.");
     static readonly Option<string?> SvgFile = Text("--svg", "With --simulate: write the curve to this file, as an SVG.");
     static readonly Option<string?> From = Text("--from", "Recommend from what a running pool has seen: the address of its stats (MapPoolStats), or of its application.");
@@ -78,7 +78,7 @@ internal static class SizeCommand
                     Require(parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but means nothing without --simulate: add that, or leave it out.");
                 }
 
-                await output.WriteLineAsync(parsed.GetValue(Json) ? Document(size, null) : Page(size, users, response, interval, calls, hint: true));
+                await output.WriteLineAsync(parsed.GetValue(Json) ? Document(size, null) : Page(size, users, response, interval, calls, alone: true));
                 return 0;
             }
 
@@ -113,7 +113,7 @@ internal static class SizeCommand
 
     static async Task SimulateAsync(ParseResult parsed, PoolSizing size, TextWriter output, TextWriter errors, CancellationToken stop)
     {
-        var settings = ReadSimulation(parsed);
+        var settings = ReadSimulation(parsed, size.ConcurrentCalls);
         var maxWait = OptionalTime(parsed, MaxWait, TimeSpan.Zero, TimeSpan.FromDays(1), SizingCurve.DefaultMaxWait(settings));
         var range = ReadRange(parsed);
         using var svg = parsed.GetValue(SvgFile) is { } file ? OpenSvg(file) : null;
@@ -126,7 +126,7 @@ internal static class SizeCommand
         }
         else
         {
-            await output.WriteLineAsync(Page(size, settings.Users, settings.Response, settings.Interval, settings.CallsPerUser, hint: false) + "\n");
+            await output.WriteLineAsync(Page(size, settings.Users, settings.Response, settings.Interval, settings.CallsPerUser, alone: false) + "\n");
             report.Write(CreateConsole(output));
         }
 
@@ -160,7 +160,7 @@ internal static class SizeCommand
         }
     }
 
-    static SimulationSettings ReadSimulation(ParseResult parsed)
+    static SimulationSettings ReadSimulation(ParseResult parsed, int concurrentCalls)
     {
         var (users, response, interval, calls) = (Count(parsed, Users, null), Time(parsed, Response), Time(parsed, Interval), Count(parsed, CallsPerUser, 1));
         var never = interval <= response;
@@ -192,7 +192,7 @@ internal static class SizeCommand
             IsHttp2 = parsed.GetValue(Protocol) switch { null or "h1" => false, "h2" => true, _ => throw Mistake(parsed, Protocol, "h1 or h2", "leave it out for h1") },
             Handshake = OptionalTime(parsed, Handshake, TimeSpan.Zero, TimeSpan.FromSeconds(5), TimeSpan.FromMilliseconds(80)),
             PoolTimeout = parsed.GetValue(PoolTimeout) is "infinite" ? Timeout.InfiniteTimeSpan : OptionalTime(parsed, PoolTimeout, TimeSpan.FromMilliseconds(1), TimeSpan.FromDays(1), CallTimeouts.Default.Pool),
-            Calls = Number(parsed, Samples, 1_000, 10_000_000, 100_000, "more are slower and exacter"),
+            Calls = Number(parsed, Samples, 1_000, 10_000_000, Math.Clamp(20 * concurrentCalls, 100_000, 10_000_000), "more are slower and exacter"),
             Seed = Number(parsed, Seed, 0, int.MaxValue, 1, "for example 7"),
         };
     }
@@ -209,7 +209,7 @@ internal static class SizeCommand
             && from >= 1 && to >= from && to <= 65_535 ? (from, to) : throw Mistake(parsed, Connections, "two whole numbers from 1 to 65535, the larger one last", "for example 20-60");
     }
 
-    static string Page(PoolSizing size, int users, TimeSpan response, TimeSpan interval, int calls, bool hint) => string.Create(CultureInfo.InvariantCulture,
+    static string Page(PoolSizing size, int users, TimeSpan response, TimeSpan interval, int calls, bool alone) => string.Create(CultureInfo.InvariantCulture,
         $"""
         {users} {(users == 1 ? "user" : "users")}, {calls} {(calls == 1 ? "call" : "calls")} at once each, an answer in {Duration.Format(response)}, a question every {Duration.Format(interval)}:
 
@@ -218,9 +218,7 @@ internal static class SizeCommand
           MaxIdleConnections  {size.MaxIdleConnections,6}   half of it
           over HTTP/1.1       {size.DescriptorsHttp1,6}   sockets at most, one for each call: about {Megabytes(size.MemoryHttp1)}
           over HTTP/2         {size.DescriptorsHttp2,6}   sockets for as many calls: about {Megabytes(size.MemoryHttp2)}
-        {(hint ? "\nThat is by the mean. How long calls wait when they come unevenly: --simulate.\n" : "")}
-        {size.ToCode()}
-        """);
+        """) + (alone ? "\n\nThat is by the mean. How long calls wait when they come unevenly: --simulate.\n\n" + size.ToCode() : "");
 
     static string Document(PoolSizing size, object? simulation)
     {

@@ -51,8 +51,11 @@ internal sealed record SimulationSettings
     /// <summary>The longest wait, or infinite.</summary>
     public required TimeSpan PoolTimeout { get; init; }
 
-    /// <summary>Calls measured at each size; a tenth as many come before, unmeasured, so that the empty pool at the beginning does not count.</summary>
+    /// <summary>Calls measured at each size.</summary>
     public required int Calls { get; init; }
+
+    /// <summary>Calls that come before, unmeasured, so that the pool that is empty at the beginning does not count: a tenth as many, and at least as many as come within ten response times.</summary>
+    public int CallsBefore => (int)Math.Min(int.MaxValue / 4, Math.Max(Calls / 10.0, 10 * Rate * Response.TotalSeconds));
 
     public required int Seed { get; init; }
 
@@ -136,7 +139,7 @@ internal sealed class Simulation
         _connections = connections;
         _arrivals = new Random(settings.Seed);
         _durations = new Random(settings.Seed ^ 0x5bd1e995);
-        _cut = settings.Calls / 10;
+        _cut = settings.CallsBefore;
         _waits = new double[settings.Calls];
 
         // The limits of a pool as it comes, so that a change of its defaults changes the answer.

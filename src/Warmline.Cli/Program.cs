@@ -17,6 +17,7 @@ var root = new Command("warmline", "A connection pool made for calls to AI APIs.
     ProbeCommand.Create(),
     MockCommand.Create(),
     SizeCommand.Create(),
+    BenchCommand.Create(),
 };
 
 var parsed = root.Parse(args.Length == 0 ? ["--help"] : args);

@@ -159,25 +159,6 @@ internal static class DemoCommand
             return null;
         }
 
-        Require(Uri.TryCreate(url, UriKind.Absolute, out var address) && address.Scheme is "https" or "http" && address.UserInfo.Length == 0,
-            $"--url is '{(address?.UserInfo.Length > 0 ? address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped) + "' with a user name" : url + "'")}, must be an absolute https or http address without user name: for example https://api.openai.com.");
-        var isAnthropic = parsed.GetValue(Api) switch
-        {
-            null => address!.Host.Contains("anthropic", StringComparison.OrdinalIgnoreCase),
-            "openai" => false,
-            "anthropic" => true,
-            _ => throw Mistake(parsed, Api, "openai or anthropic", "leave it out to go by the host's name"),
-        };
-        var keyName = parsed.GetValue(KeyEnv);
-        return new RealTarget(Complete(address!, isAnthropic ? "messages" : "chat/completions"), isAnthropic, parsed.GetValue(Model) ?? (isAnthropic ? "claude-haiku-4-5" : "gpt-4o-mini"),
-            keyName is null ? null : ReadKey(keyName), parsed.GetValue(CaFile) is { } file ? ReadAuthority(file) : null);
-    }
-
-    /// <summary>The whole address of the calls may be given, or the base address with or without its version.</summary>
-    static Uri Complete(Uri address, string endpoint)
-    {
-        var path = address.AbsolutePath.TrimEnd('/');
-        return path.EndsWith("/" + endpoint, StringComparison.Ordinal) ? address
-            : new UriBuilder(address) { Path = path + (path.EndsWith("/v1", StringComparison.Ordinal) ? "/" : "/v1/") + endpoint }.Uri;
+        return ReadEndpoint(Url.Name, url, parsed, Api, Model, KeyEnv, CaFile);
     }
 }

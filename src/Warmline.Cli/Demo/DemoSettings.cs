@@ -46,7 +46,7 @@ internal sealed record DemoSettings
     /// <summary>More sockets than this gained nothing at 100 calls at once.</summary>
     const int MostWarmConnections = 8;
 
-    static readonly TimeSpan StreamTokenGap = TimeSpan.FromMilliseconds(20);
+    public static readonly TimeSpan StreamTokenGap = TimeSpan.FromMilliseconds(20);
 
     public required Scenario Scenario { get; init; }
 

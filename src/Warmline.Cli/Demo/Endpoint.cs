@@ -22,6 +22,12 @@ internal abstract class Endpoint : IAsyncDisposable
     /// <summary>Sockets that the server saw; null where only the client can count.</summary>
     public virtual long? SocketsAtServer => null;
 
+    /// <summary>What is asked. Plain letters: it goes into JSON as it is.</summary>
+    public string Prompt { get; init; } = "Say hello.";
+
+    /// <summary>The most tokens of an answer.</summary>
+    public int Tokens { get; init; } = DemoSettings.Tokens;
+
     protected abstract string Body { get; }
 
     /// <summary>What to trust; a new object at each call. Null: what the platform trusts.</summary>
@@ -69,7 +75,7 @@ internal sealed class SimulatedEndpoint : Endpoint
 
     public override long? SocketsAtServer => _server.GetCounters().ConnectionsAccepted;
 
-    protected override string Body => $$"""{"model":"gpt-4o-mini","max_tokens":{{DemoSettings.Tokens}},"stream":{{(_stream ? "true" : "false")}},"messages":[{"role":"user","content":"Say hello."}]}""";
+    protected override string Body => $$"""{"model":"gpt-4o-mini","max_tokens":{{Tokens}},"stream":{{(_stream ? "true" : "false")}},"messages":[{"role":"user","content":"{{Prompt}}"}]}""";
 
     /// <summary>What the server saw and what can be done to it.</summary>
     public MockLlmServer Server => _server;
@@ -81,20 +87,24 @@ internal sealed class SimulatedEndpoint : Endpoint
     /// <param name="stream">Whether the calls ask for streams.</param>
     /// <param name="stop">Ends the start.</param>
     /// <param name="script">Adds faults.</param>
+    /// <param name="prompt">What is asked; null: as usual.</param>
+    /// <param name="tokens">Of an answer.</param>
     public static async Task<SimulatedEndpoint> StartAsync(
-        string host, TimeSpan roundTrip, TimeSpan service, TimeSpan tokenGap, bool stream, CancellationToken stop, Action<MockLlmOptions>? script = null)
+        string host, TimeSpan roundTrip, TimeSpan service, TimeSpan tokenGap, bool stream, CancellationToken stop, Action<MockLlmOptions>? script = null,
+        string? prompt = null, int tokens = DemoSettings.Tokens)
     {
         var options = new MockLlmOptions
         {
             RoundTripTime = roundTrip,
             ServiceTime = service,
             TokenGap = tokenGap,
-            Tokens = DemoSettings.Tokens,
+            Tokens = tokens,
             TcpHandshakeAtServer = false,   // the client's network charges for it
         };
         options.HostNames.Add(host);
         script?.Invoke(options);
-        return new SimulatedEndpoint(await MockLlmServer.StartAsync(options, cancellationToken: stop), host, stream);
+        var server = await MockLlmServer.StartAsync(options, cancellationToken: stop);
+        return prompt is null ? new SimulatedEndpoint(server, host, stream) { Tokens = tokens } : new SimulatedEndpoint(server, host, stream) { Tokens = tokens, Prompt = prompt };
     }
 
     public override SslClientAuthenticationOptions CreateSslOptions() => _server.CreateClientSslOptions();

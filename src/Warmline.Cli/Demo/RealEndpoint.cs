@@ -36,7 +36,7 @@ internal sealed class RealEndpoint(RealTarget target, bool stream) : Endpoint
 
     public override INetwork Network { get; } = new SystemNetwork(new TcpKeepAliveOptions());
 
-    protected override string Body => $$"""{"model":"{{JsonEncodedText.Encode(target.Model)}}","{{target.TokensField}}":{{DemoSettings.Tokens}},"stream":{{(stream ? "true" : "false")}},"messages":[{"role":"user","content":"Say hello."}]}""";
+    protected override string Body => $$"""{"model":"{{JsonEncodedText.Encode(target.Model)}}","{{target.TokensField}}":{{Tokens}},"stream":{{(stream ? "true" : "false")}},"messages":[{"role":"user","content":"{{Prompt}}"}]}""";
 
     public override SslClientAuthenticationOptions? CreateSslOptions() => target.Authority is { } authority ? Trusting(authority) : null;
 
@@ -106,10 +106,10 @@ internal sealed class RealEndpoint(RealTarget target, bool stream) : Endpoint
         }
     }
 
-    static string Cause(HttpRequestException failure) => failure switch
+    public static string Cause(HttpRequestException failure, string option = "--url") => failure switch
     {
-        { InnerException: SocketException { SocketErrorCode: SocketError.HostNotFound or SocketError.TryAgain or SocketError.NoData } } => "the host name cannot be resolved. Check --url.",
-        { InnerException: SocketException socket } => $"{socket.Message.TrimEnd('.')}. Check --url, and whether this machine may connect without a proxy.",
+        { InnerException: SocketException { SocketErrorCode: SocketError.HostNotFound or SocketError.TryAgain or SocketError.NoData } } => "the host name cannot be resolved. Check " + option + ".",
+        { InnerException: SocketException socket } => $"{socket.Message.TrimEnd('.')}. Check {option}, and whether this machine may connect without a proxy.",
         { InnerException: AuthenticationException tls } => $"TLS failed: {OneLine(tls.Message).TrimEnd('.')}. If its certificate comes from an authority of your own, name that with --ca-file.",
         { InnerException: { } inner } => OneLine(inner.Message),
         _ => OneLine(failure.Message),

@@ -36,6 +36,11 @@ internal sealed class ReportPage(IAnsiConsole console)
     public void Chart(string title, IReadOnlyList<ReportBar> bars)
     {
         Write(title);
+        console.Write(Drawing(console, bars));
+    }
+
+    public static IRenderable Drawing(IAnsiConsole console, IReadOnlyList<ReportBar> bars)
+    {
         var width = Math.Clamp(console.Profile.Width - 36, 10, 72);
         var longest = bars.Max(bar => bar.Value);
         var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 0, 0));
@@ -45,7 +50,7 @@ internal sealed class ReportPage(IAnsiConsole console)
             grid.AddRow((IRenderable)new Text(bar.Name), drawn.Append(" " + bar.Label));
         }
 
-        console.Write(grid);
+        return grid;
     }
 
     /// <summary>Lines of small columns, all to one scale.</summary>

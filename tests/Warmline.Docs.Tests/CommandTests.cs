@@ -127,6 +127,10 @@ public sealed partial class CommandTests
             {
                 yield return ($"{page.Path}:{number}", rest, false);
             }
+            else if (text.Contains(" --", StringComparison.Ordinal) && Warmline.Subcommands.Any(command => text.StartsWith(command.Name + " ", StringComparison.Ordinal)))
+            {
+                yield return ($"{page.Path}:{number}", text, false);   // without the program's name, as a text may say it
+            }
         }
     }
 

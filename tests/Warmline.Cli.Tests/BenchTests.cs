@@ -45,6 +45,9 @@ public sealed class BenchTests : IAsyncLifetime
         Assert.True(latency.GetProperty("minMs").GetDouble() >= limit && latency.GetProperty("p50Ms").GetDouble() <= latency.GetProperty("p99Ms").GetDouble(), result.Output);
         Assert.Equal(30, root.GetProperty("histogram").EnumerateArray().Sum(bucket => bucket.GetProperty("count").GetInt32()));
         Assert.All(root.GetProperty("histogram").EnumerateArray(), bucket => Assert.True(bucket.GetProperty("toMs").GetDouble() <= bucket.GetProperty("fromMs").GetDouble() * 1.02, $"{bucket}"));
+        var (lowest, highest) = (root.GetProperty("histogram")[0], root.GetProperty("histogram").EnumerateArray().Last());
+        Assert.InRange(latency.GetProperty("minMs").GetDouble(), lowest.GetProperty("fromMs").GetDouble(), lowest.GetProperty("toMs").GetDouble());
+        Assert.InRange(latency.GetProperty("maxMs").GetDouble(), highest.GetProperty("fromMs").GetDouble(), highest.GetProperty("toMs").GetDouble());
         Assert.Equal(1, root.GetProperty("reuseRate").GetDouble());   // warmed
         Assert.InRange(root.GetProperty("pool").GetProperty("peakConnections").GetInt32(), 1, 8);
     }

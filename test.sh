@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
-# Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json and, for the proxy tests,
-# tinyproxy, which it installs where apt-get and root are there; no key, no network but the package feeds.
+# Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json and, for some tests, tinyproxy and
+# prometheus, which it installs where apt-get and root are there; no key, no network but the package feeds.
 #   ./test.sh                     all tests
 #   ./test.sh Warmline.Tests …    these test projects only
 set -euo pipefail
 cd "$(dirname "$0")"
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1
 
-# The proxy tests need a real proxy. They fail without it; they are never skipped.
-if ! [ -x /usr/bin/tinyproxy ] && ! [ -x /usr/sbin/tinyproxy ] && ! command -v tinyproxy >/dev/null; then
-  sudo=()
+# Some tests need a real proxy, others a real Prometheus. They fail without it; they are never skipped.
+# A package brings its program only: no service of it is started, now or at the next boot, and nothing that it merely recommends comes along.
+install() { # program package
+  if [ -x "/usr/bin/$1" ] || [ -x "/usr/sbin/$1" ] || command -v "$1" >/dev/null; then return; fi
+  local sudo=() policy=/usr/sbin/policy-rc.d held=""
   [ "$(id -u)" -eq 0 ] || sudo=(sudo -n)
-  if command -v apt-get >/dev/null && { [ ${#sudo[@]} -eq 0 ] || "${sudo[@]}" true 2>/dev/null; }; then
-    echo "== tinyproxy is missing: installing tinyproxy-bin"
-    { "${sudo[@]}" apt-get update -q && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q tinyproxy-bin; } >/dev/null || echo "tinyproxy-bin could not be installed: the proxy tests will fail" >&2
-  else
-    echo "tinyproxy is missing and cannot be installed from here: run 'apt-get install tinyproxy-bin' as root, or the like. The proxy tests will fail without it." >&2
+  if ! command -v apt-get >/dev/null || { [ ${#sudo[@]} -gt 0 ] && ! "${sudo[@]}" true 2>/dev/null; }; then
+    echo "$1 is missing and cannot be installed from here: run 'apt-get install --no-install-recommends $2' as root, or the like. The tests that need it will fail." >&2
+    return
   fi
-fi
+  echo "== $1 is missing: installing $2"
+  if ! [ -e "$policy" ]; then   # where Debian's scripts ask whether they may start a service
+    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null && "${sudo[@]}" chmod +x "$policy" && held=yes
+  fi
+  { "${sudo[@]}" apt-get update -q && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2"; } >/dev/null \
+    || echo "$2 could not be installed: the tests that need it will fail" >&2
+  [ -z "$held" ] || "${sudo[@]}" rm -f "$policy"
+  if command -v systemctl >/dev/null; then "${sudo[@]}" systemctl disable "$1" >/dev/null 2>&1 || true; fi
+}
+install tinyproxy tinyproxy-bin
+install prometheus prometheus
 
 echo "== build"
 dotnet build Warmline.slnx -c Release --nologo -v quiet

@@ -33,7 +33,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     {
         var settings = Freeze(options ?? new ConnectionPoolOptions());
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
-        _engine = new PoolEngine(settings, loggerFactory?.CreateLogger(options?.Name is null ? "Warmline" : $"Warmline.{settings.Name}") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
+        _engine = new PoolEngine(settings, loggerFactory?.CreateLogger(settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
         _keepsake = new PoolEngine.Keepsake(_engine);
     }
@@ -130,7 +130,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     public void Reconnect(Uri? origin = null) => _engine.Retire(OriginOf(origin));
 
     /// <summary>Changes limits, timeouts, lanes, tenants, pacing, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
-    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, tenants' isolation, the stats log.</returns>
+    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: the name, HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, tenants' isolation, the stats log.</returns>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem.</exception>
     public bool TryUpdate(ConnectionPoolOptions options)
     {

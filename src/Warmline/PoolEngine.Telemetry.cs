@@ -9,7 +9,7 @@ internal sealed partial class PoolEngine : IMeasuredPool
 {
     int _streams;
 
-    public string Name => Settings.Name;
+    public string Name { get; }
 
     public bool NamesTenants => Settings.Sharing.Named.Count > 0;
 

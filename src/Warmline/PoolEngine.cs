@@ -33,6 +33,7 @@ internal sealed partial class PoolEngine
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network, IMeterFactory? meters = null)
     {
         Settings = settings;
+        Name = settings.Name ?? PoolSettings.DefaultName;
         _network = network;
         PoolCensus.Add(this);
         _logger = logger;
@@ -183,7 +184,7 @@ internal sealed partial class PoolEngine
         }
 
         var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
-        Settings = settings;
+        Settings = settings with { Name = Name };
         SetLeakWatch();
         Play(SchedulerLimits.From(settings), static (scheduler, limits, now, actions) => scheduler.LimitsChanged(limits, now, actions));
         foreach (var (key, connections) in settings.WarmConnections.Concat(released.Select(key => KeyValuePair.Create(key, 0))))

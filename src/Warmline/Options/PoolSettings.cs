@@ -9,7 +9,8 @@ internal sealed record PoolSettings
 {
     public const string DefaultName = "default";
 
-    public required string Name { get; init; }
+    /// <summary>Null where the options name none: the default one for a new pool, and for one that runs no change.</summary>
+    public required string? Name { get; init; }
 
     public required bool Enabled { get; init; }
 
@@ -77,7 +78,7 @@ internal sealed record PoolSettings
     public IReadOnlyList<string> FixedIn(PoolSettings other)
     {
         var differ = new List<string>();
-        Same(Name == other.Name, "Name");
+        Same(other.Name is null || Name == other.Name, "Name");
         Same(Http2Mode == other.Http2Mode, "Http2.Mode");
         Same(Http2.PingDelay == other.Http2.PingDelay, "Http2.PingDelay");
         Same(Http2.PingTimeout == other.Http2.PingTimeout, "Http2.PingTimeout");
@@ -107,7 +108,7 @@ internal sealed record PoolSettings
 
     /// <summary>Whether there is nothing to do to become <paramref name="other"/>.</summary>
     public bool IsSameAs(PoolSettings other) => FixedIn(other).Count == 0 && WarmConnections.Count == other.WarmConnections.Count && !WarmConnections.Except(other.WarmConnections).Any()
-        && this == other with { WarmConnections = WarmConnections, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
+        && this == other with { Name = Name, WarmConnections = WarmConnections, Http2 = Http2, Dns = Dns, TcpKeepAlive = TcpKeepAlive };
 
     /// <summary>Checks all options; every problem is reported, with name, value and range.</summary>
     public static PoolSettings? Freeze(ConnectionPoolOptions options, List<string> problems)
@@ -194,7 +195,7 @@ internal sealed record PoolSettings
         var timeouts = CallTimeouts.Default.With(options.Timeouts);
         return new PoolSettings
         {
-            Name = options.Name ?? DefaultName,
+            Name = options.Name,
             Enabled = options.Enabled,
             MaxConnections = options.MaxConnections,
             MaxConnectionsPerHost = options.MaxConnectionsPerHost ?? int.MaxValue,

@@ -162,8 +162,10 @@ internal sealed class PoolMetrics
         Gauge("warmline.handshake.time_saved", "s", "Handshakes avoided, in seconds.", static stats => [new(stats.TimeSaved.TotalSeconds)], Merge.Sum);
     }
 
+    /// <summary>Every kind, also at zero: a rate cannot be told of a series that begins with its first count.</summary>
     static IEnumerable<Sample> By<TKind>(string tag, IReadOnlyDictionary<TKind, long> counts)
-        where TKind : struct, Enum => counts.Select(counted => new Sample(counted.Value, new Tag(tag, Snake(counted.Key.ToString()))));
+        where TKind : struct, Enum =>
+        Enum.GetValues<TKind>().Where(static kind => kind is not PoolRejectionReason.None).Select(kind => new Sample(counts.GetValueOrDefault(kind), new Tag(tag, Snake(kind.ToString()))));
 
     static IEnumerable<Sample> ByLane(PoolStats stats, int all, Func<LaneStats, int> read) =>
         [new(all - stats.Lanes.Sum(read)), .. stats.Lanes.Select(lane => new Sample(read(lane), new Tag("warmline.lane", lane.Lane)))];

@@ -256,6 +256,7 @@ public sealed class WarmUpTests
             changed => changed.Dns.CacheEnabled = false, changed => changed.Dns.CacheTtl = TimeSpan.FromSeconds(1), changed => changed.TcpKeepAlive.Idle = TimeSpan.FromSeconds(99),
             changed => changed.TcpKeepAlive.Interval = TimeSpan.FromSeconds(99), changed => changed.TcpKeepAlive.Count = 99, changed => changed.SslOptions = new SslClientAuthenticationOptions(),
             changed => changed.StatsLogInterval = TimeSpan.FromSeconds(99),
+            changed => changed.Name = "other",
         ];
         foreach (var change in changes)
         {
@@ -263,6 +264,10 @@ public sealed class WarmUpTests
             change(changed);
             Assert.False(pool.TryUpdate(changed));
         }
+
+        await using var named = new ConnectionPool(new ConnectionPoolOptions { Name = "llm", SslOptions = options.SslOptions });
+        Assert.True(named.TryUpdate(options) && named.TryUpdate(new ConnectionPoolOptions { Name = "llm", SslOptions = options.SslOptions }));   // none named, and the same
+        Assert.Equal("llm", named.GetStats().Name);
 
         using var client = pool.CreateClient(mock.BaseAddress);
         var gate = new Gate();

@@ -69,18 +69,4 @@ public sealed class PoolPresetTests
             Assert.Same(preset, PoolPreset.Find(preset.Name.ToUpperInvariant()));
         });
     }
-
-    [Fact]
-    public void The_documentations_table_is_what_the_presets_say()
-    {
-        var table = PoolPreset.All.Select(preset =>
-        {
-            var options = new ConnectionPoolOptions().UsePreset(preset);
-            return string.Create(CultureInfo.InvariantCulture, $"| `{preset.Name}` | {preset.Purpose} | {options.MaxConnections} | {options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2} "
-                + $"| {options.MaxConcurrentRequests?.ToString(CultureInfo.InvariantCulture) ?? "none"} | {options.IdleTimeout.TotalSeconds:0} s | {options.Http2.SpreadConnections} |");
-        });
-
-        var documented = Repo.Read("docs/hosting.md").Split('\n').Where(line => PoolPreset.All.Any(preset => line.StartsWith($"| `{preset.Name}` |", StringComparison.Ordinal)));
-        Assert.Equal(table, documented);
-    }
 }

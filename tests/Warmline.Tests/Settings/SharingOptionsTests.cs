@@ -124,13 +124,6 @@ public sealed class SharingOptionsTests
         Assert.Null(new ConnectionPoolOptions().UsePreset(PoolPreset.BackendApi).Tenants.MaxConcurrentRequests);
     }
 
-    [Fact]
-    public void The_documentation_explains_every_reason()
-    {
-        var page = Repo.Read("docs/errors.md").Split('\n');
-        Assert.All(Enum.GetNames<PoolRejectionReason>(), reason => Assert.Contains($"### {reason.ToLowerInvariant()}", page));   // where PoolRejectedException.HelpLink leads
-    }
-
     [Fact(Timeout = Rig.Patience)]
     public async Task Lanes_and_tenants_change_while_the_pool_runs_and_isolation_does_not()
     {

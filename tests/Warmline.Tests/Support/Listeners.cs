@@ -14,6 +14,7 @@ internal sealed class MetricsRecorder : IDisposable
 
     public MetricsRecorder(bool listens = true)
     {
+        Factory = _services.GetRequiredService<IMeterFactory>();   // kept: another test's meter may be told of while this recorder ends
         _listener.InstrumentPublished = (instrument, listener) =>
         {
             if (instrument.Meter.Scope == Factory || (instrument.Meter.Scope is null && instrument.Meter.Name == "Warmline" && SeesProcess))
@@ -29,7 +30,7 @@ internal sealed class MetricsRecorder : IDisposable
         _listener.SetMeasurementEventCallback<double>((instrument, value, tags, _) => Note(instrument, value, tags));
     }
 
-    public IMeterFactory Factory => _services.GetRequiredService<IMeterFactory>();
+    public IMeterFactory Factory { get; }
 
     public ConcurrentBag<Instrument> Instruments { get; } = [];
 

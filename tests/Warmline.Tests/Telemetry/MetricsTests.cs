@@ -87,6 +87,7 @@ public sealed partial class MetricsTests
             options.MaxQueueLength = 1;
             options.Timeouts.FirstByte = TimeSpan.FromMilliseconds(50);
         });
+        Assert.Equal((0, 0, 0), (Collected("warmline.requests.refused", ("warmline.reason", "tenant_limit")), Collected("warmline.requests.stalled", ("warmline.phase", "total")), Collected("warmline.dials.failed", ("warmline.phase", "dns"))));
         using (var answer = await rig.SendAsync(Calls.Chat(headers: ("x-mock-status", "429"))))
         {
             Assert.Equal(HttpStatusCode.TooManyRequests, answer.StatusCode);

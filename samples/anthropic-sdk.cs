@@ -34,4 +34,5 @@ await foreach (var update in claude.Messages.CreateStreaming(Ask("And why is it 
 Console.WriteLine();
 Console.WriteLine(pool.GetStats());
 
-static MessageCreateParams Ask(string question) => new() { Model = "claude-sonnet-4-5", MaxTokens = 200, Messages = [new UserMessageParam { Content = question }] };
+static MessageCreateParams Ask(string question) =>
+    new() { Model = "claude-sonnet-4-5", MaxTokens = 200, Messages = [new UserMessageParam { Content = question }] };

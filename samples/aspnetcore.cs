@@ -4,7 +4,8 @@
 #:project ../src/Warmline.MockLlm/Warmline.MockLlm.csproj
 #:property PublishAot=false
 
-// A web API before a model: streamed completions, health that is good only when the pool is warm, stats, and metrics for Prometheus. Runs until Ctrl+C. Then, elsewhere:
+// A web API before a model: streamed completions, health that is good only when the pool is warm, stats, and metrics for Prometheus.
+// Runs until Ctrl+C. Meanwhile, in another terminal:
 //   curl -N http://localhost:5000/chat -H 'content-type: application/json' -d '{ "prompt": "Hello" }'
 //   curl http://localhost:5000/health      curl http://localhost:5000/metrics      curl http://localhost:5000/warmline/stats
 using System.Net.Http.Headers;
@@ -41,7 +42,8 @@ app.MapPost("/chat", ChatAsync);
 await app.RunAsync();
 
 // Hands the provider's events on as they come. A caller who leaves cancels the token, which stops the provider, too.
-static async Task<IResult> ChatAsync(Question question, IHttpClientFactory clients, ILogger<Question> log, HttpContext context, CancellationToken cancellationToken)
+static async Task<IResult> ChatAsync(
+    Question question, IHttpClientFactory clients, ILogger<Question> log, HttpContext context, CancellationToken cancellationToken)
 {
     using var request = new HttpRequestMessage(HttpMethod.Post, "chat/completions")
     {

@@ -51,10 +51,12 @@ Console.WriteLine(pool.GetStats());
 /// <summary>Text in, text out, over OpenAI's ChatClient: no tools, no images, no options.</summary>
 internal sealed class OpenAITextClient(OpenAIChat.ChatClient chat) : IChatClient
 {
-    public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         OpenAIChat.ChatCompletion completion = await chat.CompleteChatAsync(messages.Select(ToOpenAI), cancellationToken: cancellationToken);
-        return new ChatResponse(new ChatMessage(ChatRole.Assistant, string.Concat(completion.Content.Select(part => part.Text)))) { ResponseId = completion.Id, ModelId = completion.Model };
+        var text = string.Concat(completion.Content.Select(part => part.Text));
+        return new ChatResponse(new ChatMessage(ChatRole.Assistant, text)) { ResponseId = completion.Id, ModelId = completion.Model };
     }
 
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
@@ -62,7 +64,8 @@ internal sealed class OpenAITextClient(OpenAIChat.ChatClient chat) : IChatClient
     {
         await foreach (var update in chat.CompleteChatStreamingAsync(messages.Select(ToOpenAI), cancellationToken: cancellationToken))
         {
-            yield return new ChatResponseUpdate(ChatRole.Assistant, string.Concat(update.ContentUpdate.Select(part => part.Text))) { ResponseId = update.CompletionId, ModelId = update.Model };
+            var text = string.Concat(update.ContentUpdate.Select(part => part.Text));
+            yield return new ChatResponseUpdate(ChatRole.Assistant, text) { ResponseId = update.CompletionId, ModelId = update.Model };
         }
     }
 

@@ -5,8 +5,8 @@
 
 // A configured pool under an ordinary HttpClient.
 using System.Net.Http.Headers;
-using System.Text;
-using System.Text.Json;
+using System.Net.Http.Json;
+using System.Text.Json.Nodes;
 using Warmline;
 using Warmline.MockLlm;
 
@@ -36,10 +36,10 @@ var warm = await pool.WarmUpAsync(provider, connections: 2);
 using var client = pool.CreateClient(new Uri(provider, "v1"));
 client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", key ?? "any");
 
-using var body = new StringContent("""{ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Say hello." }] }""", Encoding.UTF8, "application/json");
-using var response = await client.PostAsync("chat/completions", body);
-using var answer = JsonDocument.Parse(await response.EnsureSuccessStatusCode().Content.ReadAsStreamAsync());
+using var response = await client.PostAsJsonAsync("chat/completions",
+    new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = "Say hello." } } });
+var answer = await response.EnsureSuccessStatusCode().Content.ReadFromJsonAsync<JsonNode>();
 
 Console.WriteLine($"{warm} warm connections to {provider}");
-Console.WriteLine($"HTTP/{response.Version}, {(int)response.StatusCode}: {answer.RootElement.GetProperty("choices")[0].GetProperty("message").GetProperty("content")}");
+Console.WriteLine($"HTTP/{response.Version}, {(int)response.StatusCode}: {answer!["choices"]![0]!["message"]!["content"]}");
 Console.WriteLine(pool.GetStats());

@@ -11,7 +11,8 @@ using Warmline.MockLlm;
 
 // Without a key a provider of our own answers, with real TLS, half a second of thinking and a round trip of 30 ms.
 var key = Environment.GetEnvironmentVariable("OPENAI_API_KEY");
-await using var mock = key is null ? await MockLlmServer.StartAsync(new() { RoundTripTime = TimeSpan.FromMilliseconds(30), ServiceTime = TimeSpan.FromMilliseconds(500) }) : null;
+await using var mock = key is null
+    ? await MockLlmServer.StartAsync(new() { RoundTripTime = TimeSpan.FromMilliseconds(30), ServiceTime = TimeSpan.FromMilliseconds(500) }) : null;
 var provider = mock?.BaseAddress ?? new Uri("https://api.openai.com");
 
 await using var pool = new ConnectionPool(new ConnectionPoolOptions { SslOptions = mock?.CreateClientSslOptions() });
@@ -24,14 +25,15 @@ var latencies = await Task.WhenAll(Enumerable.Range(1, 20).Select(AskAsync));
 var wall = clock.GetElapsedTime(start);
 
 var sum = latencies.Aggregate((a, b) => a + b);
-Console.WriteLine($"20 calls: {sum.TotalSeconds:0.0} s of latency in {wall.TotalSeconds:0.0} s of wall time, {sum / wall:0.0} times as fast as one after another");
+Console.WriteLine($"20 calls: {sum.TotalSeconds:0.0} s of latency in {wall.TotalSeconds:0.0} s of wall time, {sum / wall:0.0} times as much");
 Console.WriteLine($"{pool.GetStats().NewConnections} connections");
 Console.WriteLine(pool.GetStats());
 
 async Task<TimeSpan> AskAsync(int number)
 {
     var asked = clock.GetTimestamp();
-    using var response = await client.PostAsJsonAsync("chat/completions", new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = $"What is {number} squared?" } } });
+    using var response = await client.PostAsJsonAsync("chat/completions",
+        new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = $"What is {number} squared?" } } });
     response.EnsureSuccessStatusCode();
     return clock.GetElapsedTime(asked);
 }

@@ -13,7 +13,8 @@ using Warmline.MockLlm;
 
 // Without a key a provider of our own answers, with real TLS.
 var key = Environment.GetEnvironmentVariable("OPENAI_API_KEY");
-await using var mock = key is null ? await MockLlmServer.StartAsync(new() { RoundTripTime = TimeSpan.FromMilliseconds(30), ServiceTime = TimeSpan.FromMilliseconds(200) }) : null;
+await using var mock = key is null
+    ? await MockLlmServer.StartAsync(new() { RoundTripTime = TimeSpan.FromMilliseconds(30), ServiceTime = TimeSpan.FromMilliseconds(200) }) : null;
 var provider = mock?.BaseAddress ?? new Uri("https://api.openai.com");
 
 // Any exporter of System.Diagnostics.Metrics does this for you: builder.AddMeter("Warmline") in OpenTelemetry, or dotnet-counters without a line of code.
@@ -51,15 +52,18 @@ var burst = await Task.WhenAll(Enumerable.Range(0, 9).Select(_ => CallAsync()));
 Print("slowest of nine", burst.MaxBy(timings => timings.LastByte));
 
 listener.RecordObservableInstruments();
-Console.WriteLine($"meter: {durations.Count} durations, mean {durations.Average() * 1000:0} ms; warmline.requests = {counts["warmline.requests"]}, warmline.connections.opened = {counts["warmline.connections.opened"]}");
+Console.WriteLine($"meter: {durations.Count} durations, mean {durations.Average() * 1000:0} ms");
+Console.WriteLine($"meter: warmline.requests = {counts["warmline.requests"]}, warmline.connections.opened = {counts["warmline.connections.opened"]}");
 Console.WriteLine(pool.GetStats());
 
 async Task<RequestTimings> CallAsync()
 {
-    using var response = await client.PostAsJsonAsync("chat/completions", new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = "Hello" } } });
+    using var response = await client.PostAsJsonAsync("chat/completions",
+        new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = "Hello" } } });
     await response.EnsureSuccessStatusCode().Content.LoadIntoBufferAsync();
     return response.TryGetPoolTimings(out var timings) ? timings : throw new InvalidOperationException("The call did not go through the pool.");
 }
 
 static void Print(string what, RequestTimings t) => Console.WriteLine(
-    $"{what}: queue {t.Queue.TotalMilliseconds:0} ms (tcp {t.Tcp.TotalMilliseconds:0}, tls {t.Tls.TotalMilliseconds:0}), headers after {t.FirstByte.TotalMilliseconds:0} ms, connection {t.ConnectionId}{(t.Reused ? ", reused" : "")}");
+    $"{what}: queue {t.Queue.TotalMilliseconds:0} ms (tcp {t.Tcp.TotalMilliseconds:0}, tls {t.Tls.TotalMilliseconds:0}), "
+    + $"headers after {t.FirstByte.TotalMilliseconds:0} ms, connection {t.ConnectionId}{(t.Reused ? ", reused" : "")}");

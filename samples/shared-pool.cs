@@ -35,12 +35,14 @@ using var claude = new AnthropicClient { BaseUrl = anthropic.ToString(), ApiKey 
 await Task.WhenAll(Enumerable.Range(0, 10).SelectMany(_ => new[] { AskOpenAiAsync(), AskAnthropicAsync(), AskByHandAsync() }));
 
 var stats = pool.GetStats();
-Console.WriteLine($"{stats.TotalRequests} calls by 3 clients: at most {stats.PeakActive} at once, on {stats.NewConnections} connections; the longest wait was {stats.MaxQueueWait.TotalMilliseconds:0} ms");
+Console.WriteLine($"{stats.TotalRequests} calls by 3 clients: at most {stats.PeakActive} at once, on {stats.NewConnections} connections");
+Console.WriteLine($"the longest wait for a place was {stats.MaxQueueWait.TotalMilliseconds:0} ms");
 Console.WriteLine(stats);
 
 async Task AskOpenAiAsync() => await chat.CompleteChatAsync("Hello");
 
-async Task AskAnthropicAsync() => await claude.Messages.Create(new() { Model = "claude-sonnet-4-5", MaxTokens = 100, Messages = [new UserMessageParam { Content = "Hello" }] });
+async Task AskAnthropicAsync() => await claude.Messages.Create(
+    new() { Model = "claude-sonnet-4-5", MaxTokens = 100, Messages = [new UserMessageParam { Content = "Hello" }] });
 
 async Task AskByHandAsync()
 {

@@ -35,11 +35,12 @@ static async Task StaleConnectionAsync()
     var assistant = new Assistant(pool, server.BaseAddress);
 
     await assistant.AskAsync("first");
-    server.FailConnections(MockFault.Reset);                                   // what a load balancer does to those it finds idle for too long
-    await server.WaitForAsync(counters => counters.ConnectionsOpen == 0);      // wait for what the server sees; never for time
+    server.FailConnections(MockFault.Reset);                                // what a load balancer does to those idle for too long
+    await server.WaitForAsync(counters => counters.ConnectionsOpen == 0);   // wait for what the server sees; never for time
     await assistant.AskAsync("second");
 
-    Check(server.GetRequests() is [{ Processed: true, ConnectionId: 1 }, { Processed: true, ConnectionId: 2 }], "each question should have been worked on once, on a connection that lives");
+    Check(server.GetRequests() is [{ Processed: true, ConnectionId: 1 }, { Processed: true, ConnectionId: 2 }],
+        "each question should have been worked on once, on a connection that lives");
 }
 
 static async Task RateLimitAsync()

@@ -72,7 +72,8 @@ async IAsyncEnumerable<string> StreamAsync(string prompt, [EnumeratorCancellatio
 
 async Task<string> ClassifyAsync(string text)
 {
-    using var response = await bulk.PostAsJsonAsync("chat/completions", new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = $"Good or bad? {text}" } } });
+    using var response = await bulk.PostAsJsonAsync("chat/completions",
+        new { model = "gpt-4o-mini", messages = new[] { new { role = "user", content = $"Good or bad? {text}" } } });
     var answer = await response.EnsureSuccessStatusCode().Content.ReadFromJsonAsync<JsonNode>();
     return answer!["choices"]![0]!["message"]!["content"]!.GetValue<string>();
 }

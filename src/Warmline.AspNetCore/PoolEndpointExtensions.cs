@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Warmline;
 using Warmline.AspNetCore;
@@ -23,10 +24,10 @@ public static class PoolEndpointExtensions
         ArgumentNullException.ThrowIfNull(pattern);
         var options = new PoolStatsEndpointOptions().Checked(configure);
         var shown = new StatsEndpoint(ShownPools.Of(endpoints.ServiceProvider, options.Pools), options, endpoints.ServiceProvider);
-        var group = endpoints.MapGroup(pattern);
+        var group = endpoints.MapGroup(pattern);   // the application's own figures and descriptions are not about these endpoints
         group.MapGet("/stats", CallerCheck.Guard(nameof(MapPoolStats), options.AllowRemote, shown.StatsAsync)).WithDisplayName("Warmline stats");
-        group.MapGet("/live", CallerCheck.Guard(nameof(MapPoolStats), options.AllowRemote, shown.LiveAsync)).WithDisplayName("Warmline live stats");
-        return group;
+        group.MapGet("/live", CallerCheck.Guard(nameof(MapPoolStats), options.AllowRemote, shown.LiveAsync)).WithDisplayName("Warmline live stats").DisableRequestTimeout();   // it lasts as long as its reader
+        return group.DisableHttpMetrics().ExcludeFromDescription();
     }
 
     /// <summary>
@@ -44,6 +45,6 @@ public static class PoolEndpointExtensions
         var options = new PoolMetricsEndpointOptions();
         configure?.Invoke(options);
         var metrics = MetricsEndpoint.Of(endpoints.ServiceProvider);
-        return endpoints.MapGet(pattern, CallerCheck.Guard(nameof(MapPoolMetrics), options.AllowRemote, metrics.MetricsAsync)).WithDisplayName("Warmline metrics");
+        return endpoints.MapGet(pattern, CallerCheck.Guard(nameof(MapPoolMetrics), options.AllowRemote, metrics.MetricsAsync)).WithDisplayName("Warmline metrics").DisableHttpMetrics().ExcludeFromDescription();
     }
 }

@@ -28,8 +28,8 @@ internal sealed partial class StatsJson : JsonSerializerContext
             TypeInfoResolver = Default.WithAddedModifier(TellSeconds),
             Converters =
             {
-                // One by one: the converter for any enumeration would need reflection.
-                Word<PoolRejectionReason>(), Word<StreamPhase>(), Word<StallPhase>(), Word<DialPhase>(), Word<RateLimitKind>(),
+                // One by one: the converter for any enumeration would need reflection. As keys they are words without.
+                Word<PoolRejectionReason>(), Word<StreamPhase>(), Word<RateLimitKind>(),
             },
         };
         options.MakeReadOnly();

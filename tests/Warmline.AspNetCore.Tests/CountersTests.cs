@@ -38,7 +38,7 @@ public sealed class CountersTests
         var stats = pool.GetStats();
         await Eventually.TrueAsync(() => Value("warmline.requests") == stats.TotalRequests && Value("warmline.connections.opened") == stats.NewConnections && Value("warmline.connections.limit") == stats.MaxConnections
             && values.Keys.Any(key => key.StartsWith("http.client.request.duration|", StringComparison.Ordinal)) && values.Keys.Any(key => key.StartsWith("warmline.handshake.duration|", StringComparison.Ordinal)),
-            () => string.Join('\n', values.Order()));
+            () => string.Join('\n', values.Select(each => $"{each.Key}: {each.Value}").Order()));
 
         await session.StopAsync(Eventually.Ct);
         await reading;

@@ -20,7 +20,11 @@ internal static class Eventually
     {
         for (var round = 0; !await condition(); round++)
         {
-            Assert.True(round < Rounds, $"Did not come true: {describe?.Invoke()}");
+            if (round == Rounds)
+            {
+                Assert.Fail($"Did not come true: {describe?.Invoke()}");
+            }
+
             await Task.Delay(TimeSpan.FromMilliseconds(20), Clock, Ct);
         }
     }

@@ -20,9 +20,9 @@ public sealed partial class MonitoringTests
         await using var app = await App.StartAsync(services => services.AddConnectionPool("llm", traffic.Configure), web => web.MapPoolMetrics());
         await using var prometheus = await PrometheusServer.StartAsync(app.Address);
         var pool = app.Web.Services.GetRequiredService<ConnectionPool>();
-        await Eventually.TrueAsync(async () => await prometheus.ValueAsync("warmline_requests_total") == 0, () => prometheus.Log);   // so that rates have where to begin
+        await Eventually.TrueAsync(async () => await prometheus.ValueAsync("warmline_requests_total{warmline_pool_name=\"llm\"}") == 0, () => prometheus.Log);   // so that rates have where to begin
         await traffic.RunAsync(pool);
-        await Eventually.TrueAsync(async () => await prometheus.ValueAsync("count_over_time(warmline_requests_stalled_total[1m])") >= 3, () => prometheus.Log);
+        await Eventually.TrueAsync(async () => await prometheus.ValueAsync("min(count_over_time(warmline_requests_stalled_total{warmline_pool_name=\"llm\"}[1m]))") >= 3, () => prometheus.Log);
         var exported = Exported(await app.GetAsync("/metrics"));
 
         var expressions = Panels().SelectMany(panel => panel.GetProperty("targets").EnumerateArray()).Select(target => target.GetProperty("expr").GetString()!).ToList();

@@ -18,7 +18,7 @@ internal sealed class PrometheusServer : IAsyncDisposable
     {
     }
 
-    /// <summary>Starts one that scrapes a target on this machine five times a second, and waits until it answers.</summary>
+    /// <summary>Starts one that scrapes a target on this machine twice a second, and waits until it answers.</summary>
     public static async Task<PrometheusServer> StartAsync(Uri target, string path = "/metrics")
     {
         var server = new PrometheusServer();
@@ -107,8 +107,8 @@ internal sealed class PrometheusServer : IAsyncDisposable
         var configuration = Path.Combine(_folder.FullName, "prometheus.yml");
         await File.WriteAllTextAsync(configuration, $"""
             global:
-              scrape_interval: 200ms
-              scrape_timeout: 200ms
+              scrape_interval: 500ms
+              scrape_timeout: 500ms
             scrape_configs:
               - job_name: app
                 metrics_path: {path}

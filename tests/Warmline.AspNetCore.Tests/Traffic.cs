@@ -22,6 +22,7 @@ internal sealed class Traffic : IAsyncDisposable
         options.Lanes["single"] = new LaneOptions { Ceiling = 1 };
         options.Tenants.Named["acme"] = new TenantOptions();
         options.Timeouts.Pool = Timeout.InfiniteTimeSpan;   // only the call that says so gives up waiting
+        options.Timeouts.Connect = TimeSpan.FromMinutes(1);          // a busy machine is no failed dial
         options.UseProxy = false;
     }
 

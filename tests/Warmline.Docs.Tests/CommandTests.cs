@@ -22,7 +22,7 @@ public sealed partial class CommandTests
         var shown = Page.Documents.SelectMany(Shown).ToList();
 
         Assert.True(shown.Count > 8, string.Join('\n', shown));
-        Check.None("Commands that warmline does not take:", shown.Select(command => (command.Where, command.Line, Mistake: Mistake(command.Line))).Where(command => command.Mistake is not null)
+        Check.None("Commands that warmline does not take:", shown.Select(command => (command.Where, command.Line, Mistake: Mistake(command.Line, command.IsComplete))).Where(command => command.Mistake is not null)
             .Select(command => $"{command.Where}: warmline {command.Line}: {command.Mistake}"));
     }
 
@@ -100,14 +100,14 @@ public sealed partial class CommandTests
         }
     }
 
-    static string? Mistake(string line)
+    static string? Mistake(string line, bool isComplete = true)
     {
         var parsed = Warmline.Parse([.. Words().Matches(line).Select(match => match.Value.Trim('\'', '"'))]);
-        return parsed.CommandResult.Command == Warmline ? "no such command" : parsed.Errors.Count == 0 ? null : parsed.Errors[0].Message;
+        return parsed.CommandResult.Command == Warmline ? "no such command" : parsed.Errors.FirstOrDefault(error => isComplete || !error.Message.StartsWith("Required argument missing", StringComparison.Ordinal))?.Message;
     }
 
-    /// <summary>What follows "warmline" in blocks for the shell and in code within the text, without its comment, and where it stands.</summary>
-    static IEnumerable<(string Where, string Line)> Shown(Page page)
+    /// <summary>What follows "warmline" in blocks for the shell and in code within the text, without its comment, and where it stands. A text may speak of an option without its value.</summary>
+    static IEnumerable<(string Where, string Line, bool IsComplete)> Shown(Page page)
     {
         foreach (var block in page.Blocks.Where(block => block.Language is "sh" or "bash" or "console"))
         {
@@ -116,7 +116,7 @@ public sealed partial class CommandTests
             {
                 if (InShell().Match(text[i]) is { Success: true } match)
                 {
-                    yield return ($"{page.Path}:{block.Line + i}", match.Groups["rest"].Value.Trim());
+                    yield return ($"{page.Path}:{block.Line + i}", match.Groups["rest"].Value.Trim(), true);
                 }
             }
         }
@@ -125,7 +125,11 @@ public sealed partial class CommandTests
         {
             if (InShell().Match(text) is { Success: true } match && !text.Contains('…', StringComparison.Ordinal) && match.Groups["rest"].Value.Trim() is { Length: > 0 } rest)
             {
-                yield return ($"{page.Path}:{number}", rest);
+                yield return ($"{page.Path}:{number}", rest, false);
+            }
+            else if (text.Contains(" --", StringComparison.Ordinal) && Warmline.Subcommands.Any(command => text.StartsWith(command.Name + " ", StringComparison.Ordinal)))
+            {
+                yield return ($"{page.Path}:{number}", text, false);   // without the program's name, as a text may say it
             }
         }
     }

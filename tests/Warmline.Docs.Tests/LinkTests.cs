@@ -1,7 +1,9 @@
+using System.Text.RegularExpressions;
+
 namespace Warmline.Docs.Tests;
 
 /// <summary>No link of any page leads nowhere, and from each page a reader finds on.</summary>
-public sealed class LinkTests
+public sealed partial class LinkTests
 {
     [Fact]
     public void Every_link_within_the_repository_leads_to_a_file_and_a_heading() => Check.None("Links that lead nowhere:", Page.All.SelectMany(page => page.Links
@@ -22,6 +24,10 @@ public sealed class LinkTests
         Assert.Null(Problem(page, "../LICENSE"));
         Assert.Null(Problem(page, "#stalls"));
     }
+
+    [Fact]
+    public void No_page_holds_a_mark_for_later() => Check.None("Left for later:", Page.All.SelectMany(page => File.ReadLines(Path.Combine(Page.Root, page.Path)).Select((line, index) => (Line: index + 1, Text: line))
+        .Where(line => Later().IsMatch(line.Text)).Select(line => $"{page.Path}:{line.Line}: {line.Text.Trim()}")));
 
     /// <summary>From the README each page of docs/ is reached by links, in few steps.</summary>
     [Fact]
@@ -54,6 +60,9 @@ public sealed class LinkTests
 
         return fragment.Length == 0 || !file.EndsWith(".md", StringComparison.Ordinal) || Page.Of(file).Anchors.Contains(fragment) ? null : "no such heading";
     }
+
+    [GeneratedRegex(@"@[A-Z]{3,}@|\b(?:TODO|TBD|FIXME|XXX)\b")]
+    private static partial Regex Later();
 
     /// <summary>File, from the root, and fragment.</summary>
     static (string File, string Fragment) Target(Page page, string target)

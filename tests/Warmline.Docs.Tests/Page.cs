@@ -58,8 +58,8 @@ sealed partial class Page
     /// <summary>The rows of the tables below headings that begin with one of these words.</summary>
     public IEnumerable<Row> RowsIn(params string[] sections) => Rows.Where(row => sections.Any(section => row.Section.StartsWith(section, StringComparison.Ordinal)));
 
-    /// <summary>Whether the page has this name as code, alone or as a part of a longer path.</summary>
-    public bool Names(string name) => Spans.Any(span => Regex.IsMatch(span.Text, $@"(?<![A-Za-z0-9_]){Regex.Escape(name)}(?![A-Za-z0-9_])"));
+    /// <summary>Whether the page has this name as code, within the text or in a block of C#, alone or as a part of a longer path.</summary>
+    public bool Names(string name) => Spans.Select(span => span.Text).Concat(Blocks.Where(block => block.Language == "csharp").Select(block => block.Text)).Any(text => Regex.IsMatch(text, $@"(?<![A-Za-z0-9_]){Regex.Escape(name)}(?![A-Za-z0-9_])"));
 
     void Read()
     {

@@ -197,10 +197,9 @@ internal sealed class BenchRun(BenchSettings settings, TimeProvider time)
         {
             // The schedule is absolute: a late call does not delay those after it, and its lateness is its own.
             var intended = _started + (long)(due * time.TimestampFrequency);
-            var early = TimeSpan.FromSeconds(due) - time.GetElapsedTime(_started);
-            if (early > TimeSpan.Zero)
+            while (TimeSpan.FromSeconds(due) - time.GetElapsedTime(_started) is { Ticks: > 0 } early && !stop.IsCancellationRequested)
             {
-                // To the next whole millisecond, as the timer counts in these: late by up to one, never early.
+                // In whole milliseconds, as timers count, and again where one fired a little early: late by some of them, but never early.
                 await Task.Delay(TimeSpan.FromMilliseconds(Math.Ceiling(early.TotalMilliseconds)), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
 

@@ -31,7 +31,7 @@ internal static class SizeCommand
     static readonly Option<string?> PoolTimeout = Text("--pool-timeout", "With --simulate: Timeouts.Pool, the longest wait for a place, or infinite. Default: 10s.");
     static readonly Option<string?> MaxWait = Text("--max-wait", "With --simulate: the p99 wait that is good enough. Default: a twentieth of --response and one handshake.");
     static readonly Option<string?> Connections = Text("--connections", "With --simulate: the sizes to try, such as 20-60. Default: from below the formula's to beyond the knee.");
-    static readonly Option<string?> Samples = Text("--samples", "With --simulate: calls measured at each size, 1000 to 10000000. Default: 100000, or 20 for each call in flight.");
+    static readonly Option<string?> Samples = Text("--samples", "With --simulate: calls measured at each size, 1000 to 10000000. Default: 100000, or 50 for each call in flight up to 1000000.");
     static readonly Option<string?> Seed = Text("--seed", "With --simulate: the number that all randomness is drawn from. The same gives the same figures. Default: 1.");
     static readonly Option<string?> SvgFile = Text("--svg", "With --simulate: write the curve to this file, as an SVG.");
     static readonly Option<string?> From = Text("--from", "Recommend from what a running pool has seen: the address of its stats (MapPoolStats), or of its application.");
@@ -192,7 +192,7 @@ internal static class SizeCommand
             IsHttp2 = parsed.GetValue(Protocol) switch { null or "h1" => false, "h2" => true, _ => throw Mistake(parsed, Protocol, "h1 or h2", "leave it out for h1") },
             Handshake = OptionalTime(parsed, Handshake, TimeSpan.Zero, TimeSpan.FromSeconds(5), TimeSpan.FromMilliseconds(80)),
             PoolTimeout = parsed.GetValue(PoolTimeout) is "infinite" ? Timeout.InfiniteTimeSpan : OptionalTime(parsed, PoolTimeout, TimeSpan.FromMilliseconds(1), TimeSpan.FromDays(1), CallTimeouts.Default.Pool),
-            Calls = Number(parsed, Samples, 1_000, 10_000_000, Math.Clamp(20 * concurrentCalls, 100_000, 10_000_000), "more are slower and exacter"),
+            Calls = Number(parsed, Samples, 1_000, 10_000_000, (int)Math.Clamp(50L * concurrentCalls, 100_000, 1_000_000), "more are slower and exacter"),
             Seed = Number(parsed, Seed, 0, int.MaxValue, 1, "for example 7"),
         };
     }

@@ -163,7 +163,7 @@ internal sealed class PoolAdvice
 
     IEnumerable<string> Sentences()
     {
-        var load = Line($"{_inFlight:0.#} calls are in flight on average and {_pool.PeakActive} at most; {_places} places let 99 in 100 start within a twentieth of their time.");
+        var load = Line($"{_inFlight:0.#} calls {(_pool.RefusedBy.Count > 0 ? "would be in flight on average if none were refused" : "are in flight on average")}, {_pool.PeakActive} were at most; {_places} places let 99 in 100 start within a twentieth of their time.");
         yield return (OfConnections, _isHttp2 && !_isMixed) switch
         {
             (Verdict.Raise, false) => $"Raise MaxConnections from {_pool.MaxConnections} to {MaxConnections}: {Shortage}. {load} Over HTTP/1.1 each needs a connection of its own.",

@@ -17,11 +17,13 @@ internal sealed class SizingReport(SizingCurve curve)
     SimulationSettings Settings => curve.Settings;
 
     string Knows => string.Create(CultureInfo.InvariantCulture,
-        $"{Settings.Calls:N0} calls at each size on the pool's own scheduler: {Name(Settings.Arrivals)} arrivals{Rate}, {Name(Settings.Durations)} durations (mean {Duration.Format(Settings.Response)}), {Protocol}, a handshake of {Duration.Format(Settings.Handshake)}, a pool timeout of {Limit}, seed {Settings.Seed}.");
+        $"{Settings.Calls:N0} calls at each size on the pool's own scheduler: {Arrivals}{Rate}, {Name(Settings.Durations)} durations (mean {Duration.Format(Settings.Response)}), {Protocol}, a handshake of {Duration.Format(Settings.Handshake)}, a pool timeout of {Limit}, seed {Settings.Seed}.");
 
     string Protocol => Settings.IsHttp2 ? "HTTP/2" : "HTTP/1.1";
 
     string Limit => Settings.PoolTimeout > TimeSpan.Zero ? Duration.Format(Settings.PoolTimeout) : "no length";
+
+    string Arrivals => Settings.Arrivals is ArrivalKind.Bursts ? $"arrivals in bursts of {Settings.CallsPerUser}" : $"{Name(Settings.Arrivals)} arrivals";
 
     string Rate => Settings.Arrivals is ArrivalKind.Closed
         ? string.Create(CultureInfo.InvariantCulture, $" ({Settings.Users} users who wait for their answers)")
@@ -152,7 +154,7 @@ internal sealed class SizingReport(SizingCurve curve)
     public string Svg()
     {
         var svg = new SvgPage(860, 620, $"{Settings.Users} users, {(Settings.CallsPerUser == 1 ? "" : $"{Settings.CallsPerUser} calls at once each, ")}an answer in {Duration.Format(Settings.Response)}, a question every {Duration.Format(Settings.Interval)}");
-        svg.Text(24, 56, string.Create(CultureInfo.InvariantCulture, $"{Name(Settings.Arrivals)} arrivals, {Name(Settings.Durations)} durations, {Protocol}, handshake {Duration.Format(Settings.Handshake)}, pool timeout {Limit}; {Settings.Calls:N0} calls at each size, seed {Settings.Seed}"), "soft");
+        svg.Text(24, 56, string.Create(CultureInfo.InvariantCulture, $"{Arrivals}, {Name(Settings.Durations)} durations, {Protocol}, handshake {Duration.Format(Settings.Handshake)}, pool timeout {Limit}; {Settings.Calls:N0} calls at each size, seed {Settings.Seed}"), "soft");
         var (first, last) = (curve.Pools[0].Connections, curve.Pools[^1].Connections);
         var across = (From: (double)first, To: (double)Math.Max(last, first + 1));
         var every = Math.Max(1, (int)Math.Ceiling((across.To - across.From) / 12));

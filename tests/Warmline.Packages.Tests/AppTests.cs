@@ -8,7 +8,7 @@ using Warmline.MockLlm;
 namespace Warmline.Packages.Tests;
 
 /// <summary>The ASP.NET Core sample on the packages: it streams, is healthy only when warm, and a real Prometheus reads of it what its stats say.</summary>
-public sealed class AppTests(SampleApp sample) : IClassFixture<SampleApp>
+public sealed class AppTests(Feed feed, SampleApp sample) : IClassFixture<SampleApp>
 {
     const string Prometheus = "/usr/bin/prometheus";
 
@@ -42,6 +42,8 @@ public sealed class AppTests(SampleApp sample) : IClassFixture<SampleApp>
         }
 
         Assert.True(differences.Length == 0, $"{differences}\n{prometheus.Output}");
+        Assert.Matches(@"(?s)in flight, most +([1-9]|1\d|20)\b.*connections, most +\d+   of MaxConnections 30, over HTTP/2\b.*new ConnectionPoolOptions \{ MaxConnections = \d+, ",
+            await SizeAsync(app.Client.BaseAddress.ToString()));
         Assert.Equal(0, await app.StopAsync());
         Assert.Equal(0, await prometheus.StopAsync());
     }
@@ -84,6 +86,14 @@ public sealed class AppTests(SampleApp sample) : IClassFixture<SampleApp>
         // Its reader has left: the provider is told to stop.
         await provider.WaitForAsync(counters => counters.AbortedRequests == 1, Ct);
         Assert.Equal(0, await app.StopAsync());
+    }
+
+    /// <summary>What the installed command recommends for the running application.</summary>
+    async Task<string> SizeAsync(string address)
+    {
+        var start = new ProcessStartInfo(await InstallTests.InstallAsync(feed, "sizing"), ["size", "--from", address]);
+        feed.Settle(start);
+        return (await Command.RunAsync(start)).Checked().Output;
     }
 
     static async Task<List<string>> ChatAsync(HttpClient client)

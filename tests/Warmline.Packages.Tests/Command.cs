@@ -22,7 +22,8 @@ static class Command
     /// <summary>A run that waits for what never comes must fail, not hang. In milliseconds; generous, as build machines are slow.</summary>
     public const int TestLimit = 600_000;
 
-    static readonly string Dotnet = Locate();
+    /// <summary>The host that runs these tests.</summary>
+    public static readonly string Dotnet = Locate();
 
     /// <summary>Runs <c>dotnet</c> in a folder of the feed's, with the feed's settings.</summary>
     public static async Task<CommandResult> DotnetAsync(Feed feed, string folder, params string[] arguments)

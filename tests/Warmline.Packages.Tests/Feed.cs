@@ -89,9 +89,9 @@ public sealed partial class Feed : IAsyncLifetime
     async Task ConfigureAsync()
     {
         Directory.CreateDirectory(Packages);
-        var locals = new ProcessStartInfo("dotnet", ["nuget", "locals", "global-packages", "--list", "--force-english-output"]) { WorkingDirectory = Repository };
+        var locals = new ProcessStartInfo(Command.Dotnet, ["nuget", "locals", "global-packages", "--list", "--force-english-output"]) { WorkingDirectory = Repository };
         var machine = (await Command.RunAsync(locals)).Checked().Output.Split(':', 2)[1].Trim();
-        var list = new ProcessStartInfo("dotnet", ["nuget", "list", "source"]) { WorkingDirectory = Repository };
+        var list = new ProcessStartInfo(Command.Dotnet, ["nuget", "list", "source"]) { WorkingDirectory = Repository };
         list.Environment["DOTNET_CLI_UI_LANGUAGE"] = "en";
         var others = EnabledSource().Matches((await Command.RunAsync(list)).Checked().Output)
             .Select(match => $"""<packageSource key="{match.Groups["name"].Value}"><package pattern="*" /></packageSource>""");
@@ -105,7 +105,7 @@ public sealed partial class Feed : IAsyncLifetime
     }
 
     /// <summary>The commit that the repository's own build names; there is none in the copy, which has no history.</summary>
-    static string Revision() => FileVersionInfo.GetVersionInfo(Built("Warmline")).ProductVersion!.Split('+', 2) is [_, var revision] ? revision : "";
+    internal static string Revision() => FileVersionInfo.GetVersionInfo(Built("Warmline")).ProductVersion!.Split('+', 2) is [_, var revision] ? revision : "";
 
     /// <summary>An assembly as the repository's build made it.</summary>
     public static string Built(string id) => Path.Combine(Repository, "src", id, "bin", "Release", "net10.0", id + ".dll");

@@ -37,15 +37,14 @@ public sealed class InstallTests(Feed feed)
     [Fact(Timeout = Command.TestLimit)]
     public async Task The_command_is_installed_and_sizes_and_shows()
     {
-        var folder = feed.NewFolder("tool");
-        (await Command.DotnetAsync(feed, folder, "tool", "install", "Warmline.Cli", "--tool-path", ".", "--version", feed.Version)).Checked();
+        var tool = await InstallAsync(feed, "tool");
 
         var size = await WarmlineAsync("size", "--users", "100", "--response", "8s", "--interval", "30s");
         Assert.Matches(@"calls at once +27\b", size);
         Assert.Matches(@"MaxConnections +30\b", size);
         Assert.Matches(@"MaxIdleConnections +15\b", size);
 
-        Assert.Equal(FileVersionInfo.GetVersionInfo(Feed.Built("Warmline.Cli")).ProductVersion, (await WarmlineAsync("--version")).Trim());
+        Assert.Equal(Feed.Revision() is { Length: > 0 } commit ? $"0.1.0+{commit}" : "0.1.0", (await WarmlineAsync("--version")).Trim());
 
         using var demo = JsonDocument.Parse(await WarmlineAsync("demo", "--calls", "10", "--service", "20", "--rtt", "5", "--json"));
         Assert.Equal(["client-per-call", "dotnet-default", "warmline-cold", "warmline-warmed"], demo.RootElement.GetProperty("ways").EnumerateArray().Select(way => way.GetProperty("way").GetString()));
@@ -53,9 +52,18 @@ public sealed class InstallTests(Feed feed)
 
         async Task<string> WarmlineAsync(params string[] arguments)
         {
-            var start = new ProcessStartInfo(Path.Combine(folder, OperatingSystem.IsWindows() ? "warmline.exe" : "warmline"), arguments) { WorkingDirectory = folder };
+            var start = new ProcessStartInfo(tool, arguments) { WorkingDirectory = Path.GetDirectoryName(tool)! };
             feed.Settle(start);
             return (await Command.RunAsync(start)).Checked().Output;
         }
+    }
+
+    /// <summary>Installs the command into a folder of its own.</summary>
+    /// <returns>Its path.</returns>
+    internal static async Task<string> InstallAsync(Feed feed, string name)
+    {
+        var folder = feed.NewFolder(name);
+        (await Command.DotnetAsync(feed, folder, "tool", "install", "Warmline.Cli", "--tool-path", ".", "--version", feed.Version)).Checked();
+        return Path.Combine(folder, OperatingSystem.IsWindows() ? "warmline.exe" : "warmline");
     }
 }

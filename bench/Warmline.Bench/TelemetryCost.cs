@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Diagnostics.Metrics;
+using System.Net;
 using BenchmarkDotNet.Attributes;
 using BenchmarkDotNet.Columns;
 using BenchmarkDotNet.Configs;
@@ -26,9 +27,10 @@ public class TelemetryCost
     HttpRequestMessage _request = null!;
     Activity? _caller;
     MeterListener? _listener;
+    ActivityListener? _spans;
 
     /// <summary>Who listens.</summary>
-    [Params("nobody", "caller's trace", "metrics")]
+    [Params("nobody", "caller's trace", "metrics", "spans", "all")]
     public string Heard { get; set; } = "";
 
     public static int Run(int iterations)
@@ -83,7 +85,8 @@ public class TelemetryCost
         _pool = new ConnectionPool();
         _request = new HttpRequestMessage(HttpMethod.Post, "https://api.provider.example/v1/chat/completions");
         _call = new PooledRequest(_pool.Engine, CallTimeouts.Default, CancellationToken.None);
-        _listener = Heard is "metrics" ? HearMetrics() : null;
+        _listener = Heard is "metrics" or "all" ? HearMetrics() : null;
+        _spans = Heard is "spans" or "all" ? HearSpans() : null;
         _caller = Heard is "caller's trace" ? new Activity("caller").Start() : null;
 
         // A place, by a scheduler of its own: nothing is dialled.
@@ -92,6 +95,7 @@ public class TelemetryCost
         scheduler.Acquire(_call, new ConnectionKey(true, "api.provider.example", 443), TimeSpan.Zero, actions);
         var connection = actions.First(static action => action.Kind is ActionKind.Dial).Connection;
         scheduler.DialSucceeded(connection, false, TimeSpan.Zero, TimeSpan.Zero, actions);
+        _call.HeadersCame(HttpStatusCode.OK);
     }
 
     [GlobalCleanup]
@@ -99,6 +103,7 @@ public class TelemetryCost
     {
         _caller?.Stop();
         _listener?.Dispose();
+        _spans?.Dispose();
         _request.Dispose();
         _pool.Dispose();
     }

@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Warmline.Options;
+using Warmline.Transport;
 
 namespace Warmline;
 
@@ -32,7 +34,7 @@ internal sealed partial class PooledRequest
     {
         if (_trace is { Span: not null } trace)
         {
-            trace.Rides(Slot.Span, Redispatches);
+            trace.Rides((Connection!.Slot as Slot)?.Span, Redispatches);
         }
 
         if (IsPlaceTold)
@@ -41,32 +43,18 @@ internal sealed partial class PooledRequest
         }
 
         IsPlaceTold = true;
-        var queue = _engine.Metrics.Metrics.TimeInQueue;
-        if (queue.Enabled)
+        if (_engine.Metrics.Metrics.TimeInQueue.Enabled)
         {
-            var tags = Tags(Key!.Key);
-            tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
-            tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
-            queue.Record((GrantedAt - AskedAt).TotalSeconds, tags);
+            RecordPlace();
         }
     }
 
     /// <summary>The answer's headers came.</summary>
     public void TellHeaders(int status)
     {
-        var duration = _engine.Metrics.Metrics.RequestDuration;
-        if (duration.Enabled)
+        if (_engine.Metrics.Metrics.RequestDuration.Enabled)
         {
-            var tags = Tags(Key!.Key, lane: false);
-            tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
-            tags.Add("http.response.status_code", status);
-            tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
-            if (status >= 400)
-            {
-                tags.Add("error.type", CallTrace.StatusText(status));
-            }
-
-            duration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
+            RecordHeaders(status);
         }
 
         _trace?.Answered(status, Connection!.IsHttp2);
@@ -93,25 +81,56 @@ internal sealed partial class PooledRequest
     /// <summary>Both bodies are over.</summary>
     public void TellEnd()
     {
-        var metrics = _engine.Metrics.Metrics;
-        if (metrics.LeaseDuration.Enabled)
-        {
-            metrics.LeaseDuration.Record((_engine.Now - GrantedAt).TotalSeconds, Tags(Key!.Key));
-        }
-
         if (Events is not null)
         {
             _engine.StreamEnded();
         }
 
-        if (Events?.FirstContentAt is { } first && metrics.TimeToFirstToken.Enabled)
+        var metrics = _engine.Metrics.Metrics;
+        if (metrics.LeaseDuration.Enabled || metrics.TimeToFirstToken.Enabled)
         {
-            metrics.TimeToFirstToken.Record((first - AskedAt).TotalSeconds, Tags(Key!.Key));
+            RecordEnd(metrics);
         }
 
         if (HeadersAt is not null)   // else the failure is still to be told
         {
             _trace?.Ended(Timings, GrantedAt - AskedAt);
+        }
+    }
+
+    // Apart from what looks whether anybody listens: room for the tags is cleared at the begin of whatever method holds it.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    void RecordPlace()
+    {
+        var tags = Tags(Key!.Key);
+        tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
+        tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
+        _engine.Metrics.Metrics.TimeInQueue.Record((GrantedAt - AskedAt).TotalSeconds, tags);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    void RecordHeaders(int status)
+    {
+        var tags = Tags(Key!.Key, lane: false);
+        tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
+        tags.Add("http.response.status_code", status);
+        tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
+        if (status >= 400)
+        {
+            tags.Add("error.type", CallTrace.StatusText(status));
+        }
+
+        _engine.Metrics.Metrics.RequestDuration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    void RecordEnd(PoolMetrics metrics)
+    {
+        var tags = Tags(Key!.Key);
+        metrics.LeaseDuration.Record((_engine.Now - GrantedAt).TotalSeconds, tags);
+        if (Events?.FirstContentAt is { } first)
+        {
+            metrics.TimeToFirstToken.Record((first - AskedAt).TotalSeconds, tags);
         }
     }
 

@@ -48,7 +48,7 @@ public sealed class ConnectionPoolOptions
     /// a tenth at random so that connections opened together do not end together: DNS and load balancer changes are followed within it. Range: above 0, or infinite.</summary>
     public TimeSpan ConnectionLifetime { get; set; } = TimeSpan.FromMinutes(15);
 
-    /// <summary>Requests that may wait at the same time, over all origins. Default 10,000: about 10 MB, and more than can be served within the pool timeout;
+    /// <summary>Requests that may wait at the same time, over all origins. Default 10,000: about 25 MB with the client's part, and more than can be served within the pool timeout;
     /// beyond it a request is refused at once. Range: 1 and up.</summary>
     public int MaxQueueLength { get; set; } = 10_000;
 

@@ -25,6 +25,7 @@ internal sealed class Http1Wire(FaultServer server, Socket socket, int number) :
     public override Task PartAsync(Copy copy, string text)
     {
         copy.Said += text;
+        copy.AnsweredWhole = _length == copy.Said.Length;   // before it is written: the client may know it whole before EndAsync says so
         return WriteAsync(_length is null ? string.Create(CultureInfo.InvariantCulture, $"{text.Length:x}\r\n{text}\r\n") : text);
     }
 

@@ -30,6 +30,7 @@ public sealed partial class MetricsTests
         Assert.Equal(6, metrics.Value("http.client.active_requests", server));
         Assert.Equal(6, metrics.Value("warmline.leases", ("warmline.lane", "batch")));
         Assert.Equal(0, metrics.Value("warmline.leases", ("warmline.lane", "stream")));
+        Assert.Equal(0, metrics.Of("warmline.leases").Last(static leases => !leases.Tags.ContainsKey("warmline.lane")).Value);   // those in no lane, not all
         Assert.Equal((6, 0), (metrics.Value("warmline.tenant.leases", ("warmline.tenant", "acme")), metrics.Value("warmline.tenant.leases", ("warmline.tenant", "other"))));
         Assert.Equal(6 / 20.0, metrics.Value("warmline.utilization", server));
         gate.Open();

@@ -57,6 +57,16 @@ public sealed class SpanTests
         await Eventually.TrueAsync(() => spans.Named("POST").Count == 1);
         Assert.Equal("warmline.first_token", Assert.Single(spans.Named("POST")[0].Events).Name);
         answer.Dispose();
+
+        // Left in the middle, it ends within Dispose, in the reader's own context.
+        var left = await rig.SendAsync(Calls.Stream());
+        using (var reader = new Activity("leaver").Start())
+        {
+            left.Dispose();
+            Assert.Same(reader, Activity.Current);
+        }
+
+        await Eventually.TrueAsync(() => spans.Named("POST").Count == 2);
     }
 
     [Fact(Timeout = Rig.Patience)]

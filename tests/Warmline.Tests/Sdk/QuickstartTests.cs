@@ -16,6 +16,8 @@ public sealed class QuickstartTests
     /// <summary>What the test's lines say more than the README's: the mock's address, trust and keys.</summary>
     static readonly (string Here, string Readme)[] Adapted =
     [
+        ("openAiKey = SdkRig.Key", "openAiKey = Environment.GetEnvironmentVariable(\"OPENAI_API_KEY\")!"),
+        ("anthropicKey = SdkRig.Key", "anthropicKey = Environment.GetEnvironmentVariable(\"ANTHROPIC_API_KEY\")!"),
         ("new ConnectionPool(trustingTheMock)", "new ConnectionPool()"),
         ("{ Endpoint = openAiEndpoint, ", "{ "),
         ("BaseUrl = anthropicEndpoint, ", ""),
@@ -29,9 +31,11 @@ public sealed class QuickstartTests
         await using var mock = await MockLlmServer.StartAsync(new() { RequiredApiKey = SdkRig.Key, RecordRequests = true }, cancellationToken: Rig.Ct);
         var trustingTheMock = Rig.Options(mock);
         var (origin, openAiEndpoint, anthropicEndpoint) = (mock.BaseAddress, new Uri(mock.BaseAddress, "v1"), mock.BaseAddress.ToString());
-        var (openAiKey, anthropicKey) = (SdkRig.Key, SdkRig.Key);
 
         // README begins
+        var openAiKey = SdkRig.Key;
+        var anthropicKey = SdkRig.Key;
+
         await using var pool = new ConnectionPool(trustingTheMock);          // one for the application; serves any number of hosts
         using var client = pool.CreateClient();               // an ordinary HttpClient
 
@@ -40,13 +44,14 @@ public sealed class QuickstartTests
         var claude = new AnthropicClient { BaseUrl = anthropicEndpoint, ApiKey = anthropicKey, HttpClient = client };
 
         await pool.WarmUpAsync(origin, connections: 4);   // the first calls pay no handshake
+        ChatCompletion answer = await chat.CompleteChatAsync("Hello");
+        Console.WriteLine(answer.Content[0].Text);
         Console.WriteLine(pool.GetStats());
         // README ends
 
-        ChatCompletion completion = await chat.CompleteChatAsync(["Hello"], cancellationToken: Rig.Ct);
         await claude.Messages.Create(SdkRig.Hello, Rig.Ct);
 
-        Assert.Equal(SdkRig.Expected, completion.Content[0].Text);
+        Assert.Equal(SdkRig.Expected, answer.Content[0].Text);
         Assert.All(mock.GetRequests(), request => Assert.Equal(("HTTP/2", 200), (request.Protocol, request.Status)));
         await Eventually.TrueAsync(() => pool.GetStats() is { TotalRequests: 2, ReusedConnections: 2, NewConnections: 4, Active: 0 }, () => Rig.Describe(pool.GetStats()));
     }
@@ -58,12 +63,12 @@ public sealed class QuickstartTests
         var trust = mock.CreateClientSslOptions();
 
         // README shares
-        var options = new ConnectionPoolOptions { SslOptions = trust, MaxConcurrentRequests = 40 }.UseStreamAndBatchLanes();   // streams and bulk calls are known by what they ask for
-        options.Lanes["stream"].Reserve = 10;                // never lent, so a chat never waits behind a batch
+        var options = new ConnectionPoolOptions { SslOptions = trust, MaxConcurrentRequests = 40 }.UseStreamAndBatchLanes();   // known by what a call asks for: a stream; embeddings, batches
+        options.Lanes["stream"].Reserve = 10;                // never lent, so a stream never waits behind a batch
         options.Tenants.MaxConcurrentRequests = 10;          // for each; without it shares are still fair
         options.Tenants.Named["acme"] = new() { Weight = 4 };
         options.Pacing = true;                               // wait for a used-up rate limit instead of collecting 429s
-        await using var pool = new ConnectionPool(options);
+        await using var pool = new ConnectionPool(options);   // in place of the one above; clients as there
         // README shared
 
         var chat = new ChatClient("gpt-4o", new ApiKeyCredential(SdkRig.Key), new OpenAIClientOptions { Endpoint = new Uri(mock.BaseAddress, "v1"), Transport = new HttpClientPipelineTransport(pool.CreateClient()) });
@@ -74,7 +79,7 @@ public sealed class QuickstartTests
             await chat.CompleteChatAsync("Hello");           // whatever is called in here
         }
 
-        foreach (var waiter in pool.GetWaiters())
+        foreach (var waiter in pool.GetWaiters())            // from anywhere, while calls run
         {
             Console.WriteLine(waiter);                       // who waits, how long, and for what
         }

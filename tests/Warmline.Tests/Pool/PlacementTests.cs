@@ -142,7 +142,9 @@ public sealed class PlacementTests
         Assert.Equal((100L, 0L), (rig.Counters.RequestsCompleted, rig.Counters.AbortedRequests));
         Assert.InRange(rig.Counters.PeakConnections, 1, 10);
         Assert.Equal(1, rig.Counters.PeakStreamsPerConnection);
-        Assert.All(rig.Counters.Connections, connection => Assert.Equal("HTTP/1.1", connection.Protocol));
+        var ridden = rig.Counters.Connections.Where(static connection => connection.Requests > 0).ToList();   // the calls may end before the last dial does
+        Assert.NotEmpty(ridden);
+        Assert.All(ridden, connection => Assert.Equal("HTTP/1.1", connection.Protocol));
         Assert.Equal(0, rig.Stats.Refused);
     }
 

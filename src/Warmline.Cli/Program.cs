@@ -11,7 +11,7 @@ Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false
 // A plain Command and not a RootCommand: that one calls itself after the assembly's file.
 var root = new Command("warmline", "A connection pool made for calls to AI APIs. Start with: warmline demo")
 {
-    new HelpOption(),
+    new HelpOption { Action = new CommandHelp() },
     new VersionOption(),
     DemoCommand.Create(),
     ProbeCommand.Create(),

@@ -77,7 +77,7 @@ public sealed class BenchTests : IAsyncLifetime
         Assert.Equal(0, result.ExitCode);
         Assert.Matches(@"It was full: one call in a hundred[\s\S]*Raise\s+--connections", result.Output);
         Assert.All(result.Output.Split('\n'), line => Assert.True(line.TrimEnd().Length <= 80, line));
-        Assert.All(["wait for a place", "sent late", "p50", "p99", "The limit:", "Pool: 12 requests"], part => Assert.Contains(part, result.Output));
+        Assert.All(["wait for a place", "sent late", "p50", "p99", "The limit:", "Pool: 12 requests", "at equal distances (even)"], part => Assert.Contains(part, result.Output));
         Assert.DoesNotContain('\u001b', result.Output);
     }
 
@@ -110,6 +110,8 @@ public sealed class BenchTests : IAsyncLifetime
             Assert.DoesNotContain(Key, result.All);
             Assert.DoesNotContain("cost money", result.Output);   // on this machine
             Assert.Contains("10 calls were sent", result.Output);
+            var words = result.Output.ReplaceLineEndings(" ");
+            Assert.All(["10 calls at 100/s, at random moments (poisson), to ", "One more call comes first, to check address and key. An answer has at most 16 tokens."], part => Assert.Contains(part, words));
             var text = string.Concat(XDocument.Load(svg).Root!.Descendants().Select(element => element.Value));
             Assert.All(["limit", "p50", "p99", "latency"], part => Assert.Contains(part, text));
         }
@@ -155,7 +157,7 @@ public sealed class BenchTests : IAsyncLifetime
         var result = await Cli.RunAsync("bench", "https://api.provider.invalid", "--rate", "20/s", "--for", "60s");
 
         Assert.Equal(1, result.ExitCode);
-        Assert.StartsWith("50 calls at 20/s to https://api.provider.invalid/v1/chat/completions", result.Output, StringComparison.Ordinal);
+        Assert.StartsWith("50 calls at 20/s, at random moments (poisson), to https://api.provider.invalid/v1/chat/completions", result.Output.ReplaceLineEndings(" "), StringComparison.Ordinal);
         Assert.Matches(@"Real\s+calls\s+cost\s+money", result.Output);
         Assert.Contains("--calls 1200", result.Output.ReplaceLineEndings(" "));
         Assert.StartsWith("error: cannot reach", result.Errors, StringComparison.Ordinal);

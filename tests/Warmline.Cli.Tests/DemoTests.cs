@@ -57,7 +57,7 @@ public sealed class DemoTests
         Assert.Equal("", result.Errors);
         Assert.DoesNotContain('\u001b', result.Output);
         Assert.All(["wall time", "times the limit", "latency, summed", "latency, p50", "latency, p99", "sockets opened", "handshakes, summed", "reused a connection", "longest wait in queue",
-            "CPU, both sides", "failures", "Sockets opened (fewer is better)", "█", "Pool: 20 requests", "How it was measured:", "round trip", "Next:"], part => Assert.Contains(part, result.Output));
+            "CPU, both sides", "failures", "Sockets opened (fewer is better)", "█", "Pool: 20 requests", "How it was measured:", "The limit is what nobody can beat: one round trip (5.0 ms)", "10 ms in all", "Next:"], part => Assert.Contains(part, result.Output));
         Assert.All(result.Output.Split('\n'), line => Assert.True(line.Length <= 80, $"wider than 80 columns: {line}"));
     }
 
@@ -144,6 +144,22 @@ public sealed class DemoTests
         Assert.Equal((0, 0), (root.ExitCode, demo.ExitCode));
         Assert.All(["warmline", "demo", "mock"], part => Assert.Contains(part, root.Output));
         Assert.All(["--calls", "--scenario", "--url", "--key-env", "--json"], part => Assert.Contains(part, demo.Output));
+        Assert.All(root.Output.Split('\n'), line => Assert.True(line.TrimEnd().Length <= 80, line));
+    }
+
+    [Theory(Timeout = Cli.TestLimit)]
+    [InlineData("probe", "0    answered, whatever the status", "8    timed out", "130  interrupted", "HTTPS_PROXY")]
+    [InlineData("bench", "0    calls were answered", "130  interrupted", "meant to be sent")]
+    [InlineData("mock", "0    ended by Ctrl+C or SIGTERM", "2    bad input")]
+    [InlineData("size", "1    the pool of --from cannot be read", "130  interrupted")]
+    [InlineData("demo", "2    bad input", "130  interrupted")]
+    public async Task ExitCodesStandInTheHelpOfTheirCommand(string command, params string[] parts)
+    {
+        var (root, own) = (await Cli.RunAsync("--help"), await Cli.RunAsync(command, "--help"));
+
+        Assert.Equal((0, 0), (root.ExitCode, own.ExitCode));
+        Assert.All([.. parts, "Exit codes:"], part => Assert.Contains(part, own.Output));
+        Assert.All([.. parts, "Exit codes"], part => Assert.DoesNotContain(part, root.Output));
     }
 
     [Fact(Timeout = Cli.TestLimit)]

@@ -63,6 +63,25 @@ public sealed class FaultDemoTests
         Assert.All(result.Output.Split('\n'), line => Assert.True(line.Length <= 80, $"wider than 80 columns: {line}"));
     }
 
+    /// <summary>A way that loses calls at once has little lateness, and must not look best for it.</summary>
+    [Fact(Timeout = Cli.TestLimit)]
+    public async Task LostCallsAreDrawnFirstAndMarkedWhereTimesAreDrawn()
+    {
+        var result = await Cli.RunAsync("demo", "--scenario", "stale");
+
+        Assert.Equal((0, ""), (result.ExitCode, result.Errors));
+        var lines = result.Output.ReplaceLineEndings("\n").Split('\n');
+        var (lost, forgotten) = (Array.IndexOf(lines, "Calls lost (fewer is better)"), Array.IndexOf(lines, "Lateness where the way forgets (shorter is better)"));
+        Assert.InRange(lost, 0, Array.IndexOf(lines, "Lateness where the server closes (shorter is better)"));
+        Assert.Matches(@"^  \.NET default +█+ [1-9]\d*\s*$", lines[lost + 1]);
+
+        // Those that were forgotten hang whatever the machine does.
+        Assert.Matches(@"^  \.NET default +█+ [\d.]+ m?s, [1-9]\d* calls lost\s*$", lines[forgotten + 1]);
+        Assert.Contains(".NET default: ", result.Output);
+        Assert.All(lines, line => Assert.True(line.Length <= 80, $"wider than 80 columns: {line}"));
+        Assert.DoesNotContain("`warmline demo", result.Output);   // whoever runs it by `dotnet run` has no such command
+    }
+
     [Theory(Timeout = Cli.TestLimit)]
     [InlineData("stale", "--calls", "5")]
     [InlineData("stall", "--url", "https://api.openai.com")]

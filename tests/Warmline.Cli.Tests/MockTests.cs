@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 
@@ -24,6 +26,41 @@ public sealed class MockTests
         {
             mock.Kill();
             await mock.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
+    [Theory(Timeout = Cli.TestLimit)]
+    [InlineData("-INT", false)]
+    [InlineData("-TERM", false)]
+    [InlineData("-TERM", true)]
+    public async Task ItTakesItsAuthorityAlongUnlessTheFileWasNamed(string signal, bool named)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux() || OperatingSystem.IsMacOS(), "signals are sent by kill");
+        var directory = Directory.CreateTempSubdirectory("warmline-mock-test").FullName;
+        var file = Path.Combine(directory, "named.pem");
+        using var mock = Cli.Start([("TMPDIR", directory)], ["mock", "--port", "0", "--quiet", .. named ? new[] { "--ca-file", file } : []]);
+        try
+        {
+            var address = new Uri((await mock.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken))!);
+            file = named ? file : Path.Combine(directory, $"warmline-mock-ca-{address.Port}.pem");
+            Assert.True(File.Exists(file), file);
+
+            using (var kill = Process.Start("kill", [signal, mock.Id.ToString(CultureInfo.InvariantCulture)]))
+            {
+                await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+            }
+
+            await mock.WaitForExitAsync(TestContext.Current.CancellationToken);
+            Assert.Equal((0, named), (mock.ExitCode, File.Exists(file)));
+        }
+        finally
+        {
+            if (!mock.HasExited)
+            {
+                mock.Kill();
+            }
+
+            Directory.Delete(directory, recursive: true);
         }
     }
 

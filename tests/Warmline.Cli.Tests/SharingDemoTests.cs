@@ -50,7 +50,7 @@ public sealed class SharingDemoTests
     }
 
     [Theory(Timeout = Cli.TestLimit)]
-    [InlineData("lanes", "Places in use over time", "two pools", "batch calls a second", "A reserve is never lent")]
+    [InlineData("lanes", "Places in use over time", "two pools", "batch calls a second", "the p99 of chat's wait was", "A reserve is never lent")]
     [InlineData("tenants", "Places held, one column a tenant", "pool each", "Jain's index", "is fair by its limits")]
     public async Task TheyPrintConditionsATableAPictureAndWhatItMeans(string scenario, params string[] parts)
     {

@@ -55,12 +55,49 @@ public sealed class SizeFromTests : IAsyncLifetime
     [InlineData("2.0", 5, "keep", 5)]
     public async Task APoolThatIsLargeEnoughIsKeptOrLowered(string http, int max, string verdict, int recommended)
     {
-        Answer(Stats(age: 100, requests: 500, lease: 1, max: max, peak: 9, peakConnections: http == "2.0" ? 2 : 9, maxWait: 0.08, http: http));
+        Answer(Stats(age: 200, requests: 1000, lease: 1, max: max, peak: 9, peakConnections: http == "2.0" ? 2 : 9, maxWait: 0.08, http: http));
         var pool = await AdviceAsync();
 
         Assert.Equal((verdict, recommended), (pool.GetProperty("verdict").GetString(), pool.GetProperty("recommended").GetProperty("maxConnections").GetInt32()));
         Assert.Equal(5, pool.GetProperty("meanInFlight").GetDouble());
         Assert.Equal(http == "2.0" ? "2" : "1.1", pool.GetProperty("http").GetString());
+    }
+
+    [Theory(Timeout = Cli.TestLimit)]
+    [InlineData(1.0)]
+    [InlineData(0.3)]    // idle connections are no more taken away than others
+    public async Task FewCallsAreNoReasonToShrink(double reuse)
+    {
+        Answer(Stats(age: 199.8, requests: 999, lease: 1, max: 200, peak: 9, peakConnections: 9, maxWait: 0.08, reused: (long)(999 * reuse)));
+        var pool = await AdviceAsync();
+
+        Assert.Equal(("keep", 200), (pool.GetProperty("verdict").GetString(), pool.GetProperty("recommended").GetProperty("maxConnections").GetInt32()));
+        Assert.True(pool.GetProperty("recommended").GetProperty("maxIdleConnections").GetInt32() >= 100);
+        Assert.Contains("Only 999 calls were seen: too few to shrink a pool by.", pool.GetProperty("why").EnumerateArray().Select(sentence => sentence.GetString()));
+    }
+
+    [Fact(Timeout = Cli.TestLimit)]
+    public async Task FewCallsThatWereRefusedAreAReasonToGrow()
+    {
+        Answer(Stats(age: 10, requests: 60, lease: 2, max: 5, peak: 5, peakConnections: 5, maxWait: 9, refused: new() { ["maxConnections"] = 12 }));
+        var pool = await AdviceAsync();
+
+        Assert.Equal("raise", pool.GetProperty("verdict").GetString());
+        Assert.DoesNotContain("too few to shrink", pool.GetProperty("why").ToString());
+    }
+
+    [Theory(Timeout = Cli.TestLimit)]
+    [InlineData(100_000, "0.0003", "<0.01/s", "<0.01", "less than 0.01 calls")]
+    [InlineData(1000, "0.5", "0.03/s", "0.02", "0.02 calls")]
+    [InlineData(10, "0.5", "3/s", "1.5", "1.5 calls")]
+    public async Task ASmallMeanIsNotShownAsNone(double age, string lease, string arrivals, string inFlight, string sentence)
+    {
+        Answer(Stats(age, requests: 30, lease: double.Parse(lease, System.Globalization.CultureInfo.InvariantCulture), max: 5, peak: 2, peakConnections: 2, maxWait: 0));
+        var result = await Cli.RunAsync("size", "--from", _address);
+
+        Assert.Contains($"  {arrivals}", result.Output);
+        Assert.Matches($" {inFlight}   arrivals times that", result.Output);
+        Assert.Contains($" {sentence} are in flight on average", result.Output.ReplaceLineEndings(" "));
     }
 
     [Fact(Timeout = Cli.TestLimit)]
@@ -153,7 +190,7 @@ public sealed class SizeFromTests : IAsyncLifetime
     {
         using var taken = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         taken.Bind(new IPEndPoint(IPAddress.Loopback, 0));   // bound and not listening: refused, and nobody else gets the port
-        AssertError(await Cli.RunAsync("size", "--from", $"http://127.0.0.1:{((IPEndPoint)taken.LocalEndPoint!).Port}"), "cannot reach http://127.0.0.1:");
+        AssertError(await Cli.RunAsync("size", "--from", $"http://127.0.0.1:{((IPEndPoint)taken.LocalEndPoint!).Port}"), "Connection refused). Does the application run, and is that its address? It logs 'Now listening on: …'.");
 
         var mistake = await Cli.RunAsync("size", "--from", "localhost:5000");
         Assert.Equal(2, mistake.ExitCode);

@@ -14,7 +14,20 @@ public sealed class SizeTests
         Assert.Matches(@"calls at once +27\b", result.Output);
         Assert.Matches(@"MaxConnections +30\b", result.Output);
         Assert.Matches(@"MaxIdleConnections +15\b", result.Output);
+        Assert.Matches(@"over HTTP/2 +4   of them opened", result.Output);
+        Assert.Contains("many of them would wait.\n--simulate says how many", result.Output.ReplaceLineEndings("\n"));
+        Assert.All(result.Output.Split('\n'), line => Assert.True(line.TrimEnd().Length <= 80, line));
         Assert.EndsWith("new ConnectionPoolOptions { MaxConnections = 30, MaxIdleConnections = 15 }", result.Output.TrimEnd(), StringComparison.Ordinal);
+    }
+
+    [Fact(Timeout = Cli.TestLimit)]
+    public async Task Nobody_is_told_to_wait_where_every_call_has_a_place()
+    {
+        var result = await Cli.RunAsync("size", "--users", "50", "--response", "8s", "--interval", "8s");
+
+        Assert.Matches(@"MaxConnections +50   all that", result.Output);
+        Assert.Contains("none has to wait", result.Output);
+        Assert.DoesNotContain("would wait", result.Output);
     }
 
     [Fact(Timeout = Cli.TestLimit)]

@@ -16,9 +16,11 @@ internal sealed class BenchReport(BenchSettings settings)
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     public string Head => string.Create(CultureInfo.InvariantCulture,
-        $"{settings.Calls:N0} calls at {Pace}/s to {Where}{(settings.Stream ? ", streamed answers" : "")}, over at most {settings.MaxConnections} connections ({settings.WarmConnections} warmed).");
+        $"{settings.Calls:N0} calls at {Pace}/s, {Moments}, to {Where}{(settings.Stream ? ", streamed answers" : "")}, over at most {settings.MaxConnections} connections ({settings.WarmConnections} warmed).");
 
     string Pace => string.Create(CultureInfo.InvariantCulture, $"{settings.Rate:0.##}");
+
+    string Moments => settings.IsEven ? "at equal distances (even)" : "at random moments (poisson)";
 
     string Where => settings.Target is { } target ? $"{target.Display}, model {target.Model}"
         : $"a simulated provider in this process (round trip {DemoText.Time(settings.RoundTrip)}, service {DemoText.Time(settings.Service)})";
@@ -29,7 +31,7 @@ internal sealed class BenchReport(BenchSettings settings)
         page.Write(Head);
         if (settings.Target is { } target)
         {
-            page.Write(string.Create(CultureInfo.InvariantCulture, $"{(target.Address.IsLoopback ? "With one more to check" : "Real calls cost money: these, and one more to check")}, at most {settings.Tokens} tokens each. Press Ctrl+C to stop."));
+            page.Write(string.Create(CultureInfo.InvariantCulture, $"{(target.Address.IsLoopback ? "One more call comes first" : "Real calls cost money: these, and one more that comes first")}, to check address and key. An answer has at most {settings.Tokens} tokens. Press Ctrl+C to stop."));
             if (settings.Calls < settings.Wanted)
             {
                 page.Write(string.Create(CultureInfo.InvariantCulture, $"Rate and time would make {settings.Wanted:N0} calls: --calls {settings.Wanted} allows them."));
@@ -127,7 +129,7 @@ internal sealed class BenchReport(BenchSettings settings)
         }
 
         yield return string.Create(CultureInfo.InvariantCulture,
-            $"{tally.Sent:N0} calls were sent in {DemoText.Time(result.Sending)}{(tally.Sent > 1 ? $" ({(tally.Sent - 1) / result.Sending.TotalSeconds:0.##}/s)" : "")}; {tally.Latency.Count:N0} were answered, {tally.Failed:N0} failed. {tally.Reused * 100.0 / Math.Max(1, tally.Latency.Count):0.#} % of the answered needed no connection of their own.");
+            $"{tally.Sent:N0} calls were sent in {DemoText.Time(result.Sending)}{(tally.Sent > 1 ? $" ({(tally.Sent - 1) / result.Sending.TotalSeconds:0.##}/s, {Moments})" : "")}; {tally.Latency.Count:N0} were answered, {tally.Failed:N0} failed. {tally.Reused * 100.0 / Math.Max(1, tally.Latency.Count):0.#} % of the answered needed no connection of their own.");
         foreach (var (kind, count, first) in tally.Failures)
         {
             yield return $"  {count} x {kind}: {first}";

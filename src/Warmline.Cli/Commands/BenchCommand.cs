@@ -47,9 +47,10 @@ internal static class BenchCommand
 
     public static Command Create()
     {
-        var command = new Command("bench",
-            "Send calls at a steady rate through a pool, and show their latencies from the moment each was meant to be sent, the waits for a place, and how near both are to what is possible. "
-            + "Ctrl+C ends it with what was measured. Exit codes: 0 calls were answered; 1 none was, or the endpoint cannot be used; 2 bad input; 130 interrupted.")
+        var command = new DetailedCommand(
+            "bench", "Send calls at a steady rate through a pool, and time them.",
+            "Latencies count from the moment when a call was meant to be sent; beside them stand the waits for a place, and how near both are to what is possible. Ctrl+C ends it with what was measured.",
+            (0, "calls were answered"), (Failed, "no call was, or the endpoint cannot be used"), (BadInput, "bad input"), (Interrupted, "interrupted; what was measured by then is printed"))
         {
             Url, Rate, For, Calls, Arrivals, Seed, Streamed, Prompt, Tokens, Connections, Warm, Protocols, KeyEnv, Model, Api, CaFile, RoundTrip, Service, SvgFile, Json,
         };

@@ -28,7 +28,9 @@ internal static class DemoCommand
 
     public static Command Create()
     {
-        var command = new Command("demo", "Make the same calls in four ways, without and with the pool, and show the difference. Needs no key.")
+        var command = new DetailedCommand(
+            "demo", "Make the same calls without and with the pool. Needs no key.", "In up to four ways, side by side, with a table and a picture of the difference.",
+            (0, "calls were answered in every way"), (Failed, "the calls of one way all failed, or the endpoint cannot be used"), (BadInput, "bad input"), (Interrupted, "interrupted"))
         {
             CallCount, RoundTrip, Service, Streamed, Scenarios, Rounds, Json, Url, KeyEnv, Model, Api, CaFile, AllWays,
         };

@@ -33,13 +33,15 @@ internal static class MockCommand
     };
     static readonly Option<string?> CaFile = new("--ca-file")
     {
-        Description = "Write the certificate authority here (PEM). Default: warmline-mock-ca-PORT.pem in the temporary directory.",
+        Description = "Write the certificate authority here (PEM). Default: warmline-mock-ca-PORT.pem in the temporary directory, removed at the end.",
     };
     static readonly Option<bool> Quiet = new("--quiet") { Description = "Print the address only." };
 
     public static Command Create()
     {
-        var command = new Command("mock", "Run a provider that needs no key: OpenAI and Anthropic shapes over TLS, HTTP/1.1 and HTTP/2.")
+        var command = new DetailedCommand(
+            "mock", "Run a provider for tests that needs no key, until Ctrl+C.", "It speaks as OpenAI and Anthropic do, over TLS, HTTP/1.1 and HTTP/2, and fails as it is asked to.",
+            (0, "ended by Ctrl+C or SIGTERM"), (BadInput, "bad input, or it cannot listen or write its authority"))
         {
             Address, Port, RoundTrip, Service, Tokens, TokenGap, Streams, IdleTimeout, Requests, TokensPerWindow, Window, Bucket, Protocols, Plaintext, Key, HostName, CaFile, Quiet,
         };
@@ -73,12 +75,11 @@ internal static class MockCommand
             return BadInput;
         }
 
+        var caFile = options.UseTls ? parsed.GetValue(CaFile) ?? Path.Combine(Path.GetTempPath(), $"warmline-mock-ca-{server.BaseAddress.Port}.pem") : null;
         await using (server)
         {
-            string? caFile = null;
-            if (options.UseTls)
+            if (caFile is not null)
             {
-                caFile = parsed.GetValue(CaFile) ?? Path.Combine(Path.GetTempPath(), $"warmline-mock-ca-{server.BaseAddress.Port}.pem");
                 try
                 {
                     await File.WriteAllTextAsync(caFile, server.CertificateAuthority.ExportCertificatePem() + "\n", stop);
@@ -90,6 +91,7 @@ internal static class MockCommand
                 }
             }
 
+            using var own = caFile is not null && parsed.GetValue(CaFile) is null ? new OwnFile(caFile) : null;
             var quiet = parsed.GetValue(Quiet);
             output.WriteLine(quiet ? server.BaseAddress.ToString() : Greeting(server, options, caFile));
             try
@@ -108,6 +110,22 @@ internal static class MockCommand
         }
 
         return 0;
+    }
+
+    /// <summary>A file that nobody asked for by its name, so nobody misses it: its authority is worth nothing without the server.</summary>
+    sealed class OwnFile(string path) : IDisposable
+    {
+        public void Dispose()
+        {
+            try
+            {
+                File.Delete(path);
+            }
+            catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+            {
+                // Somebody else's by now, or held open: it stays, and the command ends as it would have.
+            }
+        }
     }
 
     static TimeProvider TimeProviderOfProcess()

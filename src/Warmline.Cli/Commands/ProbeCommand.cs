@@ -27,10 +27,18 @@ internal static class ProbeCommand
 
     public static Command Create()
     {
-        var command = new Command("probe",
-            "Measure a connection phase by phase, a cold against a warm call, and what the server allows. Goes through the proxy of HTTPS_PROXY as the pool does. "
-            + "Exit codes: 0 answered, whatever the status (401 proves the connection as well); 1 status 400 or above with --fail; 2 bad input; 3 DNS; 4 TCP; 5 proxy; 6 TLS; "
-            + "7 connected, but no valid answer; 8 timed out; 130 interrupted (what was known is printed).")
+        var command = new DetailedCommand(
+            "probe", "Measure a connection to an address, phase by phase.", "A cold call against warm ones, and what the server allows. Goes through the proxy of HTTPS_PROXY as the pool does.",
+            (ProbeExit.Answered, "answered, whatever the status: a 401 proves the connection as well"),
+            (ProbeExit.ErrorStatus, "answered with 400 or above, and --fail was given"),
+            (ProbeExit.BadInput, "bad input"),
+            (ProbeExit.Dns, "the host name does not resolve"),
+            (ProbeExit.Tcp, "no TCP connection"),
+            (ProbeExit.Proxy, "the proxy: its name, its port, its login, or its refusal"),
+            (ProbeExit.Tls, "TLS: certificate, version, ALPN"),
+            (ProbeExit.Http, "connected, but no valid answer"),
+            (ProbeExit.Timeout, "timed out"),
+            (ProbeExit.Interrupted, "interrupted; what was known by then is printed"))
         {
             Url, Method, Header, KeyEnv, Count, Idle, Timeout, Protocols, CaFile, Insecure, Fail, Json,
         };

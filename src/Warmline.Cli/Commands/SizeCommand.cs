@@ -45,7 +45,9 @@ internal static class SizeCommand
 
     public static Command Create()
     {
-        var command = new Command("size", "Recommend a pool's size: how many connections so many users need, and the line of code. By a formula, with --simulate by trying, with --from by what a running pool has seen.")
+        var command = new DetailedCommand(
+            "size", "Recommend how many connections a pool needs, as a line of code.", "By a formula, with --simulate by trying, with --from by what a running pool has seen.",
+            (0, "a size is recommended"), (Failed, "the pool of --from cannot be read, or has seen too little"), (BadInput, "bad input"), (Interrupted, "interrupted"))
         {
             Users, Response, Interval, CallsPerUser, Simulate, Arrivals, Durations, Protocol, Handshake, PoolTimeout, MaxWait, Connections, Samples, Seed, SvgFile, From, For, KeyEnv, CaFile, Json,
         };
@@ -214,11 +216,17 @@ internal static class SizeCommand
         {users} {(users == 1 ? "user" : "users")}, {calls} {(calls == 1 ? "call" : "calls")} at once each, an answer in {Duration.Format(response)}, a question every {Duration.Format(interval)}:
 
           calls at once       {size.ConcurrentCalls,6}
-          MaxConnections      {size.MaxConnections,6}   a tenth more, to the next multiple of 5
+          MaxConnections      {size.MaxConnections,6}   {(HasAll(size, users, calls) ? "all that these users call at once" : "a tenth more, to the next multiple of 5")}
           MaxIdleConnections  {size.MaxIdleConnections,6}   half of it
-          over HTTP/1.1       {size.DescriptorsHttp1,6}   sockets at most, one for each call: about {Megabytes(size.MemoryHttp1)}
-          over HTTP/2         {size.DescriptorsHttp2,6}   sockets for as many calls: about {Megabytes(size.MemoryHttp2)}
-        """) + (alone ? "\n\nThat is by the mean. How long calls wait when they come unevenly: --simulate.\n\n" + size.ToCode() : "");
+          over HTTP/1.1       {size.DescriptorsHttp1,6}   of them opened, one for each call: about {Megabytes(size.MemoryHttp1)}
+          over HTTP/2         {size.DescriptorsHttp2,6}   of them opened, for as many calls: about {Megabytes(size.MemoryHttp2)}
+        """) + (alone ? $"\n\n{Outlook(size, users, calls)}\n\n{size.ToCode()}" : "");
+
+    static bool HasAll(PoolSizing size, int users, int calls) => size.MaxConnections >= (long)users * calls;
+
+    static string Outlook(PoolSizing size, int users, int calls) => HasAll(size, users, calls)
+        ? "That is a place for every call that these users make at once: none has to wait."
+        : "That is by the mean: where calls come unevenly, many of them would wait.\n--simulate says how many and how long, and which size avoids it.";
 
     static string Document(PoolSizing size, object? simulation)
     {

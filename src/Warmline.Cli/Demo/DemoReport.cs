@@ -32,6 +32,11 @@ internal sealed class DemoReport(IAnsiConsole console, DemoSettings settings)
     {
         console.WriteLine();
         WriteTable(results);
+        if (DemoText.Limit(settings) is { } limit)
+        {
+            Write(limit);
+        }
+
         console.WriteLine();
         WriteChart(IsAgent ? "Time for all calls (shorter is better)" : "Time until the last answer (shorter is better)", results, result => result.Wall.TotalMilliseconds,
             DemoText.Times([.. results.Select(result => result.Wall), .. settings.Limit is { } most ? [most] : Array.Empty<TimeSpan>()]), settings.Limit?.TotalMilliseconds);

@@ -86,10 +86,10 @@ internal static class DemoText
 
     public static IEnumerable<string> Next(DemoSettings settings)
     {
-        yield return "README.md puts the pool under your client in three lines.";
+        yield return "\"Use it\" in README.md puts the pool under your client in a few lines.";
         if (settings.Scenario is not Scenario.Agent)
         {
-            yield return "`warmline demo --scenario agent`: one call after another.";
+            yield return "`--scenario agent`: one call after another.";
         }
 
         if (!settings.Stream)
@@ -101,6 +101,19 @@ internal static class DemoText
         {
             yield return "`--url https://api.openai.com --key-env OPENAI_API_KEY`: the same with real calls.";
         }
+    }
+
+    /// <summary>What the limit is made of; nothing where it is not known.</summary>
+    public static string? Limit(DemoSettings settings)
+    {
+        if (settings.Limit is not { } limit)
+        {
+            return null;
+        }
+
+        var tokens = settings.TokenGap > TimeSpan.Zero ? $", and {Time(settings.TokenGap * (DemoSettings.Tokens - 1))} until the last token" : "";
+        var each = settings.Scenario is Scenario.Agent ? $", {settings.Calls} times" : "";
+        return $"The limit is what nobody can beat: one round trip ({Time(settings.RoundTrip)}) and the provider's service ({Time(settings.Service)}){tokens}{each}, {Time(limit)} in all.";
     }
 
     static string Sooner(double ratio) => ratio switch

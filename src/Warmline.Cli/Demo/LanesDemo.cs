@@ -91,7 +91,7 @@ internal sealed class LanesDemo : ParallelDemo
     static IEnumerable<string> Sentences(Run[] chat, Run[] flood)
     {
         var waits = chat.Select(run => ShareLedger.Percentile(run.Ledger.Waits(Stream), 0.99) ?? TimeSpan.Zero).ToArray();
-        yield return Line($"Behind {BatchCalls} batch calls 99 of 100 chats waited at most {DemoText.Time(waits[0])} in .NET's handler, {DemoText.Time(waits[1])} with two pools and {DemoText.Time(waits[2])} in Warmline; in life {Scale} times as long.");
+        yield return Line($"Behind {BatchCalls} batch calls the p99 of chat's wait was {DemoText.Time(waits[0])} in .NET's handler, {DemoText.Time(waits[1])} with two pools and {DemoText.Time(waits[2])} in Warmline; in life {Scale} times as long.");
         yield return Line($"In the flood batch got its first place after {DemoText.Time(flood[0].Ledger.FirstAfter(Batch))}, {DemoText.Time(flood[1].Ledger.FirstAfter(Batch))} and {DemoText.Time(flood[2].Ledger.FirstAfter(Batch))}; all was answered after {DemoText.Time(flood[0].Ledger.Duration)}, {DemoText.Time(flood[1].Ledger.Duration)} and {DemoText.Time(flood[2].Ledger.Duration)}.");
         yield return Line($"A reserve is never lent, as a stream that borrowed it would keep it for minutes: while batch waits, what chat leaves of its {Reserve} places is idle in Warmline as with two pools. What nobody reserves everybody may have: two pools left {flood[1].Ledger.Unused(Places):0.#} places idle in the flood while somebody waited, Warmline {flood[2].Ledger.Unused(Places):0.#}.");
     }

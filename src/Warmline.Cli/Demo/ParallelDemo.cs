@@ -16,7 +16,11 @@ internal sealed record ParallelWay(string Key, string Title, bool IsPool);
 /// <param name="Values">A <see cref="TimeSpan"/>, a number or null, in the order of the ways.</param>
 /// <param name="Missing">What null means.</param>
 /// <param name="Apart">Each time in the unit that suits it: the ways are too far apart for one.</param>
-internal sealed record ParallelFigure(string Key, string Label, IReadOnlyList<object?> Values, string Missing = "-", bool Apart = false);
+internal sealed record ParallelFigure(string Key, string Label, IReadOnlyList<object?> Values, string Missing = "-", bool Apart = false)
+{
+    /// <summary>In a picture behind each bar's value: what the value does not tell.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
+}
 
 /// <summary>One line of a picture.</summary>
 /// <param name="Way">The number of its way.</param>

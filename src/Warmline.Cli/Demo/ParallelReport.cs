@@ -39,7 +39,7 @@ internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
         {
             console.WriteLine();
             var cells = Cells(figure);
-            _page.Chart(title, [.. demo.Ways.Select((way, i) => new ReportBar(way.Title, Size(figure.Values[i], result), cells[i], way.IsPool ? Color.Green : Color.Grey))]);
+            _page.Chart(title, [.. demo.Ways.Select((way, i) => new ReportBar(way.Title, Size(figure.Values[i], result), i < figure.Notes.Count ? cells[i] + figure.Notes[i] : cells[i], way.IsPool ? Color.Green : Color.Grey))]);
         }
 
         foreach (var (title, rows) in result.Sparks)
@@ -57,7 +57,7 @@ internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
         console.WriteLine();
         _page.Write("How it was measured: " + demo.Method);
         console.WriteLine();
-        _page.Write("Next: " + string.Join("; ", Names.Where(name => name != demo.Name).Select(name => $"`warmline demo --scenario {name}`"))
+        _page.Write("Next: " + string.Join("; ", Names.Where(name => name != demo.Name).Select(name => $"`--scenario {name}`"))
             + ". " + demo.ReadOn);
     }
 

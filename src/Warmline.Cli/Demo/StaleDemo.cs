@@ -57,8 +57,8 @@ internal sealed class StaleDemo : ParallelDemo
     {
         var measured = await Task.WhenAll(from fault in new[] { MockFault.Fin, MockFault.Vanish } from way in Enumerable.Range(0, Ways.Count) select RunAsync(way, fault, stop));
         var (closing, forgetting) = (measured[..Ways.Count], measured[Ways.Count..]);
-        var lostWhenClosed = Figure("closedLateness", "  lateness, summed", closing, m => m.Lateness);
-        var lostWhenForgotten = Figure("forgottenLateness", "  lateness, summed", forgetting, m => m.Lateness);
+        var lateWhenClosed = Figure("closedLateness", "  lateness, summed", closing, m => m.Lateness);
+        var lateWhenForgotten = Figure("forgottenLateness", "  lateness, summed", forgetting, m => m.Lateness);
         return new ParallelResult
         {
             Figures =
@@ -67,16 +67,22 @@ internal sealed class StaleDemo : ParallelDemo
                 Figure("closedFailures", "  calls failed", closing, m => m.Failures),
                 Figure("closedHangs", "  calls given up", closing, m => m.Hangs),
                 Figure("closedWorst", "  latest answer, by", closing, m => m.Worst),
-                lostWhenClosed,
+                lateWhenClosed,
                 Figure("closedConnections", "  connections", closing, m => m.Connections),
                 new("", "the way forgets", []),
                 Figure("forgottenFailures", "  calls failed", forgetting, m => m.Failures),
                 Figure("forgottenHangs", "  calls given up", forgetting, m => m.Hangs),
                 Figure("forgottenWorst", "  latest answer, by", forgetting, m => m.Worst),
-                lostWhenForgotten,
+                lateWhenForgotten,
                 Figure("forgottenConnections", "  connections", forgetting, m => m.Connections),
             ],
-            Charts = [("Lateness where the server closes (shorter is better)", lostWhenClosed), ("Lateness where the way forgets (shorter is better)", lostWhenForgotten)],
+            // Calls that were lost come first: a way that loses them soon has little lateness.
+            Charts =
+            [
+                ("Calls lost (fewer is better)", new("lost", "", [.. closing.Zip(forgetting, (a, b) => (object?)(a.LostCalls + b.LostCalls))])),
+                ("Lateness where the server closes (shorter is better)", lateWhenClosed with { Notes = Notes(closing) }),
+                ("Lateness where the way forgets (shorter is better)", lateWhenForgotten with { Notes = Notes(forgetting) }),
+            ],
             Sentences = [.. Sentences(closing, forgetting)],
         };
     }
@@ -86,16 +92,18 @@ internal sealed class StaleDemo : ParallelDemo
         const int Calls = 2 * CallsEach;
         for (var i = 0; i < Ways.Count; i++)
         {
-            var lost = closing[i].Failures + closing[i].Hangs + forgetting[i].Failures + forgetting[i].Hangs;
+            var lost = closing[i].LostCalls + forgetting[i].LostCalls;
             yield return string.Create(CultureInfo.InvariantCulture,
                 $"{Ways[i].Title}: {lost} of {Calls * PausesMs.Length} calls lost, {DemoText.Time(closing[i].Lateness + forgetting[i].Lateness)} late in all, {closing[i].Connections + forgetting[i].Connections} connections.");
         }
 
-        if (closing[0].Failures + closing[0].Hangs + forgetting[0].Failures + forgetting[0].Hangs > 0)
+        if (closing[0].LostCalls + forgetting[0].LostCalls > 0)
         {
             yield return ".NET's handler as it comes keeps an idle connection for 60 s: a request that meets the server's FIN on its way is lost with it, and a connection that was forgotten says nothing at all.";
         }
     }
+
+    static string[] Notes(Lived[] ways) => [.. ways.Select(way => way.LostCalls switch { 0 => "", 1 => ", 1 call lost", _ => $", {way.LostCalls} calls lost" })];
 
     static ParallelFigure Figure<T>(string key, string label, Lived[] lanes, Func<Lived, T> value) => new(key, label, [.. lanes.Select(side => (object?)value(side))]);
 
@@ -149,6 +157,9 @@ internal sealed class StaleDemo : ParallelDemo
         public int Failures { get; private set; }
 
         public int Hangs { get; private set; }
+
+        /// <summary>Without an answer, for either reason.</summary>
+        public int LostCalls => Failures + Hangs;
 
         public TimeSpan Worst { get; private set; }
 

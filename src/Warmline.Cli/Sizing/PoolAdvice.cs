@@ -13,6 +13,9 @@ internal sealed class PoolAdvice
     /// <summary>Fewer calls than this have no mean worth the name.</summary>
     const int FewestCalls = 20;
 
+    /// <summary>So few may all have come in a quiet hour: from less nobody should take connections away.</summary>
+    const int FewestToShrink = 1_000;
+
     /// <summary>Below this, <see cref="ConnectionPoolOptions.MaxIdleConnections"/> or the idle time is worth a look.</summary>
     const double GoodReuse = 0.85;
 
@@ -69,12 +72,16 @@ internal sealed class PoolAdvice
     bool HasWaits => _pool.MaxQueueWait > TimeSpan.FromMilliseconds(50) + (2 * (_pool.Handshake ?? TimeSpan.Zero));
 
     Verdict OfConnections => MaxConnections > _pool.MaxConnections && (RefusedForConnections > 0 || (IsFull && HasWaits)) ? Verdict.Raise
-        : MaxConnections * 2 <= _pool.MaxConnections && !IsFull && RefusedForConnections == 0 ? Verdict.Lower
+        : IsRoomy && _pool.Ended >= FewestToShrink ? Verdict.Lower
         : Verdict.Keep;
+
+    bool IsRoomy => MaxConnections * 2 <= _pool.MaxConnections && !IsFull && RefusedForConnections == 0;
 
     int ConnectionsToTake => OfConnections is Verdict.Keep ? _pool.MaxConnections : MaxConnections;
 
-    int IdleToTake => OfConnections is Verdict.Keep && Reuse >= GoodReuse ? _pool.MaxIdleConnections : Math.Min(MaxIdleConnections, ConnectionsToTake);
+    int IdleToTake => OfConnections is not Verdict.Keep ? Math.Min(MaxIdleConnections, ConnectionsToTake)
+        : Reuse >= GoodReuse ? _pool.MaxIdleConnections
+        : Math.Max(_pool.MaxIdleConnections, Math.Min(MaxIdleConnections, ConnectionsToTake));
 
     string Code => $"new ConnectionPoolOptions {{ MaxConnections = {ConnectionsToTake}, MaxIdleConnections = {IdleToTake}{(MaxConcurrentRequests is { } most ? $", MaxConcurrentRequests = {most}" : "")} }}";
 
@@ -151,9 +158,9 @@ internal sealed class PoolAdvice
 
     IEnumerable<(string Name, string Value, string Note)> Figures()
     {
-        yield return ("arrivals", Line($"{_arrivals:0.##}/s"), "");
+        yield return ("arrivals", Small(_arrivals, "0.##", "<") + "/s", "");
         yield return ("a call holds", DemoText.Time(_lease), "its place, on average");
-        yield return ("in flight, mean", Line($"{_inFlight:0.#}"), "arrivals times that (Little's law)");
+        yield return ("in flight, mean", Small(_inFlight, "0.#", "<"), "arrivals times that (Little's law)");
         yield return ("in flight, most", $"{_pool.PeakActive}", _isWholeLife ? "" : "since the pool was made");
         yield return ("connections, most", $"{_pool.PeakConnections}", $"of MaxConnections {_pool.MaxConnections}, over {(_isMixed ? "HTTP/1.1 and HTTP/2" : _isHttp2 ? "HTTP/2" : "HTTP/1.1")}");
         yield return ("longest wait", DemoText.Time(_pool.MaxQueueWait), $"{DemoText.Time(_pool.QueueWait)} on average");
@@ -163,7 +170,7 @@ internal sealed class PoolAdvice
 
     IEnumerable<string> Sentences()
     {
-        var load = Line($"{_inFlight:0.#} calls {(_pool.RefusedBy.Count > 0 ? "would be in flight on average if none were refused" : "are in flight on average")}, {_pool.PeakActive} were at most; {_places} places let 99 in 100 start within a twentieth of their time.");
+        var load = Line($"{Small(_inFlight, "0.#", "less than ")} calls {(_pool.RefusedBy.Count > 0 ? "would be in flight on average if none were refused" : "are in flight on average")}, {_pool.PeakActive} were at most; room for {_places} at once lets 99 of 100 calls start after at most a twentieth of the time that a call takes, a wait that nobody notices.");
         yield return (OfConnections, _isHttp2 && !_isMixed) switch
         {
             (Verdict.Raise, false) => $"Raise MaxConnections from {_pool.MaxConnections} to {MaxConnections}: {Shortage}. {load} Over HTTP/1.1 each needs a connection of its own.",
@@ -172,6 +179,11 @@ internal sealed class PoolAdvice
             (Verdict.Lower, true) => $"MaxConnections can go from {_pool.MaxConnections} to {MaxConnections}: {load} Over HTTP/2 a connection carries {_streams} of them. The rest is never used; a smaller number changes nothing else.",
             _ => $"Keep MaxConnections at {_pool.MaxConnections}: {(IsFull ? "it was reached, but nobody waited for long" : "it was never reached")}. {load}",
         };
+        if (IsRoomy && OfConnections is Verdict.Keep)
+        {
+            yield return Line($"Only {_pool.Ended:N0} calls were seen: too few to shrink a pool by.");
+        }
+
         if (MaxConcurrentRequests != _pool.MaxConcurrentRequests)
         {
             yield return $"Raise MaxConcurrentRequests from {_pool.MaxConcurrentRequests} to {MaxConcurrentRequests}: it is what calls wait for, and more connections would not help.";
@@ -202,6 +214,14 @@ internal sealed class PoolAdvice
         "tenantLimit" or "tenantConnections" or "tenantQueueFull" => "the tenant has all that it may have: look at Tenants.",
         "providerLimit" => "the provider's rate limit is used up: no size helps.",
         _ => "that is no matter of size.",
+    };
+
+    /// <summary>A mean of a pool with few calls is small and not nothing: it gets two digits behind the point, and what they cannot show is said to be less.</summary>
+    static string Small(double value, string format, string less) => value switch
+    {
+        >= 1 => value.ToString(format, CultureInfo.InvariantCulture),
+        >= 0.01 => value.ToString("0.##", CultureInfo.InvariantCulture),
+        _ => less + "0.01",
     };
 
     static string Line(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);

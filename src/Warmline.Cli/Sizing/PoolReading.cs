@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using Warmline.Cli.Demo;
@@ -133,6 +134,8 @@ internal sealed record PoolReading
 /// <summary>Where a running pool's stats are read.</summary>
 internal sealed class PoolSource : IDisposable
 {
+    const string IsItThere = "Does the application run, and is that its address? It logs 'Now listening on: …'.";
+
     static readonly TimeSpan Limit = TimeSpan.FromSeconds(10);
 
     readonly HttpClient _client;
@@ -193,13 +196,17 @@ internal sealed class PoolSource : IDisposable
         {
             throw new DemoException($"{Display} answered, but not with the stats of a pool{(failure is FormatException ? $" ({failure.Message})" : "")}: give --from the address where MapPoolStats is mapped, such as http://localhost:5000/warmline/stats; both sides must be of the same version.");
         }
+        catch (HttpRequestException failure) when (failure.InnerException is SocketException { SocketErrorCode: not (SocketError.HostNotFound or SocketError.TryAgain or SocketError.NoData) } socket)
+        {
+            throw new DemoException($"cannot reach {Display} ({socket.Message.TrimEnd('.')}). {IsItThere}{(_address.IsLoopback ? "" : " May this machine connect without a proxy?")}");
+        }
         catch (HttpRequestException failure)
         {
             throw new DemoException($"cannot reach {Display}: {RealEndpoint.Cause(failure, "--from")}");
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
         {
-            throw new DemoException(string.Create(CultureInfo.InvariantCulture, $"cannot reach {Display}: no answer within {Limit.TotalSeconds:0} s. Check the address, and whether the application runs."));
+            throw new DemoException(string.Create(CultureInfo.InvariantCulture, $"cannot reach {Display}: no answer within {Limit.TotalSeconds:0} s. {IsItThere}"));
         }
     }
 

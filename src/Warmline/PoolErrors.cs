@@ -123,7 +123,7 @@ public sealed class RequestStalledException : TimeoutException
         _ => "The call did not end at",
     };
 
-    static string Seen(SseWatcher? events) => events is { Events: > 0 } ? string.Create(CultureInfo.InvariantCulture, $", after {events.Events} events, the last of them {events.LastEvent}") : "";
+    static string Seen(SseWatcher? events) => events is { Events: > 0 } ? string.Create(CultureInfo.InvariantCulture, $", after {(events.Events == 1 ? "1 event," : $"{events.Events} events, the last of them")} {events.LastEvent}") : "";
 }
 
 /// <summary>The pool was disposed, or its drain's deadline was over, while the call was running.</summary>
@@ -154,7 +154,7 @@ internal static class PoolErrors
         var limit = LimitOf(action.Reason, settings, call);
         var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Timeouts.Total", call.Timeouts.Total) : (call.Timeouts.PoolClock, call.Timeouts.Pool);
         return new PoolTimeoutException(action.Reason, limit, waited, stats,
-            $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call)}");
+            string.Create(CultureInfo.InvariantCulture, $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call, clock)}"));
     }
 
     public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null)
@@ -182,26 +182,39 @@ internal static class PoolErrors
         _ => null,
     };
 
-    /// <summary>One sentence for each reason: what is used up, and what to change.</summary>
-    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats, PooledRequest? call) => reason switch
+    /// <summary>What is used up, and what to change: a sentence each for every reason. To raise <paramref name="clock"/>, which ended the wait, is a way too; null where there was none.</summary>
+    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats, PooledRequest? call, string? clock = null) => reason switch
     {
-        PoolRejectionReason.MaxConnections => $"all {limit} connections (MaxConnections) are busy. Raise MaxConnections, or send fewer calls at once",
-        PoolRejectionReason.MaxConnectionsPerHost => $"all {limit} connections to this origin (MaxConnectionsPerHost) are busy. Raise MaxConnectionsPerHost, or send fewer calls at once",
-        PoolRejectionReason.MaxConcurrentRequests => $"{limit} requests (MaxConcurrentRequests) are in flight. Raise MaxConcurrentRequests, or send fewer calls at once",
-        PoolRejectionReason.StreamLimit => "the server allows no further stream at present. Send fewer calls at once, or ask the provider for more",
-        PoolRejectionReason.Dialing => "a connection was being opened and was not ready in time. Raise Timeouts.Pool, or check the network to the origin",
+        PoolRejectionReason.MaxConnections => $"{AllBusy(limit, "", "MaxConnections")}. {Advice(clock, "Raise MaxConnections", "send fewer calls at once")}",
+        PoolRejectionReason.MaxConnectionsPerHost => $"{AllBusy(limit, " to this origin", "MaxConnectionsPerHost")}. {Advice(clock, "Raise MaxConnectionsPerHost", "send fewer calls at once")}",
+        PoolRejectionReason.MaxConcurrentRequests => $"{Requests(limit, "", "MaxConcurrentRequests")} in flight. {Advice(clock, "Raise MaxConcurrentRequests", "send fewer calls at once")}",
+        PoolRejectionReason.StreamLimit => $"the server allows no further stream at present. {Advice(clock, "Send fewer calls at once", "ask the provider for more")}",
+        PoolRejectionReason.Dialing => $"a connection was being opened and was not ready in time. Raise {clock ?? "Timeouts.Pool"}, or check the network to the origin",
         PoolRejectionReason.BackOff => "the last connection attempt failed and the next was not due yet. Check that the origin is reachable",
         PoolRejectionReason.Paused => "the origin is paused. Call Resume",
-        PoolRejectionReason.QueueFull => $"{limit} requests (MaxQueueLength) are waiting already. Slow down the callers, or raise MaxQueueLength",
+        PoolRejectionReason.QueueFull => $"{Requests(limit, "", "MaxQueueLength")} waiting already. Slow down the callers, or raise MaxQueueLength",
         PoolRejectionReason.Draining => "the pool drains and takes no new requests",
         PoolRejectionReason.Disposed => "the pool was disposed",
-        PoolRejectionReason.LaneCeiling => $"the lane {call?.LaneName} may have {limit} requests in flight (Ceiling) and has them. Raise it, or send fewer calls of the lane at once",
-        PoolRejectionReason.LaneReserve => "what is free is reserved for other lanes. Raise the pool's limits, lower their Reserve, or give this call's lane one",
-        PoolRejectionReason.LaneQueueFull => $"{limit} requests of the lane {call?.LaneName} (its MaxQueueLength) are waiting already. Slow down the callers, or raise it",
-        PoolRejectionReason.TenantLimit => $"the tenant {call?.TenantName} may have {limit} requests in flight (MaxConcurrentRequests) and has them. Raise it in Tenants, or let the tenant send fewer calls at once",
-        PoolRejectionReason.TenantConnections => $"all {limit} connections of the tenant {call?.TenantName} (MaxConnections) are busy. Raise it in Tenants, or let the tenant send fewer calls at once",
-        PoolRejectionReason.TenantQueueFull => $"{limit} requests of the tenant {call?.TenantName} (its MaxQueueLength) are waiting already. Slow the tenant down, or raise it in Tenants",
-        PoolRejectionReason.ProviderLimit => "the provider's rate limit is used up, or it said when to come back (Pacing is on). Ask the provider for more, send fewer calls, or allow a longer wait",
+        PoolRejectionReason.LaneCeiling => $"the lane {call?.LaneName} may have {Counted(limit, "request")} in flight (Ceiling) and has {(limit == 1 ? "it" : "them")}. {Advice(clock, "Raise it", "send fewer calls of the lane at once")}",
+        PoolRejectionReason.LaneReserve => $"what is free is reserved for other lanes. {Advice(clock, "Raise the pool's limits", "lower their Reserve", "give this call's lane one")}",
+        PoolRejectionReason.LaneQueueFull => $"{Requests(limit, $" of the lane {call?.LaneName}", "its MaxQueueLength")} waiting already. Slow down the callers, or raise it",
+        PoolRejectionReason.TenantLimit => $"the tenant {call?.TenantName} may have {Counted(limit, "request")} in flight (MaxConcurrentRequests) and has {(limit == 1 ? "it" : "them")}. {Advice(clock, "Raise it in Tenants", "let the tenant send fewer calls at once")}",
+        PoolRejectionReason.TenantConnections => $"{AllBusy(limit, $" of the tenant {call?.TenantName}", "MaxConnections")}. {Advice(clock, "Raise it in Tenants", "let the tenant send fewer calls at once")}",
+        PoolRejectionReason.TenantQueueFull => $"{Requests(limit, $" of the tenant {call?.TenantName}", "its MaxQueueLength")} waiting already. Slow the tenant down, or raise it in Tenants",
+        PoolRejectionReason.ProviderLimit => "the provider's rate limit is used up, or it said when to come back (Pacing is on). Ask the provider for more, send fewer calls, or "
+            + (clock is null ? "allow a longer wait" : $"raise {clock}"),
         _ => "no place became free",
-    } + $" ({stats.Active} in flight, {stats.Connections} connections of which {stats.Idle} idle, {stats.Queued} waiting).";
+    } + $" ({stats.Active} in flight, {Counted(stats.Connections, "connection")} of which {stats.Idle} idle, {stats.Queued} waiting).";
+
+    static string Advice(string? clock, params ReadOnlySpan<string> ways)
+    {
+        string[] all = clock is null ? [.. ways] : [.. ways, $"raise {clock}"];
+        return $"{string.Join(", ", all[..^1])}, or {all[^1]}";
+    }
+
+    static string AllBusy(int? limit, string whose, string name) => limit == 1 ? $"the only connection{whose} ({name}) is busy" : $"all {limit} connections{whose} ({name}) are busy";
+
+    static string Requests(int? limit, string whose, string name) => $"{Counted(limit, "request")}{whose} ({name}) {(limit == 1 ? "is" : "are")}";
+
+    static string Counted(int? count, string thing) => count == 1 ? $"1 {thing}" : $"{count} {thing}s";
 }

@@ -11,7 +11,7 @@ public sealed class PoolRequestOptions
 {
     static readonly AsyncLocal<PoolRequestOptions?> Scope = new();
 
-    /// <summary>The longest wait for a place; a shorter <see cref="PoolTimeouts.Pool"/> ends it before. None by default: then that rules alone. Range: above 0, or infinite, which switches both off.</summary>
+    /// <summary>The longest wait for a place; a shorter <see cref="PoolTimeouts.Pool"/> ends it before. None by default: then that rules alone. Range: above 0, 24 days at most, or infinite, which switches both off.</summary>
     public TimeSpan? MaxQueueTime { get; init; }
 
     /// <summary>Clocks that differ from the lane's and the pool's; those left unset fall back to them. <see cref="PoolTimeouts.Connect"/> is the pool's alone and must be left unset.</summary>

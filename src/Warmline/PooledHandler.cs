@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Warmline.Transport;
 
 namespace Warmline;
@@ -147,8 +148,8 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         _ when call.Slot.Frames is { SawSettings: false } && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
             new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
-            new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed),
-        HttpRequestException failed => new PoolRequestException(call.Verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}", failed, failed.StatusCode),
+            new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}{HttpsHint(call, failed)}", failed),
+        HttpRequestException failed => new PoolRequestException(call.Verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}{HttpsHint(call, failed)}", failed, failed.StatusCode),
 
         // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
         OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(call.Verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
@@ -163,6 +164,10 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         OperationCanceledException => call.UploadWasCancelled,
         _ => error is IOException,
     };
+
+    /// <summary>A server that expects a TLS handshake closes on plain http without a word.</summary>
+    static string HttpsHint(PooledRequest call, HttpRequestException error) => call is { Key.Key.IsHttps: false, Verdict: RequestVerdict.Unknown, Slot.BytesRead: 0 }
+        && (error.HttpRequestError is HttpRequestError.ResponseEnded || error.InnerException is SlotDeadException or { InnerException: SocketException }) ? " Does the server want https?" : "";
 
     static string Cause(HttpRequestException error, PooledRequest call) => error.InnerException switch
     {

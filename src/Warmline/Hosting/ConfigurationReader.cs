@@ -131,7 +131,7 @@ internal static class ConfigurationReader
             var value = new Value(section, problems);
             if (!setters.TryGetValue(section.Key, out var set))
             {
-                value.Problem($"is not an option. Known here: {string.Join(", ", setters.Keys)}");
+                value.Unknown(setters.Keys);
             }
             else
             {
@@ -184,7 +184,14 @@ internal static class ConfigurationReader
             }
             else if (inner.Text is { Length: > 0 })
             {
-                inner.Problem(address.Length == 0 ? "must be an object, like { \"api.openai.com\": { \"WarmConnections\": 4 } }" : $"is not an option. Known here: {string.Join(", ", Host.Keys)}");
+                if (address.Length == 0)
+                {
+                    inner.Problem("must be an object, like { \"api.openai.com\": { \"WarmConnections\": 4 } }");
+                }
+                else
+                {
+                    inner.Unknown(Host.Keys);
+                }
             }
             else
             {
@@ -247,6 +254,14 @@ internal static class ConfigurationReader
             }
         }
 
+        /// <summary>A key that is no option: most are misspelt, so what is near comes first.</summary>
+        public void Unknown(IReadOnlyCollection<string> known)
+        {
+            var key = section.Key;
+            var (near, edits) = known.Select(name => (Name: name, Edits: Edits(key, name))).MinBy(static candidate => candidate.Edits);
+            Problem($"is not an option.{(edits <= 2 && edits * 2 < key.Length ? $" Did you mean {near}?" : "")} Known here: {string.Join(", ", known)}");
+        }
+
         public void Problem(string what) => problems.Add($"{section.Path} {what}.");
 
         T? Parse<T>(string rule, Parser<T> parse)
@@ -270,6 +285,25 @@ internal static class ConfigurationReader
             Problem($"is '{text}': must be {rule}");
             return null;
         }
+    }
+
+    /// <summary>Letters to insert, leave out or replace until one word is the other (Levenshtein), whatever their case.</summary>
+    static int Edits(string from, string to)
+    {
+        var row = Enumerable.Range(0, to.Length + 1).ToArray();   // from the beginning of one, as far as it was read, to each beginning of the other
+        for (var i = 1; i <= from.Length; i++)
+        {
+            var diagonal = row[0];
+            row[0] = i;
+            for (var j = 1; j <= to.Length; j++)
+            {
+                var replaced = diagonal + (char.ToUpperInvariant(from[i - 1]) == char.ToUpperInvariant(to[j - 1]) ? 0 : 1);
+                diagonal = row[j];
+                row[j] = Math.Min(replaced, Math.Min(row[j], row[j - 1]) + 1);
+            }
+        }
+
+        return row[to.Length];
     }
 
     delegate bool Parser<T>(string text, out T value);

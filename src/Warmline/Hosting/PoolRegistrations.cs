@@ -73,6 +73,11 @@ internal sealed class PoolRegistrations : IConfigureNamedOptions<ConnectionPoolO
     public ValidateOptionsResult Validate(string? name, PoolHostingOptions options) =>
         Find(name) is null ? ValidateOptionsResult.Skip : Result(name!, [.. options.ConfigurationProblems, .. options.Problems()]);
 
-    static ValidateOptionsResult Result(string name, List<string> problems) =>
-        problems.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(problems.Select(problem => $"Pool '{name}': {problem}"));
+    /// <summary>One text for each pool, as the platform joins texts within a line: each problem on a line of its own.</summary>
+    static ValidateOptionsResult Result(string name, List<string> problems) => problems switch
+    {
+        [] => ValidateOptionsResult.Success,
+        [var only] => ValidateOptionsResult.Fail($"Pool '{PoolSet.Show(name)}': {only}"),
+        _ => ValidateOptionsResult.Fail($"Pool '{PoolSet.Show(name)}':{string.Concat(problems.Select(problem => $"\n  {problem}"))}"),
+    };
 }

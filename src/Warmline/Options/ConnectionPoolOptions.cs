@@ -41,11 +41,11 @@ public sealed class ConnectionPoolOptions
     public int? MaxIdleConnections { get => _maxIdleConnections ?? Preset?.MaxIdleConnections; set => _maxIdleConnections = value; }
 
     /// <summary>How long a connection is kept without a request, at most: less where the server would end it earlier, as is known of the provider, told by it
-    /// (<c>Keep-Alive: timeout</c>) or learned. Default 120 s: below the 350 s and 400 s at which load balancers and edges close, long enough for a person to read an answer. httpx calls it <c>keepalive_expiry</c>, undici <c>keepAliveTimeout</c>. Range: above 0, or infinite.</summary>
+    /// (<c>Keep-Alive: timeout</c>) or learned. Default 120 s: below the 350 s and 400 s at which load balancers and edges close, long enough for a person to read an answer. httpx calls it <c>keepalive_expiry</c>, undici <c>keepAliveTimeout</c>. Range: above 0, 24 days at most, or infinite.</summary>
     public TimeSpan IdleTimeout { get => _idleTimeout ?? Preset?.IdleTimeout ?? TimeSpan.FromSeconds(120); set => _idleTimeout = value; }
 
     /// <summary>How old a connection may become before it takes no new request; running ones end undisturbed. Default 15 minutes, shortened by up to
-    /// a tenth at random so that connections opened together do not end together: DNS and load balancer changes are followed within it. Range: above 0, or infinite.</summary>
+    /// a tenth at random so that connections opened together do not end together: DNS and load balancer changes are followed within it. Range: above 0, 24 days at most, or infinite.</summary>
     public TimeSpan ConnectionLifetime { get; set; } = TimeSpan.FromMinutes(15);
 
     /// <summary>Requests that may wait at the same time, over all origins. Default 10,000: about 25 MB with the client's part, and more than can be served within the pool timeout;
@@ -59,7 +59,7 @@ public sealed class ConnectionPoolOptions
 
     /// <summary>How long a response may be held without anybody reading on before it is reported, in the log and with the stack of its call: a stream that makes progress is
     /// none, however long it runs. None by default, as recording the stack of each call costs some 10 µs. What is let go unread is reported and closed without it, too,
-    /// once the garbage collector finds it. Range: 1 s and up.</summary>
+    /// once the garbage collector finds it. Range: 1 s to 24 days.</summary>
     public TimeSpan? LeakThreshold { get; set; }
 
     /// <summary>HTTP/2: whether to speak it and how calls spread over connections.</summary>
@@ -129,7 +129,7 @@ public sealed class ConnectionPoolOptions
     /// Default false: such headers are shown in <see cref="PoolStats.RateLimits"/> and nothing is delayed. <see cref="OriginOptions.Pacing"/> sets it for one origin.</summary>
     public bool Pacing { get; set; }
 
-    /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s and up.</summary>
+    /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s to 24 days.</summary>
     public TimeSpan? StatsLogInterval { get; set; }
 
     internal PoolPreset? Preset { get; private set; }
@@ -193,18 +193,18 @@ public sealed class Http2Options
     /// Range: 1 to 1,000.</summary>
     public int MaxStreamsPerConnection { get; set; } = 32;
 
-    /// <summary>Silence on a connection, idle ones included, after which the peer is asked for a sign of life. Default 15 s. Range: 1 s and up, or infinite for never.
+    /// <summary>Silence on a connection, idle ones included, after which the peer is asked for a sign of life. Default 15 s. Range: 1 s to 24 days, or infinite for never.
     /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain.</summary>
     public TimeSpan PingDelay { get; set; } = TimeSpan.FromSeconds(15);
 
-    /// <summary>How long the peer may take to answer before the connection counts as dead. Default 10 s. Range: 1 s and up, or infinite.</summary>
+    /// <summary>How long the peer may take to answer before the connection counts as dead. Default 10 s. Range: 1 s to 24 days, or infinite.</summary>
     public TimeSpan PingTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
     internal PoolPreset? Preset { get; set; }
 }
 
 /// <summary>The clocks of a call. A value that is not set falls back to the pool's, there to the default; <see cref="Timeout.InfiniteTimeSpan"/> switches one off.
-/// Each is above 0.</summary>
+/// Each is above 0 and 24 days at most.</summary>
 public sealed class PoolTimeouts
 {
     /// <summary>Waiting for a place on a connection. Default 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
@@ -252,7 +252,7 @@ public sealed class DnsOptions
     /// <summary>Whether answers are kept. Default true.</summary>
     public bool CacheEnabled { get; set; } = true;
 
-    /// <summary>How long an answer is kept. Default 300 s: the platform does not tell the record's own time to live. Range: above 0.</summary>
+    /// <summary>How long an answer is kept. Default 300 s: the platform does not tell the record's own time to live. Range: above 0, 24 days at most.</summary>
     public TimeSpan CacheTtl { get; set; } = TimeSpan.FromSeconds(300);
 
     /// <summary>How long an answer is used beyond <see cref="CacheTtl"/>, at once, while a new one is fetched in the background. Default 1 h: a call does not wait for

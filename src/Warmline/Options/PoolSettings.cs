@@ -119,7 +119,7 @@ internal sealed record PoolSettings
         check.Range("MaxConnections", options.MaxConnections, 1, 65_535);
         check.Range("MaxConnectionsPerHost", options.MaxConnectionsPerHost, 1, 65_535);
         check.Range("MaxConcurrentRequests", options.MaxConcurrentRequests, 1, int.MaxValue);
-        check.Range("MaxIdleConnections", options.MaxIdleConnections, 0, options.MaxConnections, "MaxConnections");
+        check.Range("MaxIdleConnections", options.MaxIdleConnections, 0, Check.Operand(options.MaxConnections, 1), "MaxConnections");
         check.Range("MaxQueueLength", options.MaxQueueLength, 1, int.MaxValue);
         check.Range("RetryBudget", options.RetryBudget, 0, int.MaxValue);
         check.Time("IdleTimeout", options.IdleTimeout);
@@ -128,7 +128,7 @@ internal sealed record PoolSettings
         {
             check.Member("Http2.Mode", options.Http2.Mode);
             check.Range("Http2.MaxStreamsPerConnection", options.Http2.MaxStreamsPerConnection, 1, 1_000);
-            check.Range("Http2.TargetStreams", options.Http2.TargetStreams, 1, options.Http2.MaxStreamsPerConnection, "Http2.MaxStreamsPerConnection");
+            check.Range("Http2.TargetStreams", options.Http2.TargetStreams, 1, Check.Operand(options.Http2.MaxStreamsPerConnection, 1), "Http2.MaxStreamsPerConnection");
             check.Range("Http2.SpreadConnections", options.Http2.SpreadConnections, 1, 1_024);
             check.Time("Http2.PingDelay", options.Http2.PingDelay, TimeSpan.FromSeconds(1));
             check.Time("Http2.PingTimeout", options.Http2.PingTimeout, TimeSpan.FromSeconds(1));
@@ -141,7 +141,7 @@ internal sealed record PoolSettings
 
         if (check.Present("Dns", options.Dns) && options.Dns.CacheEnabled)
         {
-            check.Time("Dns.CacheTtl", options.Dns.CacheTtl);
+            check.Time("Dns.CacheTtl", options.Dns.CacheTtl, infinite: false);
             check.That(options.Dns.MaxStale >= TimeSpan.Zero && options.Dns.MaxStale.TotalDays <= 24, "Dns.MaxStale", options.Dns.MaxStale, "must be 0 to 24 days");
             check.That(options.Dns.FailureTtl >= TimeSpan.Zero && options.Dns.FailureTtl <= TimeSpan.FromMinutes(5), "Dns.FailureTtl", options.Dns.FailureTtl, "must be 0 to 5 minutes");
         }
@@ -184,7 +184,7 @@ internal sealed record PoolSettings
             check.Tenants(options.Tenants);
         }
 
-        var maxIdle = options.MaxIdleConnections ?? (options.MaxConnections + 1) / 2;
+        var maxIdle = Check.Operand(options.MaxIdleConnections ?? (options.MaxConnections < 1 ? -1 : (options.MaxConnections + 1) / 2), 0);
         var proxy = options.UseProxy ? options.Proxy ?? HttpClient.DefaultProxy : null;
         var warm = check.Hosts(options, maxIdle, proxy);
         if (problems.Count > 0)
@@ -305,6 +305,9 @@ internal sealed record PoolSettings
             }
         }
 
+        /// <summary>A limit that is another option's value; none where that is out of range itself, which is told already.</summary>
+        public static int Operand(int value, int min) => value < min ? int.MaxValue : value;
+
         public bool Present(string name, object? value)
         {
             That(value is not null, name, "null", "must be an object; leave it as it is for the defaults");
@@ -364,7 +367,7 @@ internal sealed record PoolSettings
                 }
             }
 
-            That(options.MaxConcurrentRequests is not { } all || reserved < all, "The sum of Lanes[…].Reserve", reserved, $"must be below MaxConcurrentRequests ({options.MaxConcurrentRequests}), or calls in no lane could never go");
+            That(options.MaxConcurrentRequests is not (>= 1 and var all) || reserved < all, "The sum of Lanes[…].Reserve", reserved, $"must be below MaxConcurrentRequests ({options.MaxConcurrentRequests}), or calls in no lane could never go");
         }
 
         public void Tenants(TenantsOptions tenants)
@@ -412,7 +415,8 @@ internal sealed record PoolSettings
                 }
             }
 
-            That(warm.Values.Sum() <= maxIdle, "The sum of Hosts[…].WarmConnections", warm.Values.Sum(), $"must be at most MaxIdleConnections ({maxIdle}), or they would close each other");
+            var sum = warm.Values.Sum(static count => (long)count);
+            That(sum <= maxIdle, "The sum of Hosts[…].WarmConnections", sum, $"must be at most MaxIdleConnections ({maxIdle}), or they would close each other");
             return warm;
         }
     }

@@ -186,7 +186,24 @@ public sealed record OriginStats
 /// <param name="Lane">Its lane; empty when it is in none.</param>
 /// <param name="Tenant">Its tenant; empty when it has none.</param>
 /// <param name="Priority">Its priority.</param>
-public readonly record struct WaiterInfo(string Origin, TimeSpan Waited, PoolRejectionReason Reason, string Lane, string Tenant, int Priority);
+public readonly record struct WaiterInfo(string Origin, TimeSpan Waited, PoolRejectionReason Reason, string Lane, string Tenant, int Priority)
+{
+    /// <summary>A line to read, like <c>waits 42 ms for a dial (Dialing) to https://api.openai.com, lane chat, tenant acme, priority 1</c>; what is empty or 0 is left out.</summary>
+    public override string ToString()
+    {
+        var place = Reason switch
+        {
+            PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost or PoolRejectionReason.TenantConnections => "a connection",
+            PoolRejectionReason.StreamLimit => "a stream",
+            PoolRejectionReason.Dialing => "a dial",
+            PoolRejectionReason.BackOff => "the next dial",
+            PoolRejectionReason.Paused => "Resume",
+            PoolRejectionReason.ProviderLimit => "the provider",
+            _ => "a place",
+        };
+        return $"waits {InfoText.Time(Waited)} for {place} ({Reason}) to {Origin}{InfoText.Of(Lane, Tenant)}{(Priority == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", priority {Priority}"))}";
+    }
+}
 
 /// <summary>What went wrong with calls since the pool was made. Answers with an error status are answers and in none of these.</summary>
 public sealed record FaultStats
@@ -253,4 +270,21 @@ public enum StreamPhase
 /// <param name="Events">Server-sent events that have come, pings not counted; 0 where it is no stream of events.</param>
 /// <param name="Lane">Its lane; empty when it is in none.</param>
 /// <param name="Tenant">Its tenant; empty when it has none.</param>
-public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence, long Events, string Lane, string Tenant);
+public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence, long Events, string Lane, string Tenant)
+{
+    /// <summary>A line to read, like <c>reading on connection 4 to https://api.openai.com, 12.3 s old, silent for 210 ms, 57 events, lane chat</c>; what is empty or 0 is left out.</summary>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Phase.ToString().ToLowerInvariant()} on connection {ConnectionId} to {Origin}, {InfoText.Time(Age)} old")
+        + (Silence < TimeSpan.FromMilliseconds(1) ? "" : $", silent for {InfoText.Time(Silence)}")
+        + (Events == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {Events} {(Events == 1 ? "event" : "events")}"))
+        + InfoText.Of(Lane, Tenant);
+}
+
+/// <summary>The parts that lines of calls have in common.</summary>
+file static class InfoText
+{
+    public static string Time(TimeSpan time) => time < TimeSpan.FromSeconds(1)
+        ? string.Create(CultureInfo.InvariantCulture, $"{time.TotalMilliseconds:0} ms")
+        : string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.0} s");
+
+    public static string Of(string lane, string tenant) => (string.IsNullOrEmpty(lane) ? "" : $", lane {lane}") + (string.IsNullOrEmpty(tenant) ? "" : $", tenant {tenant}");
+}

@@ -123,6 +123,9 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         /// <summary>Whose name and port the first two phases are about.</summary>
         string FirstHop => key.Proxy is { } proxy ? $"the proxy {proxy}" : key.Authority;
 
+        /// <summary>The address that was connected to, where a name stands before it: an address would only be said twice.</summary>
+        string At => _race?.EndPoint is { } endPoint && !IPAddress.TryParse(key.DialedHost, out _) ? $" ({endPoint})" : "";
+
         string Target => key.Proxy is { } proxy ? $"{key.Authority} through the proxy {proxy}" : key.Authority;
 
         public async Task<DialedConnection> RunAsync(CancellationToken cancellationToken)
@@ -245,7 +248,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             string stage = Phase switch
             {
                 DialPhase.Dns => $"the {(key.Proxy is null ? "" : "proxy's ")}host name was not resolved by then",
-                DialPhase.Tcp => $"no answer to the TCP connection attempt by then (tried {string.Join(", ", _race!.Tried)})",
+                DialPhase.Tcp => $"no answer to the TCP connection attempt by then (tried {string.Join(", ", _race!.Tried)}); {OnTheWay}",
                 DialPhase.Proxy => "the proxy took the TCP connection, but had not answered CONNECT by then",
                 _ => $"{(key.Proxy is null ? $"{_race!.EndPoint} took the TCP connection" : "the proxy gave a tunnel")}, but the TLS handshake was not finished by then",
             };
@@ -254,13 +257,13 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
         public string Describe(Exception e) => Phase switch
         {
-            DialPhase.Dns => $"The host name of {FirstHop} could not be resolved: {Sentence(e)}.",
-            DialPhase.Tcp => $"The TCP connection to {FirstHop} ({_race?.EndPoint}) failed: {Sentence(e)}.",
+            DialPhase.Dns => $"The host name of {FirstHop} could not be resolved: {Sentence(e)}. Check the address's spelling, and the DNS of this machine or container.",
+            DialPhase.Tcp => $"The TCP connection to {FirstHop}{At} failed: {Sentence(e)}.{TcpAdvice(e)}",
             DialPhase.Proxy when e is InvalidDataException or EndOfStreamException => $"The proxy {key.Proxy} gave no tunnel to {key.Authority}: {Sentence(e)}.",
-            DialPhase.Proxy when e is AuthenticationException => $"The TLS handshake with {FirstHop} ({_race?.EndPoint}) failed: {_certificate?.Problem ?? Sentence(e.GetBaseException())}.",
+            DialPhase.Proxy when e is AuthenticationException => $"The TLS handshake with {FirstHop}{At} failed: {_certificate?.Problem ?? Sentence(e.GetBaseException())}.{_certificate?.Advice}",
             DialPhase.Proxy => $"The connection to {FirstHop} broke before there was a tunnel to {key.Authority}: {Sentence(e.GetBaseException())}.",
-            _ when _certificate?.Problem is { } problem => $"The TLS handshake with {Target} failed: {problem}.",
-            _ => $"The TLS handshake with {Target} ({_race?.EndPoint}) failed: {Sentence(e.GetBaseException())}{NoHttp2Hint(e)}.",
+            _ when _certificate?.Problem is { } problem => $"The TLS handshake with {Target} failed: {problem}.{_certificate.Advice}",
+            _ => $"The TLS handshake with {Target}{At} failed: {Sentence(e.GetBaseException())}{NoHttp2Hint(e)}.",
         };
 
         /// <summary>What the proxy said, and what to change.</summary>
@@ -271,6 +274,15 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             _ when answer.WantsLogin => "; give a user name and password in the proxy's address (http://user:password@proxy.example:3128), or by Proxy.Credentials",
             HttpStatusCode.Forbidden or HttpStatusCode.MethodNotAllowed => $"; its rules do not allow {key.Host} or port {key.Port}",
             HttpStatusCode.BadGateway or HttpStatusCode.GatewayTimeout => $"; it could not reach {key.Authority}",
+            _ => "",
+        };
+
+        string OnTheWay => key.Proxy is null ? "a firewall may be in the way, or calls have to take a proxy" : "a firewall may be in the way";
+
+        string TcpAdvice(Exception e) => (e as SocketException)?.SocketErrorCode switch
+        {
+            SocketError.ConnectionRefused => " Does a server listen there?",
+            SocketError.TimedOut or SocketError.HostUnreachable or SocketError.HostDown or SocketError.NetworkUnreachable or SocketError.NetworkDown => $" {char.ToUpperInvariant(OnTheWay[0])}{OnTheWay[1..]}.",
             _ => "",
         };
 

@@ -62,8 +62,14 @@ internal static class TlsOptions
 /// <summary>Judges the server's certificate as the platform or the user's callback does, and keeps in words what was wrong with it.</summary>
 internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user, string tlsName, TimeProvider time)
 {
+    /// <summary>The issuer of the certificates of Warmline.MockLlm's server, made anew at each start.</summary>
+    const string MockAuthority = "CN=Warmline mock authority";
+
     /// <summary>Why the certificate was refused; null when it was not.</summary>
     public string? Problem { get; private set; }
+
+    /// <summary>What to change where only trust is missing, as a sentence after a space; null where something else was wrong as well, or the user's callback decides.</summary>
+    public string? Advice { get; private set; }
 
     public bool Validate(object sender, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
     {
@@ -89,12 +95,21 @@ internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user
             problems.AddRange(chain.ChainElements.SelectMany(Problems).Distinct());
         }
 
+        if (user is null && errors == SslPolicyErrors.RemoteCertificateChainErrors && chain is { ChainElements: [.., { Certificate.Issuer: var issuer }] } && Array.TrueForAll(chain.ChainStatus, IsMissingTrust))
+        {
+            Advice = issuer == MockAuthority ? " Trust it by ConnectionPoolOptions.SslOptions = server.CreateClientSslOptions()." : " Trust it by ConnectionPoolOptions.SslOptions.";
+        }
+
         string found = string.Join("; ", problems);
         Problem = user is null
             ? (found.Length > 0 ? found : $"the certificate is invalid ({errors})")
             : $"the RemoteCertificateValidationCallback refused the certificate of '{leaf?.Subject}'{(found.Length > 0 ? $" ({found})" : "")}";
         return false;
     }
+
+    /// <summary>Of a chain that nobody trusts it may also be unknown whether a part was revoked.</summary>
+    static bool IsMissingTrust(X509ChainStatus found) => found.Status is X509ChainStatusFlags.UntrustedRoot or X509ChainStatusFlags.PartialChain or X509ChainStatusFlags.RevocationStatusUnknown
+        or X509ChainStatusFlags.OfflineRevocation;
 
     IEnumerable<string> Problems(X509ChainElement element)
     {

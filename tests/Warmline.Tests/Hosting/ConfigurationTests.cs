@@ -88,24 +88,40 @@ public sealed class ConfigurationTests
                        "Hosts": { "api.openai.com": { "WarmConection": 4 }, "x": 1 }, "SslOptions": "no", "MaxConnections": 0, "Hosting": { "WarmUp": 1 } } }
             """).GetSection("Llm"));
 
-        var failures = Assert.Throws<OptionsValidationException>(() => provider.GetRequiredService<ConnectionPool>()).Failures.ToArray();
+        var failures = Assert.Throws<OptionsValidationException>(() => provider.GetRequiredService<ConnectionPool>()).Message.Split('\n');
 
         string[] expected =
         [
-            "Llm:MaxConections is not an option. Known here: Enabled, Preset, MaxConnections,",
+            "Llm:MaxConections is not an option. Did you mean MaxConnections? Known here: Enabled, Preset, MaxConnections,",
             "Llm:IdleTimeout is '30': must be a time with its unit,",
             "Llm:Preset is 'Backend': must be Cli, BackendApi, Batch, MultiTenantSaaS.",
             "Llm:Http2:Mode is '1': must be Preferred, Disabled or Required.",
-            "Llm:Http2:Targets is not an option.",
+            "Llm:Http2:Targets is not an option. Known here: Mode,",
             "Llm:Timeouts is 'none': must be an object with Pool,",
             "Llm:MaxQueueLength is an object: must be a whole number",
-            "Llm:Hosts:api.openai.com:WarmConection is not an option. Known here: WarmConnections,",
+            "Llm:Hosts:api.openai.com:WarmConection is not an option. Did you mean WarmConnections? Known here: WarmConnections,",
             "Llm:Hosts:x must be an object, like",
             "Llm:SslOptions cannot be configured: set it in code.",
             "MaxConnections is 0: must be 1 to 65535.",
         ];
-        Assert.All(expected, start => Assert.Single(failures, failure => failure.StartsWith("Pool '': " + start, StringComparison.Ordinal)));
-        Assert.Equal(expected.Length, failures.Length);
+        Assert.Equal("Pool 'default':", failures[0]);
+        Assert.All(expected, start => Assert.Single(failures, failure => failure.StartsWith("  " + start, StringComparison.Ordinal)));
+        Assert.Equal(expected.Length + 1, failures.Length);
+    }
+
+    [Theory]
+    [InlineData("MaxConection", "MaxConnections")]    // two letters off
+    [InlineData("maxqueuelenght", "MaxQueueLength")]
+    [InlineData("Paceing", "Pacing")]
+    [InlineData("MaxConect", null)]
+    [InlineData("NS", null)]                          // nearer to Dns than to be told apart from chance
+    public void A_misspelt_key_is_told_with_the_option_that_is_near(string key, string? near)
+    {
+        using var provider = Provider(HostRig.Json($$"""{ "Llm": { "{{key}}": 5 } }""").GetSection("Llm"));
+
+        var error = Assert.Throws<OptionsValidationException>(() => provider.GetRequiredService<ConnectionPool>());
+
+        Assert.StartsWith($"Pool 'default': Llm:{key} is not an option.{(near is null ? "" : $" Did you mean {near}?")} Known here: Enabled, ", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -135,7 +151,7 @@ public sealed class ConfigurationTests
     [InlineData("""{ "Lanes": "x" }""", "Lanes is 'x': must be an object of named objects, each with Reserve, Ceiling, MaxQueueLength, Timeouts.")]
     [InlineData("""{ "Lanes": { "batch": 20 } }""", "Lanes:batch is '20': must be an object with Reserve, Ceiling, MaxQueueLength, Timeouts.")]
     [InlineData("""{ "Lanes": [ "stream" ] }""", "Lanes:0 is 'stream': must be an object with Reserve,")]
-    [InlineData("""{ "Lanes": { "batch": { "Celing": 20 } } }""", "Lanes:batch:Celing is not an option. Known here: Reserve, Ceiling, MaxQueueLength, Timeouts.")]
+    [InlineData("""{ "Lanes": { "batch": { "Celing": 20 } } }""", "Lanes:batch:Celing is not an option. Did you mean Ceiling? Known here: Reserve, Ceiling, MaxQueueLength, Timeouts.")]
     [InlineData("""{ "Lanes": { "batch": { "Ceiling": "many" } } }""", "Lanes:batch:Ceiling is 'many': must be a whole number, like 50.")]
     [InlineData("""{ "Lanes": { "batch": { "Timeouts": "60s" } } }""", "Lanes:batch:Timeouts is '60s': must be an object with Pool,")]
     [InlineData("""{ "Lanes": { "batch": { "Timeouts": { "Read": 60 } } } }""", "Lanes:batch:Timeouts:Read is '60': must be a time with its unit")]

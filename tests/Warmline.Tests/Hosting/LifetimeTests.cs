@@ -39,8 +39,8 @@ public sealed class LifetimeTests
         using var host = builder.Build();
 
         var error = await Assert.ThrowsAsync<OptionsValidationException>(() => host.StartAsync(Rig.Ct));
-        Assert.Equal(["Pool 'chat': Hosting.WarmUpTimeout is 00:00:00", "Pool 'chat': MaxConnections is 0", "Pool 'chat': MaxQueueLength is 0", "Pool 'batch': IdleTimeout is 00:00:00"],
-            error.Failures.Select(failure => failure[..failure.IndexOf(": must", StringComparison.Ordinal)]));
+        Assert.Equal(["Pool 'chat': Hosting.WarmUpTimeout is 00:00:00", "Pool 'chat':\n  MaxConnections is 0: must be 1 to 65535.\n  MaxQueueLength is 0", "Pool 'batch': IdleTimeout is 00:00:00"],
+            error.Failures.Select(failure => failure[..failure.LastIndexOf(": must", StringComparison.Ordinal)]));
         Assert.False(started);
     }
 

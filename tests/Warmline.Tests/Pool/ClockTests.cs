@@ -145,7 +145,8 @@ public sealed class ClockTests
         Assert.Equal((http2 ? PoolRejectionReason.MaxConcurrentRequests : PoolRejectionReason.MaxConnections, 1), (error.Reason, error.Limit));
         Assert.True(error.Waited >= Short);
         Assert.Contains($"No place for a request to {Origin(rig)} within 0.2 s (Timeouts.Pool): ", error.Message);
-        Assert.Contains(http2 ? "1 requests (MaxConcurrentRequests) are in flight. Raise" : "all 1 connections (MaxConnections) are busy. Raise", error.Message);
+        Assert.Contains(http2 ? "1 request (MaxConcurrentRequests) is in flight. Raise MaxConcurrentRequests, send fewer calls at once, or raise Timeouts.Pool (1 in flight, 1 connection of which 0 idle, 0 waiting)."
+            : "the only connection (MaxConnections) is busy. Raise MaxConnections, send fewer calls at once, or raise Timeouts.Pool (1 in flight, 1 connection of which 0 idle, 0 waiting).", error.Message);
         Assert.Equal((1, 0, 1L), (error.Stats.Active, error.Stats.Queued, error.Stats.Refused));
         Assert.IsNotType<HttpRequestException>(error, exactMatch: false);   // SDKs would send it again at once
         gate.Open();
@@ -163,6 +164,7 @@ public sealed class ClockTests
         var error = await Assert.ThrowsAsync<PoolTimeoutException>(() => rig.CallAsync());
 
         Assert.Contains("within 0.2 s (Timeouts.Total)", error.Message);
+        Assert.Contains("send fewer calls at once, or raise Timeouts.Total (", error.Message);
         gate.Open();
         await rig.DoneAsync(running);
     }

@@ -3,6 +3,7 @@ using System.Net.Security;
 using System.Net.Sockets;
 using Warmline.MockLlm;
 using Warmline.Options;
+using Warmline.Tests.Http;
 using Warmline.Tests.Support;
 using Warmline.Transport;
 using Xunit;
@@ -120,7 +121,7 @@ public sealed class DialFailureTests
 
     [Theory(Timeout = Rig.Patience)]
     [InlineData(true, DialPhase.Dns, "the host name was not resolved by then")]
-    [InlineData(false, DialPhase.Tcp, "no answer to the TCP connection attempt by then")]
+    [InlineData(false, DialPhase.Tcp, "; a firewall may be in the way, or calls have to take a proxy.")]
     public async Task A_network_that_swallows_everything_ends_in_the_connect_timeout(bool dns, DialPhase phase, string text)
     {
         var network = new FakeNetwork { Connect = (_, ct) => FakeNetwork.StallAsync<Stream>(ct) };
@@ -219,6 +220,53 @@ public sealed class DialFailureTests
         Assert.Contains(codes.Split('|'), code => error.Message.Contains(code, StringComparison.Ordinal));
         Assert.Equal(0, rig.Counters.Requests);
         Assert.Contains(rig.Logs.Entries, entry => entry.Message.Contains(text, StringComparison.Ordinal));
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task The_mock_server_is_trusted_by_what_its_refusal_names()
+    {
+        await using var mock = await MockLlmServer.StartAsync(cancellationToken: Rig.Ct);
+        await using var trustless = new ConnectionPool();
+        using var client = trustless.CreateClient(mock.BaseAddress);
+
+        var error = await Assert.ThrowsAsync<PoolConnectException>(() => client.SendAsync(Calls.Chat(), Rig.Ct));
+
+        Assert.EndsWith(" Trust it by ConnectionPoolOptions.SslOptions = server.CreateClientSslOptions().", error.Message, StringComparison.Ordinal);
+        await using var trusting = new ConnectionPool(new ConnectionPoolOptions { SslOptions = mock.CreateClientSslOptions() });
+        using var trusted = trusting.CreateClient(mock.BaseAddress);
+        (await trusted.SendAsync(Calls.Chat(), Rig.Ct)).Dispose();
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task Plain_http_to_a_server_that_wants_https_is_asked_about()
+    {
+        await using var mock = await MockLlmServer.StartAsync(cancellationToken: Rig.Ct);
+        await using var pool = new ConnectionPool();
+        using var client = pool.CreateClient(new Uri($"http://localhost:{mock.BaseAddress.Port}"));
+
+        var error = await Assert.ThrowsAsync<PoolRequestException>(() => client.SendAsync(Calls.Chat(), Rig.Ct));
+
+        Assert.Equal(RequestVerdict.Unknown, error.Verdict);
+        Assert.EndsWith(" Does the server want https?", error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("", true)]
+    [InlineData("HTTP/1.1 200 OK\r\nContent-Le", false)]
+    public async Task A_plain_http_server_that_has_said_something_wants_no_https(string said, bool asks)
+    {
+        await using var server = new RawHttp1Server(async connection =>
+        {
+            await connection.ReadHeadAsync();
+            await connection.ReadAsync(2);
+            await connection.SayAsync(said);
+        });
+        await using var pool = new ConnectionPool();
+        using var client = pool.CreateClient();
+
+        var error = await Assert.ThrowsAsync<PoolRequestException>(() => client.PostAsync(new Uri($"http://localhost:{server.Port}/"), new StringContent("Hi"), Rig.Ct));
+
+        Assert.Equal(asks, error.Message.EndsWith(" Does the server want https?", StringComparison.Ordinal));
     }
 
     [Fact(Timeout = Rig.Patience)]

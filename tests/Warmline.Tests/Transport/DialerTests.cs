@@ -210,7 +210,7 @@ public sealed class DialerTests : IDisposable
         DialException error = await Fails(NewDialer().DialAsync(Key(port), Limit, _ct));
         Assert.Equal(DialPhase.Tcp, error.Phase);
         Assert.False(error.TimedOut);
-        Assert.Equal($"The TCP connection to localhost:{port} (127.0.0.1:{port}) failed: Connection refused (ConnectionRefused).", error.Message);
+        Assert.Equal($"The TCP connection to localhost:{port} (127.0.0.1:{port}) failed: Connection refused (ConnectionRefused). Does a server listen there?", error.Message);
         Assert.Equal(SocketError.ConnectionRefused, Assert.IsType<SocketException>(error.InnerException).SocketErrorCode);
     }
 
@@ -221,7 +221,19 @@ public sealed class DialerTests : IDisposable
         DialException error = await Fails(NewDialer().DialAsync(new ConnectionKey(true, "no.such.test", 443), Limit, _ct));
         Assert.Equal(DialPhase.Dns, error.Phase);
         Assert.StartsWith("The host name of no.such.test:443 could not be resolved: ", error.Message);
-        Assert.EndsWith("(HostNotFound).", error.Message);
+        Assert.EndsWith("(HostNotFound). Check the address's spelling, and the DNS of this machine or container.", error.Message);
+    }
+
+    [Theory(Timeout = TestLimit.Milliseconds)]
+    [InlineData("127.0.0.1", "127.0.0.1:443", SocketError.ConnectionRefused, " Does a server listen there?")]
+    [InlineData("::1", "[::1]:443", SocketError.HostUnreachable, " A firewall may be in the way, or calls have to take a proxy.")]
+    [InlineData("127.0.0.1", "127.0.0.1:443", SocketError.TimedOut, " A firewall may be in the way, or calls have to take a proxy.")]
+    [InlineData("127.0.0.1", "127.0.0.1:443", SocketError.ConnectionReset, "")]
+    public async Task An_address_is_said_once_and_what_to_look_for_fits_the_error(string host, string shown, SocketError code, string advice)
+    {
+        _network.Connect = (_, _) => ValueTask.FromException<Stream>(new SocketException((int)code));
+        DialException error = await Fails(NewDialer().DialAsync(new ConnectionKey(true, host, 443), Limit, _ct));
+        Assert.Equal($"The TCP connection to {shown} failed: {error.InnerException!.Message.TrimEnd('.')} ({code}).{advice}", error.Message);
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]
@@ -243,6 +255,7 @@ public sealed class DialerTests : IDisposable
         DialException error = await FailsTls(certificate, stranger.Trust());
         Assert.Contains("is not trusted", error.Message);
         Assert.Contains(_authority.Root.Subject, error.Message);
+        Assert.EndsWith("). Trust it by ConnectionPoolOptions.SslOptions.", error.Message);
         Assert.IsType<AuthenticationException>(error.InnerException);
     }
 
@@ -261,6 +274,7 @@ public sealed class DialerTests : IDisposable
         DialException error = await FailsTls(certificate, _authority.Trust());
         Assert.Contains("expired on 2021-02-03", error.Message);
         Assert.DoesNotContain("not trusted", error.Message);
+        Assert.DoesNotContain("Trust it", error.Message);
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]

@@ -259,7 +259,7 @@ public sealed class ProxyDialTests : IDisposable
         var address = $"http://joe:{Uri.EscapeDataString(Password)}@proxy.test:{port}";
         _proxy.Dispose();
         var refused = await FailsAsync(DialAsync(proxy: address), DialPhase.Tcp);
-        Assert.Equal($"The TCP connection to the proxy http://proxy.test:{port} (127.0.0.1:{port}) failed: Connection refused (ConnectionRefused).", refused.Message);
+        Assert.Equal($"The TCP connection to the proxy http://proxy.test:{port} (127.0.0.1:{port}) failed: Connection refused (ConnectionRefused). Does a server listen there?", refused.Message);
 
         _network.Resolve = (_, _) => ValueTask.FromException<IPAddress[]>(new SocketException((int)SocketError.HostNotFound));
         var unknown = await FailsAsync(DialAsync(proxy: address), DialPhase.Dns);

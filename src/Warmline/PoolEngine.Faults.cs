@@ -48,6 +48,7 @@ internal sealed partial class PoolEngine
             var isAffordable = !costs || _retryBudget >= 1;
             _scheduler.Release(call, isAffordable ? LeaseOutcome.NotSent : LeaseOutcome.ConnectionBroken, Now, actions);
             again = call.State is not WaiterState.Ended;
+            NoteReason_NeedsLock(call);
             if (again && costs)
             {
                 _retryBudget--;

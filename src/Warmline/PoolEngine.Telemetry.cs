@@ -20,8 +20,15 @@ internal sealed partial class PoolEngine : IMeasuredPool
 
     public void StreamEnded() => Interlocked.Decrement(ref _streams);
 
-    /// <summary>What a call waits for, if somebody wants to know: its span does.</summary>
-    public PoolRejectionReason ReasonFor(PooledRequest call) => Read((scheduler, _) => call.State is WaiterState.Waiting ? scheduler.ReasonFor(call) : PoolRejectionReason.None);
+    /// <summary>Notes what a call waits for, if somebody wants to know, in the moment in which it begins to: a moment later it may have its place.</summary>
+    void NoteReason_NeedsLock(PooledRequest call)
+    {
+        Debug.Assert(_gate.IsHeldByCurrentThread);
+        if (call.HasSpan && call.State is WaiterState.Waiting)
+        {
+            call.WaitsFor = _scheduler.ReasonFor(call);
+        }
+    }
 
     /// <summary>A dial has succeeded.</summary>
     public void NoteDial(ConnectionState connection, in DialTimings timings)

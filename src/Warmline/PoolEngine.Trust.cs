@@ -31,6 +31,7 @@ internal sealed partial class PoolEngine
         {
             call.ResetPlacement();   // before the event: it may be placed within it
             _scheduler.Bypass(call, state switch { WireState.Ended => ConnectionEnd.InOrder, WireState.Lost => ConnectionEnd.Lost, _ => ConnectionEnd.Alone }, Now, actions);
+            NoteReason_NeedsLock(call);
             NoteEnds();
         }
 

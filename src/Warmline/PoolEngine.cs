@@ -111,6 +111,7 @@ internal sealed partial class PoolEngine
             call.Deadline = DeadlineOf(call.Timeouts, now);
             LookAtClock(now, actions);
             _scheduler.Acquire(call, key, now, actions);
+            NoteReason_NeedsLock(call);
         }
 
         Run(actions);

@@ -16,6 +16,11 @@ internal sealed partial class PooledRequest
     /// <summary>Its time in the queue is told: once, however often it is placed.</summary>
     public bool IsPlaceTold { get; set; }
 
+    public bool HasSpan => _trace?.Span is not null;
+
+    /// <summary>What it waits for, as of the moment in which it began to; only where it has a span.</summary>
+    public PoolRejectionReason WaitsFor { get; set; }
+
     /// <summary>The call begins: its span, and the context that its request carries on.</summary>
     public void BeginTelling(HttpRequestMessage request)
     {
@@ -27,7 +32,7 @@ internal sealed partial class PooledRequest
     }
 
     /// <summary>It has to wait for its place.</summary>
-    public Activity? BeginWait() => _trace?.Span is { } span ? PoolActivities.StartWait(span, _engine.ReasonFor(this)) : null;
+    public Activity? BeginWait() => PoolActivities.StartWait(_trace?.Span, WaitsFor);
 
     /// <summary>It has its place, once more perhaps.</summary>
     public void TellPlace()

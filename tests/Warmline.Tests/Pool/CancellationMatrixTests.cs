@@ -226,6 +226,7 @@ public sealed class CancellationMatrixTests
                 break;
             case Place.Tls:
                 await rig.MockAsync(counters => counters.ConnectionsOpen == 1);
+                await Eventually.TrueAsync(() => relay.Sent > 0);
                 break;
             case Place.Settings:
                 await rig.StatsAsync(stats => stats.Active == 1);

@@ -13,6 +13,7 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
     readonly CancellationTokenSource _end = new();
     int _resolving;
     int _connecting;
+    long _sent;
 
     /// <summary>Lookups wait for this.</summary>
     public Task Dns { get; set; } = Task.CompletedTask;
@@ -25,6 +26,9 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
 
     /// <summary>Connection attempts that were begun.</summary>
     public int Connecting => Volatile.Read(ref _connecting);
+
+    /// <summary>Bytes that came from the client's side: once there are some, the client knows that it is connected.</summary>
+    public long Sent => Interlocked.Read(ref _sent);
 
     public async ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken)
     {
@@ -45,8 +49,8 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
         near.NoDelay = true;
         _sockets.Add(near);
         _sockets.Add(far);
-        _ = PumpAsync(near, far);
-        _ = PumpAsync(far, near);
+        _ = PumpAsync(near, far, fromClient: true);
+        _ = PumpAsync(far, near, fromClient: false);
         return stream;
     }
 
@@ -91,7 +95,7 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
         return listener;
     }
 
-    static async Task PumpAsync(Socket from, Socket to)
+    async Task PumpAsync(Socket from, Socket to, bool fromClient)
     {
         var buffer = new byte[64 * 1024];
         try
@@ -99,6 +103,7 @@ internal sealed class Relay(INetwork network) : INetwork, IAsyncDisposable
             for (int count; (count = await from.ReceiveAsync(buffer)) > 0;)
             {
                 await to.SendAsync(buffer.AsMemory(0, count));
+                Interlocked.Add(ref _sent, fromClient ? count : 0);
             }
 
             to.Shutdown(SocketShutdown.Send);

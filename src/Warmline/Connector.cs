@@ -82,7 +82,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     /// <summary>In a method of its own, so that the span is the current activity of the dial alone and of nothing that the connection does later.</summary>
     async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout)
     {
-        using var span = PoolActivities.StartConnect(key.Host, key.Port, engine.Name);
+        var span = PoolActivities.StartConnect(key.Host, key.Port, engine.Name);
         try
         {
             var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
@@ -94,6 +94,10 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         {
             span?.Fail(PoolMetrics.Snake(((error as DialException)?.Phase ?? DialPhase.Tcp).ToString()), error.Message);
             throw;
+        }
+        finally
+        {
+            span?.StopAnywhere();
         }
     }
 

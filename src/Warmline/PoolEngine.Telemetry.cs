@@ -62,7 +62,7 @@ internal sealed partial class PoolEngine : IMeasuredPool
         {
             var tags = TagsOf(connection);
             tags.Add("warmline.phase", PoolMetrics.Snake(phase.ToString()));
-            handshake.Record(time.TotalSeconds, tags);
+            PoolMetrics.Record(handshake, time, tags);
         }
     }
 
@@ -74,7 +74,7 @@ internal sealed partial class PoolEngine : IMeasuredPool
         {
             var tags = TagsOf(connection);
             tags.Add("network.protocol.version", connection.IsHttp2 ? "2" : "1.1");
-            lives.Record((Now - connection.OpenedAt).TotalSeconds, tags);
+            PoolMetrics.Record(lives, Now - connection.OpenedAt, tags);
         }
     }
 

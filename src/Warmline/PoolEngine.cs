@@ -211,10 +211,17 @@ internal sealed partial class PoolEngine
         }
         else
         {
-            using (call.BeginWait())
-            using (caller.UnsafeRegister(static state => ((PooledRequest)state!).CancelWait(), call))
+            var wait = call.BeginWait();
+            try
             {
-                await placed.ConfigureAwait(false);
+                using (caller.UnsafeRegister(static state => ((PooledRequest)state!).CancelWait(), call))
+                {
+                    await placed.ConfigureAwait(false);
+                }
+            }
+            finally
+            {
+                wait?.StopAnywhere();
             }
         }
 

@@ -74,7 +74,7 @@ internal sealed partial class PooledRequest
             var tags = Tags(key, lane: false);
             tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
             tags.Add("error.type", CallTrace.TypeOf(error));
-            duration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
+            PoolMetrics.Record(duration, _engine.Now - AskedAt, tags);
         }
 
         _trace?.Failed(error);
@@ -110,7 +110,7 @@ internal sealed partial class PooledRequest
         var tags = Tags(Key!.Key);
         tags.Add("http.request.method", PoolActivities.MethodOf(_method!));
         tags.Add("network.protocol.version", Connection!.IsHttp2 ? "2" : "1.1");
-        _engine.Metrics.Metrics.TimeInQueue.Record((GrantedAt - AskedAt).TotalSeconds, tags);
+        PoolMetrics.Record(_engine.Metrics.Metrics.TimeInQueue, GrantedAt - AskedAt, tags);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
@@ -125,17 +125,17 @@ internal sealed partial class PooledRequest
             tags.Add("error.type", CallTrace.StatusText(status));
         }
 
-        _engine.Metrics.Metrics.RequestDuration.Record((_engine.Now - AskedAt).TotalSeconds, tags);
+        PoolMetrics.Record(_engine.Metrics.Metrics.RequestDuration, _engine.Now - AskedAt, tags);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     void RecordEnd(PoolMetrics metrics)
     {
         var tags = Tags(Key!.Key);
-        metrics.LeaseDuration.Record((_engine.Now - GrantedAt).TotalSeconds, tags);
+        PoolMetrics.Record(metrics.LeaseDuration, _engine.Now - GrantedAt, tags);
         if (Events?.FirstContentAt is { } first)
         {
-            metrics.TimeToFirstToken.Record((first - AskedAt).TotalSeconds, tags);
+            PoolMetrics.Record(metrics.TimeToFirstToken, first - AskedAt, tags);
         }
     }
 

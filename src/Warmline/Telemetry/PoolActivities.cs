@@ -26,7 +26,7 @@ internal static class PoolActivities
 
         var uri = request.RequestUri!;
         var method = MethodOf(request.Method);
-        var activity = Source.StartActivity(method is "_OTHER" ? "HTTP" : method, ActivityKind.Client, default(ActivityContext), [
+        var activity = Start(method is "_OTHER" ? "HTTP" : method, ActivityKind.Client, default(ActivityContext), [
             new("http.request.method", method),
             new("server.address", uri.IdnHost),
             new("server.port", uri.Port),
@@ -49,14 +49,14 @@ internal static class PoolActivities
     /// <summary>A call's wait for a place.</summary>
     public static Activity? StartWait(Activity? call, PoolRejectionReason reason)
     {
-        var wait = call is null ? null : Source.StartActivity("warmline.queue", ActivityKind.Internal, call.Context);
+        var wait = call is null ? null : Start("warmline.queue", ActivityKind.Internal, call.Context);
         wait?.SetTag("warmline.reason", PoolMetrics.Snake(reason.ToString()));
         return wait;
     }
 
     /// <summary>The way to a connection. It belongs to no call.</summary>
     public static Activity? StartConnect(string host, int port, string pool) => Source.HasListeners()
-        ? Source.StartActivity("warmline.connect", ActivityKind.Client, default(ActivityContext), [new("server.address", host), new("server.port", port), new("warmline.pool.name", pool)])
+        ? Start("warmline.connect", ActivityKind.Client, default(ActivityContext), [new("server.address", host), new("server.port", port), new("warmline.pool.name", pool)])
         : null;
 
     /// <summary>A phase of a dial. The dial stays the current activity, as its phases begin and end in methods of several depths.</summary>
@@ -67,7 +67,7 @@ internal static class PoolActivities
             return null;
         }
 
-        var span = Source.StartActivity($"warmline.{PoolMetrics.Snake(phase.ToString())}", ActivityKind.Internal, connect.Context);
+        var span = Start($"warmline.{PoolMetrics.Snake(phase.ToString())}", ActivityKind.Internal, connect.Context);
         Activity.Current = connect;
         return span;
     }
@@ -83,8 +83,31 @@ internal static class PoolActivities
     public static void StopAnywhere(this Activity activity)
     {
         var current = Activity.Current;
-        activity.Stop();
+        try
+        {
+            activity.Stop();
+        }
+        catch (Exception)
+        {
+            // A listener's own fault: it runs in the midst of the pool's steps and must not cost a lease or a permit.
+        }
+
         Activity.Current = current;
+    }
+
+    /// <summary>A span, by the platform. What a listener throws meanwhile costs the span and nothing else.</summary>
+    static Activity? Start(string name, ActivityKind kind, ActivityContext parent, IEnumerable<KeyValuePair<string, object?>>? tags = null)
+    {
+        var current = Activity.Current;
+        try
+        {
+            return Source.StartActivity(name, kind, parent, tags);
+        }
+        catch (Exception)
+        {
+            Activity.Current = current;
+            return null;
+        }
     }
 
     /// <summary>The few methods that are known; others could be anything: <c>_OTHER</c>, as the conventions want.</summary>

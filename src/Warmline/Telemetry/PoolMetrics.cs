@@ -92,6 +92,19 @@ internal sealed class PoolMetrics
         ? Shared.Value
         : ByFactory.GetValue(factory, static factory => new PoolMetrics(factory.Create(new MeterOptions(MeterName) { Version = Version })));
 
+    /// <summary>Records a duration. A listener's callback runs within, in the midst of the pool's own steps: what it throws must not cost a lease or a permit.</summary>
+    public static void Record(Histogram<double> histogram, TimeSpan time, in TagList tags)
+    {
+        try
+        {
+            histogram.Record(time.TotalSeconds, tags);
+        }
+        catch (Exception)
+        {
+            // The listener's own fault, and its loss.
+        }
+    }
+
     /// <summary>Shows the pool until the membership ends. It is held weakly: no pool lives longer for being measured.</summary>
     public Membership Add(IMeasuredPool pool)
     {

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Net;
 using System.Text.RegularExpressions;
@@ -227,6 +228,55 @@ public sealed partial class MetricsTests
                     told.Add(instrument.Name);
                 }
             }
+        }
+    }
+
+    /// <summary>Callbacks of listeners run within the pool's own steps: between a grant and its send, before a release, before a permit comes back.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_listener_that_throws_costs_neither_a_call_nor_a_lease_nor_a_permit(bool http2)
+    {
+        using var metrics = new MetricsRecorder();
+        var name = $"throwing-{http2}";
+        var thrown = 0;
+        using var meters = new MeterListener
+        {
+            InstrumentPublished = (instrument, listener) =>
+            {
+                if (instrument.Meter.Scope == metrics.Factory)
+                {
+                    listener.EnableMeasurementEvents(instrument);
+                }
+            },
+        };
+        meters.SetMeasurementEventCallback<double>((_, _, _, _) => Throw());
+        meters.Start();
+        using var spans = new ActivityListener
+        {
+            ShouldListenTo = static source => source.Name == "Warmline",
+            Sample = (ref ActivityCreationOptions<ActivityContext> options) => options.Tags?.Where(static tag => tag.Key == "warmline.pool.name").All(tag => Equals(tag.Value, name)) != false
+                ? ActivitySamplingResult.AllData : ActivitySamplingResult.None,
+            ActivityStopped = _ => Throw(),
+        };
+        ActivitySource.AddActivityListener(spans);
+        await using (var rig = await RigAsync(metrics, http2, options => (options.Name, options.MaxConcurrentRequests) = (name, 2)))
+        {
+            await Task.WhenAll(Enumerable.Range(0, 10).Select(i => rig.CallAsync(Calls.Chat(stream: i % 2 == 0))));
+            using (await rig.SendAsync(Calls.Stream()))
+            {
+            }
+
+            await rig.QuietAsync();
+            Assert.Equal((11, 0), (rig.Stats.Granted, rig.Stats.Streaming));
+        }
+
+        Assert.True(thrown > 11, $"{thrown}");
+
+        void Throw()
+        {
+            Interlocked.Increment(ref thrown);
+            throw new InvalidOperationException("A listener's own fault.");
         }
     }
 

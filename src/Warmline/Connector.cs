@@ -9,7 +9,17 @@ namespace Warmline;
 /// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
 internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
 {
+    /// <summary>The codes of RFC 9113, section 7.</summary>
+    static readonly string[] Codes = ["NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM",
+        "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"];
+
+    const uint EnhanceYourCalm = 11;
+
+    /// <summary>PINGs without an answer in between that a server may take for abuse: gRPC's servers do at the third.</summary>
+    const int ManyPings = 2;
+
     readonly CancellationTokenSource _stop = new();
+    readonly Http2Options _withoutPings = new() { PingDelay = Timeout.InfiniteTimeSpan };
 
     public async Task DialAsync(ConnectionState connection, TimeSpan connectTimeout)
     {
@@ -19,7 +29,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             var (dialed, span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
             connection.LocalAddress = dialed.LocalAddress;
-            connection.Slot = new Slot(dialed, http2, time, this, connection) { Span = span };
+            connection.Slot = new Slot(dialed, engine.PingsAreUnwelcome(connection.Key) ? _withoutPings : http2, time, this, connection) { Span = span };
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
             engine.TellManyPools(key.Origin);
             engine.NoteDial(connection, dialed.Timings);
@@ -70,6 +80,28 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
 
     void ISlotOwner.Closing(Slot slot, ConnectionEnd end) =>
         engine.Play((Connection: (ConnectionState)slot.Tag!, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.Connection, seen.end, now, actions));
+
+    void ISlotOwner.FramesSent(Slot slot, int resets, int pings)
+    {
+        var connection = (ConnectionState)slot.Tag!;
+        connection.Key.Sent.Add(resets, pings);
+        if (resets > 0 && connection.IsUsable && slot.Sent.Resets >= connection.ResetLimit)   // read without the lock: the event looks again
+        {
+            engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.WornOut(connection, now, actions));
+        }
+    }
+
+    void ISlotOwner.GoAwayReceived(Slot slot)
+    {
+        var connection = (ConnectionState)slot.Tag!;
+        var (code, text, resets, pings) = (slot.Frames!.GoAwayCode, slot.Frames.GoAwayText, slot.Sent.Resets, slot.Sent.Pings);
+        LogMessages.GoAwayReceived(logger, connection.Key.Key.Origin, connection.Id, code < Codes.Length ? Codes[code] : $"0x{code:x}", text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
+        if (code == EnhanceYourCalm)
+        {
+            var byPings = text.Contains("ping", StringComparison.OrdinalIgnoreCase) || (slot.PingsInRow >= ManyPings && resets < connection.ResetLimit / 2);
+            engine.CalmDown(connection, byPings, resets);
+        }
+    }
 
     void ISlotOwner.Closed(Slot slot)
     {

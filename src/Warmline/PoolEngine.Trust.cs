@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net.Http.Headers;
+using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
@@ -39,6 +40,27 @@ internal sealed partial class PoolEngine
         return true;
     }
 
+    /// <summary>Takes a call off a connection on which no body gets on, and the connection out of use. False where there is no other to be had: then it has to wait there.</summary>
+    public bool TryMove(PooledRequest call)
+    {
+        var actions = RentActions();
+        bool moved;
+        lock (_gate)
+        {
+            moved = _scheduler.CanMove(call);
+            if (moved)
+            {
+                call.ResetPlacement();   // before the event: it may be placed within it
+                _scheduler.Bypass(call, ConnectionEnd.Alone, Now, actions);
+                NoteReason_NeedsLock(call);
+                NoteEnds();
+            }
+        }
+
+        Run(actions);
+        return moved;
+    }
+
     /// <summary>Notes how long the server keeps the connection (RFC 2068 section 19.7.1.1, said by Node and Apache): <c>Keep-Alive: timeout=5, max=100</c>. The call holds the lease, so that
     /// nobody else writes it.</summary>
     public static void NoteHint(PooledRequest call, HttpResponseHeaders headers)
@@ -47,6 +69,26 @@ internal sealed partial class PoolEngine
         {
             connection.HintSeconds = headers.NonValidated.TryGetValues("Keep-Alive", out var values) ? SecondsIn(values.ToString()) : -1;
         }
+    }
+
+    /// <summary>Whether a connection that opens now should send no PINGs, as the server took them for abuse.</summary>
+    public bool PingsAreUnwelcome(KeyState key) => Read((_, now) => now < key.Origin.PingsFrom);
+
+    /// <summary>The server closed a connection because of what we sent beside requests: its others send less from now on.</summary>
+    public void CalmDown(ConnectionState connection, bool byPings, long resets)
+    {
+        var isNews = Read((scheduler, now) => scheduler.AskedForCalm(connection, byPings, resets, now));
+        if (!isNews)
+        {
+            return;
+        }
+
+        foreach (var slot in Read((_, _) => connection.Key.Origin.Keys.SelectMany(key => key.Connections).Select(other => other.Slot).OfType<Slot>().ToArray()))
+        {
+            slot.WithholdPings();
+        }
+
+        LogMessages.PingsPaused(_logger, connection.Key.Key.Origin, connection.Key.Origin.PingPause.TotalHours, Duration.Format(Settings.Http2.PingDelay));
     }
 
     /// <summary>The machine's addresses have changed. Asking for them takes a while, and changes come in groups.</summary>

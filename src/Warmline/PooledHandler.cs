@@ -18,10 +18,13 @@ namespace Warmline;
 internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
 {
     /// <summary>
-    /// A body in memory up to this size goes into the socket's buffer and any usual HTTP/2 window as a whole, in one write that has nothing to wait for: it is not
-    /// watched, the first-byte clock counts from its start, and it is through before placement could take it into account.
+    /// A body in memory up to this size goes into the socket's buffer as a whole. Where the server's HTTP/2 credit covers it too, its one write has nothing to wait
+    /// for: it is not watched, the first-byte clock counts from its start, and it is through before placement could take it into account.
     /// </summary>
     const int SmallUpload = 16 * 1024;
+
+    /// <summary>What a body of unknown length counts for among those that need the server's credit.</summary>
+    const int UnknownUpload = 1024 * 1024;
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
         engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, engine.IsOff ? engine.SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
@@ -63,7 +66,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     cancellationToken.ThrowIfCancellationRequested();
                 }
 
-                if (call.IsBypassed())
+                if (call.IsBypassed() || (content is not null && call.IsHeldUp()))
                 {
                     await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                     continue;
@@ -72,10 +75,11 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 try
                 {
                     // :: Step 3: send
-                    call.Begin(hasContent: content is not null && !isSmall, isLong);
+                    var isUnwatched = content is null || (call.Claim(uploadBytes ?? UnknownUpload) && isSmall);
+                    call.Begin(hasContent: !isUnwatched, isLong);
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
-                    request.Content = content is null || isSmall ? content : new UploadContent(content, call, isLong, call.Early);
+                    request.Content = isUnwatched ? content : new UploadContent(content!, call, isLong, call.Early);
                     call.ObeyCaller();
                     var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
 

@@ -37,7 +37,8 @@ internal sealed partial class PooledRequest
         }
 
         Clocks.Stop();
-        UploadedAt = null;
+        Unclaim();
+        _uploadedAt = Never;
         return _engine.Redispatch(this, _verdict switch
         {
             RequestVerdict.NotSent => Fault.RetriedNotSent,
@@ -117,6 +118,12 @@ internal sealed partial class PooledRequest
         if (error is HttpRequestException { InnerException: SlotDeadException })
         {
             return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
+        }
+
+        // Whatever the platform makes of an end that comes right behind it: what the server said has been read.
+        if (IsAboveGoAway)
+        {
+            return RequestVerdict.Unprocessed;
         }
 
         // The platform has tried it again on this connection as often as it does, and it was refused each time.

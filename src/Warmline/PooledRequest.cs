@@ -18,6 +18,11 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     const int Uploading = 1;
     const int UploadOver = 2;
 
+    static readonly TimeSpan Never = TimeSpan.MinValue;
+
+    /// <summary>How long a connection may allow no byte of any body before new bodies avoid it: at most, and where the write clock is off.</summary>
+    static readonly TimeSpan MaxDryTime = TimeSpan.FromSeconds(2);
+
     readonly PoolEngine _engine;
     readonly CancellationToken _caller;
     ManualResetValueTaskSourceCore<bool> _placed = new() { RunContinuationsAsynchronously = true };
@@ -25,12 +30,17 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     CancellationTokenRegistration _callerRegistration;
     long _writtenBefore;
     long _readBefore;
+    long _claimed;
+    int _streamBefore;
     int _openParts;
     int _upload;
     int _aborted;
     TaskCompletionSource? _settled;
     RequestVerdict _verdict = RequestVerdict.Unknown;
-    TimeSpan? _heldSince;
+    TimeSpan _headersAt = Never;   // these four without the room that a nullable takes, for each call
+    TimeSpan _uploadedAt = Never;
+    TimeSpan _endedAt = Never;
+    TimeSpan _heldSince = Never;
     int _readsSeen;
     int _counted;
     bool _refused;
@@ -69,11 +79,11 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// <summary>Why it got no place, if it was refused one.</summary>
     public SchedulerAction? Refusal => (SchedulerAction?)_refusal;
 
-    public TimeSpan? HeadersAt { get; private set; }
+    public TimeSpan? HeadersAt => At(_headersAt);
 
-    public TimeSpan? UploadedAt { get; private set; }
+    public TimeSpan? UploadedAt => At(_uploadedAt);
 
-    public TimeSpan? EndedAt { get; private set; }
+    public TimeSpan? EndedAt => At(_endedAt);
 
     /// <summary>Where the call comes from; only recorded where leaks are looked for.</summary>
     public StackTrace? TakenBy { get; init; }
@@ -95,8 +105,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     StreamPhase Phase => HeadersAt is not null ? Clocks.IsWaiting ? StreamPhase.Reading : StreamPhase.Held
         : Volatile.Read(ref _upload) is UploadOver ? StreamPhase.Waiting : StreamPhase.Sending;
 
-    /// <summary>A clock ended the call and not even a sign of life had come meanwhile: on HTTP/2 the next call should not be the next to wait there.</summary>
-    bool IsOnDeadConnection => Clocks.Stalled is not (null or StallPhase.Total) && Slot.BytesRead == _readBefore;
+    /// <summary>
+    /// A clock ended the call, and not even a sign of life had come during it: on HTTP/2 the next call should not be the next to wait there. If it was the write clock,
+    /// no sign of life counts: other calls may be answered, and PINGs, on a connection that takes no bodies.
+    /// </summary>
+    bool IsOnDeadConnection => Clocks.Stalled is { } stalled and not StallPhase.Total
+        && (Slot.BytesRead == _readBefore || (stalled is StallPhase.Write && Connection!.IsHttp2));
+
+    /// <summary>The server's GOAWAY proves that it did not process the call: its stream is above the last one that it names. All that was opened before it was sent is below it.</summary>
+    bool IsAboveGoAway => Slot.Frames is { } frames && frames.LastStreamId <= _streamBefore;
 
     bool NothingWritten => Slot.BytesWritten == _writtenBefore;
 
@@ -164,6 +181,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             Slot.WatchUpload(Early = new EarlyAnswer());
         }
 
+        Clocks.Sending = null;
+        _streamBefore = Connection.IsHttp2 ? Slot.Sent.LastStreamId : 0;
         _writtenBefore = Slot.BytesWritten;
         _readBefore = Slot.BytesRead;
         Clocks.Start(GrantedAt - AskedAt);
@@ -172,6 +191,27 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     /// <summary>Whether a connection that had rested is found to be gone, before anything is sent on it: then the call is placed anew.</summary>
     public bool IsBypassed() => Rested >= IdleLimit.Moment && _engine.Bypass(this);
+
+    /// <summary>
+    /// Whether a body of this length has nothing to wait for on the connection that was granted: on HTTP/2 the server's credit covers it. Then it goes out in one write
+    /// that nothing holds up.
+    /// </summary>
+    public bool Claim(long bytes) => Slot.Claim(_claimed = bytes);
+
+    /// <summary>
+    /// Whether the connection that was granted has taken no byte of any body for a while, and another can be had: then the call is placed again. Not at once, as every
+    /// large upload uses up the credit until the server's next frame.
+    /// </summary>
+    public bool IsHeldUp()
+    {
+        if (!Connection!.IsHttp2 || Slot.DryFor is not { Ticks: > 0 } dry)
+        {
+            return false;
+        }
+
+        var most = Timeouts.Write > TimeSpan.Zero ? Timeouts.Write / 8 : MaxDryTime;
+        return dry >= (most < MaxDryTime ? most : MaxDryTime) && _engine.TryMove(this);
+    }
 
     /// <summary>Gives the lease back without having used it.</summary>
     public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Reusable);
@@ -182,6 +222,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         if (Interlocked.CompareExchange(ref _upload, Uploading, NoUpload) == NoUpload)
         {
             Clocks.EndWait();   // from here to its end the write clock counts, while a write is under way: a body may take its time to be made
+            Clocks.Sending = new SendWatch(Slot);
             if (Early is not null)
             {
                 Slot.UploadBegan();
@@ -198,8 +239,9 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         }
 
         Clocks.EndWrite();
-        UploadedAt = _engine.Now;
-        if (HeadersAt is null)
+        Unclaim();
+        _uploadedAt = _engine.Now;
+        if (_headersAt == Never)
         {
             Clocks.BeginFirstByte();
         }
@@ -221,7 +263,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public void ResponseEnded(bool whole)
     {
-        EndedAt = _engine.Now;
+        _endedAt = _engine.Now;
         Clocks.EndWait();
         if (Volatile.Read(ref _upload) is Uploading && (_refused || !whole))
         {
@@ -233,7 +275,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public void HeadersCame(HttpStatusCode status)
     {
-        HeadersAt = _engine.Now;
+        _headersAt = _engine.Now;
         Clocks.EndWait();
         UploadNeverBegan();
         EndEarly();
@@ -268,7 +310,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// reader a count and no time stamp.</summary>
     public TimeSpan? IsHeldFor(TimeSpan threshold, TimeSpan now)
     {
-        if (HeadersAt is not { } headers || _heldSince == TimeSpan.MaxValue)
+        if (_headersAt == Never || _heldSince == TimeSpan.MaxValue)
         {
             return null;
         }
@@ -279,7 +321,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             (_heldSince, _readsSeen) = (now, reads);
         }
 
-        var held = now - (_heldSince ?? headers);
+        var held = now - (At(_heldSince) ?? _headersAt);
         if (held < threshold)
         {
             return null;
@@ -341,6 +383,17 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         }
     }
 
+    static TimeSpan? At(TimeSpan time) => time == Never ? null : time;
+
+    /// <summary>The body waits for no credit any more.</summary>
+    void Unclaim()
+    {
+        if (_claimed != 0 && Interlocked.Exchange(ref _claimed, 0) is var bytes && bytes != 0 && Connection!.IsHttp2)
+        {
+            Slot.Unclaim(bytes);
+        }
+    }
+
     void Unweigh()
     {
         if (UploadBytes > 0)
@@ -359,6 +412,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         if (Interlocked.Decrement(ref _openParts) == 0)
         {
             Clocks.Stop();
+            Unclaim();
             Buffered?.Leave();
             TellEnd();
             _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);

@@ -9,6 +9,32 @@ internal sealed class OriginState(string name) : PermitGroup(name)
 
     /// <summary>The pause does not end before.</summary>
     public TimeSpan PausedUntil { get; set; } = TimeSpan.MinValue;
+
+    /// <summary>Connections opened before this time send no PINGs: the server took them for abuse.</summary>
+    public TimeSpan PingsFrom { get; set; } = TimeSpan.MinValue;
+
+    /// <summary>How long the last such pause is; zero before the first.</summary>
+    public TimeSpan PingPause { get; set; }
+
+    /// <summary>Resets that the server's behaviour says a connection may send at most.</summary>
+    public int ResetLimit { get; set; } = int.MaxValue;
+}
+
+/// <summary>Counts by the writers of many connections, without the lock.</summary>
+internal sealed class SentFrames
+{
+    long _resets;
+    long _pings;
+
+    public long Resets => Interlocked.Read(ref _resets);
+
+    public long Pings => Interlocked.Read(ref _pings);
+
+    public void Add(int resets, int pings)
+    {
+        Interlocked.Add(ref _resets, resets);
+        Interlocked.Add(ref _pings, pings);
+    }
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
@@ -125,6 +151,9 @@ internal sealed class KeyState : Timed
     public ToldLimits? Limits { get; set; }
 
     public KeyFacts Facts { get; } = new();
+
+    /// <summary>RST_STREAM and PING frames that its connections sent.</summary>
+    public SentFrames Sent { get; } = new();
 
     public ExpiryWatch Expiry { get; } = new();
 

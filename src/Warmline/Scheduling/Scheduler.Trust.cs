@@ -5,6 +5,14 @@ namespace Warmline.Scheduling;
 /// <summary>Connections that are no longer believed in: they go together, before one call after the other meets them.</summary>
 internal sealed partial class Scheduler
 {
+    /// <summary>However few resets a server took for abuse, so many a connection may send.</summary>
+    const int MinResets = 4;
+
+    /// <summary>How long an origin that took PINGs for abuse gets none; doubled each time that it does so again.</summary>
+    static readonly TimeSpan FirstPingPause = TimeSpan.FromHours(1);
+
+    static readonly TimeSpan MaxPingPause = TimeSpan.FromDays(1);
+
     /// <summary>
     /// The look before a request was sent found the connection, which had rested, ended, or could not trust it. Nothing was written: the waiter goes back to its place. That is
     /// no try that failed, so it is not counted as one; each time takes a connection away, so it comes to an end.
@@ -36,6 +44,45 @@ internal sealed partial class Scheduler
 
         Released(connection, keep: false);
         End();
+    }
+
+    /// <summary>Whether a lease that has not been used could be had on another connection of its key.</summary>
+    public bool CanMove(Waiter waiter) => waiter is { State: WaiterState.Leased, Connection: { } connection, Key: { } key }
+        && (key.Dialing > 0 || key.Available.Count > (connection.CanTakeStream ? 1 : 0) || Obtainable(key) > 0);
+
+    /// <summary>The connection has sent nearly as many resets as servers tolerate: what may be reset next goes to another, and its long streams end in peace.</summary>
+    public void WornOut(ConnectionState connection, TimeSpan now, List<SchedulerAction> actions)
+    {
+        if (!connection.IsUsable)
+        {
+            return;
+        }
+
+        Begin(now, actions);
+        Drain(connection);
+        Settle(connection.Key);
+        RestoreWarmth();
+        End();
+    }
+
+    /// <summary>The server took our resets, or our PINGs, for abuse (ENHANCE_YOUR_CALM): the origin gets fewer from now on. True if that is news.</summary>
+    public bool AskedForCalm(ConnectionState connection, bool byPings, long resets, TimeSpan now)
+    {
+        var origin = connection.Key.Origin;
+        if (!byPings)
+        {
+            origin.ResetLimit = (int)Math.Clamp(resets / 2, MinResets, origin.ResetLimit);
+            return false;
+        }
+
+        if (now < origin.PingsFrom)
+        {
+            return false;   // another connection was on its way to the same end
+        }
+
+        origin.PingPause = origin.PingPause == TimeSpan.Zero ? FirstPingPause : origin.PingPause < MaxPingPause ? origin.PingPause * 2 : MaxPingPause;
+        origin.PingsFrom = now + origin.PingPause;
+        return true;
     }
 
     /// <summary>The wall clock ran ahead of ours: the machine slept. Servers and NATs did not, so no idle connection is worth a try.</summary>

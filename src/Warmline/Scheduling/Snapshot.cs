@@ -155,6 +155,8 @@ internal static class Snapshot
         Capacity = scheduler.Capacity(key),
         Utilization = scheduler.Utilization(key) is (var active, > 0 and var limit) ? (double)active / limit : 0,
         AverageHandshake = key.Facts.AverageHandshake,
+        ResetsSent = key.Sent.Resets,
+        PingsSent = key.Sent.Pings,
         IdleLimit = scheduler.AllowedIdle(key) is var allowed && allowed < TimeSpan.MaxValue ? allowed : null,
     };
 }

@@ -44,6 +44,12 @@ internal static partial class LogMessages
     [LoggerMessage(13, LogLevel.Debug, "{Origin} ends idle connections: from now on they are kept for {Limit} s at most")]
     public static partial void IdleLimitLearned(ILogger logger, string origin, double limit);
 
+    [LoggerMessage(40, LogLevel.Warning, "{Origin} closed connection {Id} with GOAWAY {Code}{Text}. The connection had sent {Resets} resets (RST_STREAM) and {Pings} PINGs")]
+    public static partial void GoAwayReceived(ILogger logger, string origin, long id, string code, string text, long resets, long pings);
+
+    [LoggerMessage(41, LogLevel.Warning, "{Origin} closed a connection because of HTTP/2 PINGs (ENHANCE_YOUR_CALM). It gets none for {Hours} h. Raise Http2.PingDelay (now {Delay}), or set it to infinite")]
+    public static partial void PingsPaused(ILogger logger, string origin, double hours, string delay);
+
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
     public static partial void SwitchedOff(ILogger logger);
 

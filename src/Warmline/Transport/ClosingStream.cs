@@ -25,6 +25,8 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     volatile bool _isOurs;
     volatile bool _responseCame;   // anything since the last write, the end of a response included
     volatile bool _wroteAny;
+    volatile bool _peerSaidGoAway;
+    volatile Exception? _cause;
 
     public override bool CanRead => true;
 
@@ -42,6 +44,26 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
 
     /// <summary>The pool closes the connection: a pending read is only a watch for its end.</summary>
     public void EndIsOurs() => _isOurs = true;
+
+    public TimeProvider Time => time;
+
+    /// <summary>Whether a write has not been taken by the network yet.</summary>
+    public bool IsWriting => (Volatile.Read(ref _use) & Writing) != 0;
+
+    /// <summary>The server ends the connection: our own GOAWAY is in order, even where the platform closes.</summary>
+    public void PeerSaidGoAway() => _peerSaidGoAway = true;
+
+    /// <summary>Fails what is pending with <paramref name="cause"/>: the peer is believed gone.</summary>
+    public void Break(Exception cause)
+    {
+        _cause = cause;
+        _isCut = true;
+        _isBroken = true;
+        _inner.Dispose();
+    }
+
+    /// <summary>How far the network is with what was written; null where it does not say.</summary>
+    public SendProgress? Progress() => connection.Progress();
 
     /// <summary>What the network knows of the connection after it has been idle for <paramref name="rested"/>.</summary>
     public WireState Look(TimeSpan rested) => connection.Look(rested);
@@ -116,7 +138,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
 
         Leave(Reading | (Reading << ToStuck));
-        return wasCancelled && !cancellationToken.CanBeCanceled && _stop.IsCancellationRequested ? Gone() : error;
+        return _cause ?? (wasCancelled && !cancellationToken.CanBeCanceled && _stop.IsCancellationRequested ? Gone() : error);
     }
 
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -223,13 +245,16 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         try
         {
             await _stop.CancelAsync().ConfigureAwait(false);
-            await Farewell.SayAsync(connection, goAway: connection.IsHttp2 && _wroteAny, QuietAsync(), time).ConfigureAwait(false);
+            await Farewell.SayAsync(connection, goAway: SaysGoAway, QuietAsync(), time).ConfigureAwait(false);
         }
         finally
         {
             CloseNow();
         }
     }
+
+    /// <summary>Not where the platform closed by itself: it does so after a protocol error of the server, and NO_ERROR would hide that (RFC 9113, section 5.4.1).</summary>
+    bool SaysGoAway => connection.IsHttp2 && _wroteAny && (_isOurs || _peerSaidGoAway);
 
     /// <summary>
     /// Not on a wire that failed, and not with something unsaid or unheard on HTTP/1.1: there the platform closes in the middle of an exchange, too, and a good end
@@ -332,6 +357,11 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         catch
         {
             _isBroken = true;
+            if (_cause is { } cause)
+            {
+                throw cause;
+            }
+
             throw;
         }
         finally

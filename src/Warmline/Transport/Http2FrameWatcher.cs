@@ -14,12 +14,18 @@ internal enum Http2News
 
     /// <summary>The connection takes no new streams.</summary>
     GoAway = 2,
+
+    /// <summary>The whole of a GOAWAY has been read, its debug data too.</summary>
+    GoAwayEnd = 4,
+
+    /// <summary>The window of the whole connection was opened further.</summary>
+    Credit = 8,
 }
 
 /// <summary>
-/// Reads along the HTTP/2 frames that come from the server: what SETTINGS says, GOAWAY, and by how much the connection's window is opened at its start. Every
-/// other frame is skipped by its length. Takes the bytes in pieces of any size and allocates nothing. It judges nothing: a server that breaks the protocol
-/// is the platform's to refuse.
+/// Reads along the HTTP/2 frames that come from the server: SETTINGS, GOAWAY, answered PINGs and by how much the connection's window is opened. Every
+/// other frame is skipped by its length. Takes the bytes in pieces of any size, and allocates only for a GOAWAY with debug data. It judges nothing:
+/// a server that breaks the protocol is the platform's to refuse.
 /// </summary>
 internal sealed class Http2FrameWatcher
 {
@@ -27,8 +33,10 @@ internal sealed class Http2FrameWatcher
     const int SettingLength = 6;
     const int GoAwayLength = 8;     // what is read of it: last stream id and code; debug data may follow
     const int WindowUpdateLength = 4;
+    const int MaxDebugLength = 128;   // enough for a sentence in a log line
     const byte HeadersFrame = 1;
     const byte SettingsFrame = 4;
+    const byte PingFrame = 6;
     const byte GoAwayFrame = 7;
     const byte WindowUpdateFrame = 8;
     const byte AckFlag = 1;
@@ -43,7 +51,12 @@ internal sealed class Http2FrameWatcher
     byte _type;
     bool _sawSettings;
     bool _changesStreams;
-    bool _sawHeaders;
+    bool _inDebugData;
+    byte[]? _debug;
+    int _debugLength;
+    long _connectionWindow = 65_535;
+    long _windowAtFirstAnswer;
+    int _lastStreamId = int.MaxValue;
 
     /// <summary>Streams that the server allows at a time; <see cref="int.MaxValue"/> when it does not say.</summary>
     public int MaxConcurrentStreams { get; private set; } = int.MaxValue;
@@ -57,14 +70,32 @@ internal sealed class Http2FrameWatcher
     /// <summary>The longest frame that the server takes.</summary>
     public int MaxFrameSize { get; private set; } = 16_384;
 
-    /// <summary>Bytes that may be sent on all streams together, as the server opened it before its first answer.</summary>
-    public long ConnectionWindow { get; private set; } = 65_535;
+    /// <summary>Bytes of request bodies that the server has allowed on all streams together since the connection began, those that were sent included.</summary>
+    public long ConnectionCredit => Volatile.Read(ref _connectionWindow);
 
-    /// <summary>The highest stream that the server may have processed, by its last GOAWAY.</summary>
-    public int LastStreamId { get; private set; } = int.MaxValue;
+    /// <summary>Bytes that may be sent on all streams together, as the server opened it before its first answer.</summary>
+    public long ConnectionWindow => _windowAtFirstAnswer > 0 ? _windowAtFirstAnswer : _connectionWindow;
+
+    /// <summary>The highest stream that the server may have processed, by its GOAWAY; <see cref="int.MaxValue"/> before one came.</summary>
+    public int LastStreamId => Volatile.Read(ref _lastStreamId);
 
     /// <summary>The error code of the server's last GOAWAY; 0 is a graceful end.</summary>
     public uint GoAwayCode { get; private set; }
+
+    /// <summary>HEADERS and DATA frames so far: what a server counts as use of the connection.</summary>
+    public long Answers { get; private set; }
+
+    /// <summary>PINGs of ours that the server has answered.</summary>
+    public long PingsAnswered { get; private set; }
+
+    /// <summary>What the server's last GOAWAY said beside its code: the printable part of its beginning; empty for nothing.</summary>
+    public string GoAwayText => string.Create(_debugLength, _debug, static (text, debug) =>
+    {
+        for (var i = 0; i < text.Length; i++)
+        {
+            text[i] = debug![i] is >= 0x20 and < 0x7F ? (char)debug[i] : '?';
+        }
+    });
 
     /// <summary>Reads the next piece.</summary>
     public Http2News Feed(ReadOnlySpan<byte> piece)
@@ -82,8 +113,14 @@ internal sealed class Http2FrameWatcher
             else if (_unitLength == 0)
             {
                 int skipped = Math.Min(piece.Length, _payloadLeft);
+                if (_inDebugData)
+                {
+                    Keep(piece[..skipped]);
+                }
+
                 piece = piece[skipped..];
                 _payloadLeft -= skipped;
+                news |= _inDebugData && _payloadLeft == 0 ? EndGoAway() : Http2News.None;
             }
             else
             {
@@ -129,11 +166,16 @@ internal sealed class Http2FrameWatcher
         {
             SettingsFrame when !isAck && _payloadLeft % SettingLength == 0 => SettingLength,
             GoAwayFrame when _payloadLeft >= GoAwayLength => GoAwayLength,
-            WindowUpdateFrame when !_sawHeaders && _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => WindowUpdateLength,
+            WindowUpdateFrame when _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => WindowUpdateLength,
             _ => 0,
         };
         _changesStreams = false;
-        _sawHeaders |= _type == HeadersFrame;
+        PingsAnswered += _type == PingFrame && isAck ? 1 : 0;
+        if (_type <= HeadersFrame && ++Answers == 1)
+        {
+            _windowAtFirstAnswer = _connectionWindow;
+        }
+
         return _type == SettingsFrame && !isAck && _payloadLeft == 0 ? EndSettings() : Http2News.None;
     }
 
@@ -166,58 +208,36 @@ internal sealed class Http2FrameWatcher
 
     Http2News ReadGoAway(ReadOnlySpan<byte> goAway)
     {
-        LastStreamId = BinaryPrimitives.ReadInt32BigEndian(goAway) & int.MaxValue;
+        // A later one may lower the id and never raise it (RFC 9113, section 6.8).
+        Volatile.Write(ref _lastStreamId, Math.Min(_lastStreamId, BinaryPrimitives.ReadInt32BigEndian(goAway) & int.MaxValue));
         GoAwayCode = BinaryPrimitives.ReadUInt32BigEndian(goAway[4..]);
-        _unitLength = 0;   // the rest is debug data
-        return Http2News.GoAway;
+        (_unitLength, _debugLength, _inDebugData) = (0, 0, true);   // the rest is debug data
+        return Http2News.GoAway | (_payloadLeft == 0 ? EndGoAway() : Http2News.None);
+    }
+
+    void Keep(ReadOnlySpan<byte> debug)
+    {
+        _debug ??= new byte[MaxDebugLength];
+        var kept = debug[..Math.Min(debug.Length, MaxDebugLength - _debugLength)];
+        kept.CopyTo(_debug.AsSpan(_debugLength));
+        _debugLength += kept.Length;
+    }
+
+    Http2News EndGoAway()
+    {
+        _inDebugData = false;
+        return Http2News.GoAwayEnd;
     }
 
     Http2News ReadWindowUpdate(ReadOnlySpan<byte> update)
     {
-        ConnectionWindow += BinaryPrimitives.ReadInt32BigEndian(update) & int.MaxValue;
-        return Http2News.None;
+        Volatile.Write(ref _connectionWindow, _connectionWindow + (BinaryPrimitives.ReadInt32BigEndian(update) & int.MaxValue));
+        return Http2News.Credit;
     }
 
     [InlineArray(HeaderLength)]
     struct Unit
     {
         byte _first;
-    }
-}
-
-/// <summary>Reads along what is written to an HTTP/2 connection, up to the first HEADERS: before them no request was sent, whatever else was.</summary>
-internal struct Http2RequestWatcher()
-{
-    const int PrefaceLength = 24;
-    const int HeaderLength = 9;
-    const byte HeadersFrame = 1;
-
-    int _skip = PrefaceLength;
-    int _collected;
-    int _length;
-
-    public bool SawRequest { get; private set; }
-
-    public void Feed(ReadOnlySpan<byte> piece)
-    {
-        while (!SawRequest && piece.Length > 0)
-        {
-            if (_skip > 0)
-            {
-                var skipped = Math.Min(_skip, piece.Length);
-                _skip -= skipped;
-                piece = piece[skipped..];
-                continue;
-            }
-
-            var next = piece[0];
-            piece = piece[1..];
-            _length = _collected < 3 ? (_length << 8) | next : _length;
-            SawRequest = _collected == 3 && next == HeadersFrame;
-            if (++_collected == HeaderLength)
-            {
-                (_skip, _collected, _length) = (_length, 0, 0);
-            }
-        }
     }
 }

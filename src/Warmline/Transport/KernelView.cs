@@ -20,6 +20,12 @@ internal enum WireState
     Doubtful,
 }
 
+/// <summary>How far the kernel is with the bytes that it took from us, counted since the connection began.</summary>
+/// <param name="Acknowledged">What the peer's kernel has confirmed.</param>
+/// <param name="Taken">What it took, sent or not.</param>
+[StructLayout(LayoutKind.Auto)]
+internal readonly record struct SendProgress(long Acknowledged, long Taken);
+
 /// <summary>
 /// What the kernel knows of a TCP connection: the peer's FIN or reset that nobody has read yet, and whether the peer still answers keep-alive probes. One system call.
 /// </summary>
@@ -32,6 +38,7 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
 {
     const int LinuxTcpInfo = 11;   // TCP_INFO of <linux/tcp.h>
     const int LengthRead = 60;     // struct tcp_info up to tcpi_last_ack_recv, the same since Linux 2.6
+    const int LengthToProgress = 216;   // up to tcpi_bytes_retrans, since Linux 4.19
     const byte Established = 1;
     const byte CloseWait = 8;
 
@@ -49,6 +56,25 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
         Span<byte> info = stackalloc byte[LengthRead];
         var length = socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpInfo, info);
         return length < LengthRead ? null : new(info[0], info[2], info[3], TimeSpan.FromMilliseconds(ReadNative(info[56..])));
+    }
+
+    /// <summary>Null where the system does not say.</summary>
+    public static SendProgress? ProgressOf(Socket socket)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return null;
+        }
+
+        Span<byte> info = stackalloc byte[LengthToProgress];
+        if (socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpInfo, info) < LengthToProgress)
+        {
+            return null;
+        }
+
+        // tcpi_bytes_acked, tcpi_notsent_bytes, tcpi_bytes_sent, tcpi_bytes_retrans of struct tcp_info
+        var (acknowledged, waiting, sent, sentAgain) = (ReadLong(info[120..]), ReadNative(info[144..]), ReadLong(info[200..]), ReadLong(info[208..]));
+        return new(acknowledged, sent - sentAgain + waiting);
     }
 
     /// <param name="idle">Silence after which the first probe goes out.</param>
@@ -70,6 +96,8 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
     public static WireState JudgeBlindly(Socket socket, TimeSpan rested, TimeSpan idle, TimeSpan interval) =>
         socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0 ? (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.Error)! == 0 ? WireState.Ended : WireState.Lost
         : rested > idle + interval ? WireState.Doubtful : WireState.Alive;
+
+    static long ReadLong(ReadOnlySpan<byte> bytes) => BitConverter.ToInt64(bytes);
 
     static uint ReadNative(ReadOnlySpan<byte> bytes) => BitConverter.IsLittleEndian ? BinaryPrimitives.ReadUInt32LittleEndian(bytes) : BinaryPrimitives.ReadUInt32BigEndian(bytes);
 }

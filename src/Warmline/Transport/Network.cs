@@ -16,6 +16,9 @@ internal interface INetwork
     /// <summary>A look at a connection of its own that has been idle for <paramref name="rested"/>. Cheap, and never waits.</summary>
     WireState Look(Stream wire, TimeSpan rested) => WireState.Alive;
 
+    /// <summary>How far a connection of its own is with what was written; null where that is not known. Cheap, and never waits.</summary>
+    SendProgress? Progress(Stream wire) => null;
+
     /// <summary>The addresses that this machine has now; none when that cannot be told.</summary>
     IReadOnlyCollection<IPAddress> LocalAddresses() => [];
 }
@@ -61,6 +64,18 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive) : INetwork
         catch (Exception error) when (error is SocketException or ObjectDisposedException)
         {
             return WireState.Ended;   // it is being closed on this side
+        }
+    }
+
+    public SendProgress? Progress(Stream wire)
+    {
+        try
+        {
+            return wire is NetworkStream { Socket: var socket } ? KernelView.ProgressOf(socket) : null;
+        }
+        catch (Exception error) when (error is SocketException or ObjectDisposedException)
+        {
+            return null;   // the system does not say, or it is being closed on this side
         }
     }
 

@@ -105,16 +105,24 @@ internal sealed class CoarseClock : IDisposable
 
     void Tick()
     {
-        List<(RequestClocks Clocks, StallPhase Phase)>? over = null;
+        List<RequestClocks>? sending = null;
+        List<RequestClocks>? over = null;
+        var before = 0L;
         lock (_gate)
         {
             var now = Elapsed();
+            before = now - Resolution.Ticks;
             Volatile.Write(ref _now, now);
             for (var at = _first; at is not null; at = at.Next)
             {
-                if (at.Overdue(now - Resolution.Ticks) is { } phase)
+                if (at.IsSending)
                 {
-                    (over ??= []).Add((at, phase));
+                    (sending ??= []).Add(at);
+                }
+
+                if (at.Overdue(before) is not null)
+                {
+                    (over ??= []).Add(at);
                 }
             }
 
@@ -126,10 +134,18 @@ internal sealed class CoarseClock : IDisposable
             }
         }
 
-        // Outside the lock: cancelling runs the platform's code.
-        foreach (var (clocks, phase) in over ?? [])
+        // Outside the lock: this asks the system, and cancelling runs the platform's code. What has moved on the wire since the last tick is not silent.
+        foreach (var clocks in sending ?? [])
         {
-            clocks.Stall(phase);
+            clocks.SeeProgress();
+        }
+
+        foreach (var clocks in over ?? [])
+        {
+            if (clocks.Overdue(before) is { } phase)
+            {
+                clocks.Stall(phase);
+            }
         }
     }
 }
@@ -185,6 +201,13 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     /// <summary>How long nothing had come when it did.</summary>
     public TimeSpan StalledFor { get; private set; }
 
+    /// <summary>How far the request body is on the wire; null where none is watched.</summary>
+    public SendWatch? Sending { get; set; }
+
+    /// <summary>Whether it is worth a look what the wire has taken of the request body: a write is under way, or the headers are waited for.</summary>
+    internal bool IsSending => Sending is { IsOver: false } && (Volatile.Read(ref _writeSince) != 0
+        || (Volatile.Read(ref _waitSince) != 0 && _phase == (int)StallPhase.FirstByte));
+
     /// <summary>Starts to be watched. <paramref name="alreadySpent"/> is what the call has used of its total.</summary>
     public void Start(TimeSpan alreadySpent)
     {
@@ -227,6 +250,26 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     public void BeginRest(TimeSpan longest) => Volatile.Write(ref _leftUntil, clock.Now + longest.Ticks);
 
     public void EndRest() => Volatile.Write(ref _leftUntil, 0);
+
+    /// <summary>A clock measures silence: where the wire has taken bytes of the body since the last look, it begins again.</summary>
+    internal void SeeProgress()
+    {
+        var (writeSince, waitSince) = (Volatile.Read(ref _writeSince), Volatile.Read(ref _waitSince));
+        if (Sending?.HasMoved(isWriting: writeSince != 0) != true)
+        {
+            return;
+        }
+
+        // Only if the same wait is still on: the request may have ended it meanwhile, or begun another.
+        if (writeSince != 0)
+        {
+            Interlocked.CompareExchange(ref _writeSince, clock.Now, writeSince);
+        }
+        else if (waitSince != 0)
+        {
+            Interlocked.CompareExchange(ref _waitSince, clock.Now, waitSince);
+        }
+    }
 
     internal StallPhase? Overdue(long now)
     {

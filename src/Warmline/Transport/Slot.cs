@@ -18,6 +18,16 @@ internal interface ISlotOwner
     /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
     void Closing(Slot slot, ConnectionEnd end);
 
+    /// <summary>RST_STREAM and PING frames were written: servers limit both.</summary>
+    void FramesSent(Slot slot, int resets, int pings)
+    {
+    }
+
+    /// <summary>The server's GOAWAY has come, with an error code, and with what it says beside it.</summary>
+    void GoAwayReceived(Slot slot)
+    {
+    }
+
     /// <summary>The connection is closed, its socket too; exactly once. Later than the close was asked for: the peer answers it first, or does not in time.</summary>
     void Closed(Slot slot);
 }
@@ -39,6 +49,7 @@ internal sealed class Slot
     readonly HttpMessageInvoker _invoker;
     CancellationTokenSource? _prime;
     long _sends;
+    long _claimed;
     int _handedOver;
 
     public Slot(DialedConnection dialed, Http2Options http2, TimeProvider time, ISlotOwner owner, object? tag)
@@ -74,7 +85,13 @@ internal sealed class Slot
         if (IsHttp2)
         {
             _handler.KeepAlivePingDelay = http2.PingDelay;
-            _handler.KeepAlivePingTimeout = http2.PingTimeout;
+
+            // The platform would count an answer as late that only waits behind data. When a PING has failed is decided by what moves (PingWatch).
+            _handler.KeepAlivePingTimeout = TimeSpan.FromDays(24);
+            if (http2.PingDelay != Timeout.InfiniteTimeSpan && http2.PingTimeout != Timeout.InfiniteTimeSpan)
+            {
+                _stream.Pings = new PingWatch(time, http2.PingTimeout, _wire.Progress, _stream.Lose);
+            }
 
             // Also while idle: an answered ping is what makes an idle connection one to trust, and keeps the way open through NATs.
             _handler.KeepAlivePingPolicy = HttpKeepAlivePingPolicy.Always;
@@ -109,6 +126,37 @@ internal sealed class Slot
 
     /// <summary>Bytes that came from the connection above TLS.</summary>
     public long BytesRead => _stream.BytesRead;
+
+    /// <summary>The HTTP/2 frames that were handed to the connection.</summary>
+    public ref readonly Http2SentFrames Sent => ref _stream.Sent;
+
+    /// <summary>PINGs since the server's last HEADERS or DATA.</summary>
+    public int PingsInRow => _stream.PingsInRow;
+
+    /// <summary>Lets no further PING out: the server takes them for abuse. The platform goes on to wait for the answer to the last.</summary>
+    public void WithholdPings() => _stream.WithholdPings();
+
+    /// <summary>How long the server has allowed no byte more of any request body; zero while it does.</summary>
+    public TimeSpan DryFor => _stream.DryFor;
+
+    /// <summary>Whether the network has not taken yet what was written last.</summary>
+    public bool IsWriting => _wire.IsWriting;
+
+    /// <summary>How far the network is with what was written; null where it does not say, or the connection has ended.</summary>
+    public SendProgress? Progress() => IsClosed ? null : _wire.Progress();
+
+    /// <summary>
+    /// A request body of this length is about to be sent. Whether the server's credit surely covers it, beside all others that were claimed and may not be
+    /// sent yet: then it has nothing to wait for.
+    /// </summary>
+    public bool Claim(long bytes)
+    {
+        var claimed = Interlocked.Add(ref _claimed, bytes);
+        return Frames is not { } frames || (frames.SawSettings && bytes <= frames.InitialWindowSize && claimed <= _stream.Credit);
+    }
+
+    /// <summary>The body is sent, or will not be.</summary>
+    public void Unclaim(long bytes) => Interlocked.Add(ref _claimed, -bytes);
 
     /// <summary>Requests that <see cref="SendAsync"/> was given so far.</summary>
     public long Sends => Volatile.Read(ref _sends);

@@ -26,6 +26,12 @@ internal sealed class UploadContent : HttpContent
         Bodies.CopyHeaders(inner, this);
     }
 
+    /// <summary>
+    /// What is written in one call. On HTTP/2 a frame of the default size (RFC 9113, section 4.2): the platform waits for the server's credit frame by frame,
+    /// and a call that writes megabytes would return only when all of it was granted. On HTTP/1.1 the kernel says how far it is; the pieces are for systems that do not.
+    /// </summary>
+    int Piece => _exchange.EndsWithItsAnswer ? 64 * 1024 : 16 * 1024;
+
     protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
 
     protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
@@ -34,17 +40,18 @@ internal sealed class UploadContent : HttpContent
         var whole = false;
         try
         {
-            // Contents that keep their bytes write them at once and do nothing else: the time from begin to end is the write, and nobody needs to watch its parts.
-            var isOneWrite = _inner is ByteArrayContent or ReadOnlyMemoryContent;
-            if (isOneWrite)
+            if (_inner is ByteArrayContent or ReadOnlyMemoryContent)
             {
-                _exchange.Clocks.BeginWrite();
-            }
+                // Contents that keep their bytes write them at once and do nothing else: for one piece, the time from begin to end is the write.
+                var isOnePiece = _inner.Headers.ContentLength <= Piece;
+                if (isOnePiece)
+                {
+                    _exchange.Clocks.BeginWrite();
+                }
 
-            if (isOneWrite)
-            {
                 // Once the headers are there the platform heeds no token of ours for what is left of the body: the content's own writes have to.
-                await _inner.CopyToAsync(stream, context, _isLong ? _exchange.Clocks.Token : cancellationToken).ConfigureAwait(false);
+                var to = isOnePiece ? stream : new UploadStream(stream, _exchange.Clocks, Piece, CancellationToken.None);
+                await _inner.CopyToAsync(to, context, _isLong ? _exchange.Clocks.Token : cancellationToken).ConfigureAwait(false);
             }
             else if (_isLong)
             {
@@ -52,7 +59,7 @@ internal sealed class UploadContent : HttpContent
             }
             else
             {
-                await _inner.CopyToAsync(new UploadStream(stream, _exchange.Clocks, CancellationToken.None), context, cancellationToken).ConfigureAwait(false);
+                await _inner.CopyToAsync(new UploadStream(stream, _exchange.Clocks, Piece, CancellationToken.None), context, cancellationToken).ConfigureAwait(false);
             }
 
             whole = true;
@@ -77,7 +84,7 @@ internal sealed class UploadContent : HttpContent
         {
             await stream.WriteAsync(Zeros.AsMemory(0, 1), CancellationToken.None).ConfigureAwait(false);
         }
-        catch (Exception error) when (error is not HttpRequestException { InnerException: not null })
+        catch (Exception error) when (error is not (HttpRequestException { InnerException: not null } or HttpIOException))
         {
             // No cause: the content's exception stands. One without an inner exception means that the content had written all it said.
         }
@@ -90,7 +97,7 @@ internal sealed class UploadContent : HttpContent
     async Task CopyLongAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(_early?.Token ?? _exchange.Clocks.Token, cancellationToken);
-        var upload = new UploadStream(stream, _exchange.Clocks, stop.Token);
+        var upload = new UploadStream(stream, _exchange.Clocks, Piece, stop.Token);
         var copy = _inner.CopyToAsync(upload, context, stop.Token);
         if (!copy.IsCompleted)
         {
@@ -131,8 +138,8 @@ internal sealed class UploadContent : HttpContent
     // Disposing does nothing to the inner content: it is the caller's, and goes back into the caller's request.
 }
 
-/// <summary>The platform's write side of a request body, with the write clock around every write. Can be stopped while the content goes on.</summary>
-internal sealed class UploadStream(Stream inner, RequestClocks clocks, CancellationToken stop) : WriteOnlyStream
+/// <summary>The platform's write side of a request body, with the write clock around every piece of <paramref name="most"/> bytes. Can be stopped while the content goes on.</summary>
+internal sealed class UploadStream(Stream inner, RequestClocks clocks, int most, CancellationToken stop) : WriteOnlyStream
 {
     readonly Lock _gate = new();
     TaskCompletionSource? _stopped;
@@ -158,18 +165,38 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, Cancellat
 
     public override void Write(ReadOnlySpan<byte> buffer)
     {
-        Begin(buffer.Length);
-        try
+        do
         {
-            inner.Write(buffer);
+            var piece = buffer[..Math.Min(buffer.Length, most)];
+            buffer = buffer[piece.Length..];
+            Begin(piece.Length);
+            try
+            {
+                inner.Write(piece);
+            }
+            finally
+            {
+                End();
+            }
         }
-        finally
+        while (!buffer.IsEmpty);
+    }
+
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+        buffer.Length <= most ? WritePieceAsync(buffer, cancellationToken) : WritePiecesAsync(buffer, cancellationToken);
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    async ValueTask WritePiecesAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
+    {
+        while (!buffer.IsEmpty)
         {
-            End();
+            var piece = buffer[..Math.Min(buffer.Length, most)];
+            buffer = buffer[piece.Length..];
+            await WritePieceAsync(piece, cancellationToken).ConfigureAwait(false);
         }
     }
 
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    ValueTask WritePieceAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
     {
         Begin(buffer.Length);
         ValueTask write;

@@ -97,10 +97,19 @@ internal sealed class Stage : IAsyncDisposable
     /// <summary>Connections before the first call; .NET's own handler has no way to open any.</summary>
     public Task WarmUpAsync(int connections) => _pool?.WarmUpAsync(Server.Address, connections, Ct) ?? Task.CompletedTask;
 
-    /// <summary>The platform's own clocks cannot be turned: given real time, the call has to end by one of them, or counts as hanging.</summary>
+    /// <summary>
+    /// The platform's own clocks cannot be turned: a PING goes out in real time. When it has failed is the pool's to decide, so its clock is turned beside. The call
+    /// has to end, or counts as hanging.
+    /// </summary>
     public async Task EndByAsync(string clock, Call call)
     {
-        if (!await ComesAsync(call.Task, HangingRounds))
+        for (var round = 0; !call.Task.IsCompleted && round < HangingRounds; round++)
+        {
+            Time.Advance(TimeSpan.FromMilliseconds(100));
+            await RoundsAsync(1);
+        }
+
+        if (!call.Task.IsCompleted)
         {
             await GiveUpAsync([call]);
         }

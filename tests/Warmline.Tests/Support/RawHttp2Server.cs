@@ -1,8 +1,10 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
+using Warmline.Transport;
 using Xunit;
 
 namespace Warmline.Tests.Support;
@@ -10,11 +12,12 @@ namespace Warmline.Tests.Support;
 /// <summary>An HTTP/2 server whose every frame the test decides: for what no well-behaved server sends on request.</summary>
 internal sealed class RawHttp2Server : IDisposable
 {
-    public const byte Data = 0, Headers = 1, Reset = 3, Settings = 4, Ping = 6, GoAway = 7;
+    public const byte Data = 0, Headers = 1, Reset = 3, Settings = 4, Ping = 6, GoAway = 7, WindowUpdate = 8;
 
     readonly TestAuthority _authority;
     readonly X509Certificate2 _certificate;
     readonly RawServer _server = new();
+    readonly ConcurrentQueue<Connection> _served = new();
 
     /// <param name="authority">Who signs its certificate, and is disposed with it; one of its own if null.</param>
     public RawHttp2Server(TestAuthority? authority = null)
@@ -25,11 +28,45 @@ internal sealed class RawHttp2Server : IDisposable
 
     public Uri Address => new($"https://localhost:{_server.Port}");
 
-    public ConnectionPool NewPool(Action<ConnectionPoolOptions>? configure = null)
+    /// <summary>What it says in its SETTINGS: (identifier, value).</summary>
+    public (byte Id, int Value)[] Says { get; init; } = [];
+
+    /// <summary>The connections that <see cref="ServeAsync"/> took, in their order.</summary>
+    public IReadOnlyList<Connection> Served => [.. _served];
+
+    public ConnectionPool NewPool(Action<ConnectionPoolOptions>? configure = null, TimeProvider? time = null, LogRecorder? logs = null, INetwork? network = null)
     {
         var options = new ConnectionPoolOptions { SslOptions = _authority.Trust() };
         configure?.Invoke(options);
-        return new ConnectionPool(options);
+        return new ConnectionPool(options, logs, time, network);
+    }
+
+    /// <summary>.NET's own handler, with HTTP/2 for every request.</summary>
+    public HttpClient NewBare() => new(new SocketsHttpHandler { SslOptions = _authority.Trust() })
+    {
+        DefaultRequestVersion = System.Net.HttpVersion.Version20,
+        DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        BaseAddress = Address,
+    };
+
+    /// <summary>Takes every connection, acknowledges SETTINGS and, unless told otherwise, PINGs, and gives each other frame to <paramref name="heard"/>. Ends with the server.</summary>
+    public void Serve(Func<Connection, Frame, byte[], Task> heard, bool answersPings = true) => _ = ServeAllAsync(heard, answersPings);
+
+    async Task ServeAllAsync(Func<Connection, Frame, byte[], Task> heard, bool answersPings)
+    {
+        try
+        {
+            while (true)
+            {
+                var connection = await AcceptAsync();
+                _served.Enqueue(connection);
+                _ = connection.ServeAsync(heard, answersPings);
+            }
+        }
+        catch (Exception)
+        {
+            // The test is over.
+        }
     }
 
     /// <summary>The connection that <paramref name="cause"/> makes the client open; accepted meanwhile.</summary>
@@ -45,7 +82,7 @@ internal sealed class RawHttp2Server : IDisposable
         var stream = await _server.AcceptTlsAsync(_certificate, SslApplicationProtocol.Http2);
         await stream.ReadExactlyAsync(new byte[24], TestContext.Current.CancellationToken);   // the client's preface
         var connection = new Connection(stream);
-        await connection.WriteAsync(Settings, 0, 0, []);
+        await connection.WriteAsync(Settings, 0, 0, [.. Says.SelectMany(static said => (byte[])[0, said.Id, (byte)(said.Value >> 24), (byte)(said.Value >> 16), (byte)(said.Value >> 8), (byte)said.Value])]);
         return connection;
     }
 
@@ -63,6 +100,92 @@ internal sealed class RawHttp2Server : IDisposable
 
     internal sealed class Connection(SslStream stream) : IDisposable
     {
+        readonly ConcurrentQueue<byte> _heard = new();
+        readonly SemaphoreSlim _writing = new(1);
+        long _bodyBytes;
+
+        /// <summary>The types of all frames that came so far.</summary>
+        public IReadOnlyCollection<byte> Heard => _heard;
+
+        /// <summary>Bytes of request bodies that came so far.</summary>
+        public long BodyBytes => Interlocked.Read(ref _bodyBytes);
+
+        /// <summary>The payload of the client's GOAWAY, if it sent one.</summary>
+        public byte[]? ClientGoAway { get; private set; }
+
+        /// <summary>Completes when the client's end was read.</summary>
+        public TaskCompletionSource Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public int Count(byte type) => _heard.Count(heard => heard == type);
+
+        internal async Task ServeAsync(Func<Connection, Frame, byte[], Task> heard, bool answersPings)
+        {
+            try
+            {
+                while (true)
+                {
+                    var (frame, payload) = await ReadWithPayloadAsync();
+                    if (frame is { Type: Settings, Flags: 0 })
+                    {
+                        await WriteAsync(Settings, 1, 0, []);
+                        continue;
+                    }
+
+                    if (frame.Flags == 0 || frame.Type is not Ping)
+                    {
+                        _heard.Enqueue(frame.Type);
+                    }
+
+                    ClientGoAway = frame.Type is GoAway ? payload : ClientGoAway;
+                    Interlocked.Add(ref _bodyBytes, frame.Type is Data ? payload.Length : 0);
+                    if (frame is { Type: Ping, Flags: 0 } && answersPings)
+                    {
+                        await WriteAsync(Ping, 1, 0, payload);
+                    }
+
+                    await heard(this, frame, payload);
+                }
+            }
+            catch (Exception)
+            {
+                Ended.TrySetResult();   // the client has gone, or the test is over
+                stream.Dispose();
+            }
+        }
+
+        /// <summary>Allows so many bytes more, on the connection and, where it is not 0, on the stream.</summary>
+        public async Task CreditAsync(int streamId, int bytes)
+        {
+            var payload = new byte[4];
+            BinaryPrimitives.WriteInt32BigEndian(payload, bytes);
+            await WriteAsync(WindowUpdate, 0, 0, payload);
+            if (streamId != 0)
+            {
+                await WriteAsync(WindowUpdate, 0, streamId, payload);
+            }
+        }
+
+        public Task GoAwayAsync(int lastStreamId, int code, string text)
+        {
+            var payload = new byte[8 + text.Length];
+            BinaryPrimitives.WriteInt32BigEndian(payload, lastStreamId);
+            BinaryPrimitives.WriteInt32BigEndian(payload.AsSpan(4), code);
+            Encoding.ASCII.GetBytes(text, payload.AsSpan(8));
+            return WriteAsync(GoAway, 0, 0, payload);
+        }
+
+        /// <summary>Ends its own direction in good order, and reads on.</summary>
+        public Task HangUpAsync() => stream.ShutdownAsync();
+
+        public Task ResetAsync(int streamId, byte code) => WriteAsync(Reset, 0, streamId, [0, 0, 0, code]);
+
+        /// <summary>A response with a body; the status is one of HPACK's static table.</summary>
+        public async Task RespondAsync(int streamId, byte[] headers, string body, bool ended = true)
+        {
+            await WriteAsync(Headers, 4, streamId, headers);
+            await WriteAsync(Data, (byte)(ended ? 1 : 0), streamId, Encoding.ASCII.GetBytes(body));
+        }
+
         /// <summary>Reads on until a request has arrived whole, and answers what HTTP/2 wants answered on the way.</summary>
         public async Task<int> ReadRequestAsync()
         {
@@ -141,7 +264,15 @@ internal sealed class RawHttp2Server : IDisposable
             (frame[1], frame[2], frame[3], frame[4]) = ((byte)(payload.Length >> 8), (byte)payload.Length, type, flags);
             BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(5), streamId);
             payload.CopyTo(frame, 9);
-            await stream.WriteAsync(frame, TestContext.Current.CancellationToken);
+            await _writing.WaitAsync(TestContext.Current.CancellationToken);
+            try
+            {
+                await stream.WriteAsync(frame, TestContext.Current.CancellationToken);
+            }
+            finally
+            {
+                _writing.Release();
+            }
         }
 
         public void Dispose() => stream.Dispose();

@@ -338,8 +338,14 @@ public sealed class SlotTests : SlotTestBase
         await peer.HearAsync(Http2Peer.Headers);
         await peer.HearAsync(Http2Peer.Ping);
 
-        // Unanswered: the connection counts as dead.
-        await Assert.ThrowsAsync<HttpRequestException>(() => sending);
+        // Unanswered, and nothing else moves: the connection counts as dead.
+        await Eventually.TrueAsync(() =>
+        {
+            Time.Advance(TimeSpan.FromMilliseconds(250));
+            return sending.IsCompleted;
+        });
+        HttpRequestException error = await Assert.ThrowsAsync<HttpRequestException>(() => sending);
+        Assert.Contains("no HTTP/2 PING within 1 s (Http2.PingTimeout)", Assert.IsType<HttpProtocolException>(error.InnerException).Message, StringComparison.Ordinal);
         await Events.SeenAsync("closed").WaitAsync(Ct);
         await listening;
     }

@@ -1,0 +1,409 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Net.Sockets;
+using System.Text;
+using Warmline.Tests.Support;
+using Warmline.Transport;
+using Xunit;
+
+namespace Warmline.Tests.Pool;
+
+/// <summary>The write clock measures silence on the wire, however long one call into the platform takes; and a connection that takes no bodies gets no new ones.</summary>
+public sealed class UploadProgressTests
+{
+    const int Window = 65_535;
+    static readonly TimeSpan Step = TimeSpan.FromMilliseconds(250);
+    static readonly TimeSpan Write = TimeSpan.FromSeconds(1);
+
+    readonly ManualTime _time = new();
+
+    public static TheoryData<string> Bodies => ["bytes", "memory", "one write", "stream", "multipart", "json text", "json object"];
+
+    [Theory(Timeout = Rig.Patience)]
+    [MemberData(nameof(Bodies))]
+    public async Task Over_http2_a_body_that_gets_on_slowly_is_sent_whole(string kind)
+    {
+        using var server = new RawHttp2Server();
+        var stream = 0;
+        server.Serve((connection, frame, _) =>
+        {
+            stream = frame.Type is RawHttp2Server.Headers ? frame.Stream : stream;
+            return frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask;
+        });
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        using var client = pool.CreateClient(server.Address);
+
+        var call = client.PostAsync("v1", Body(kind), Rig.Ct);
+        for (long granted = Window; !call.IsCompleted; granted += Window)
+        {
+            await Eventually.TrueAsync(() => call.IsCompleted || (server.Served is [var only, ..] && only.BodyBytes >= granted));
+            _time.Advance(Step);
+            if (!call.IsCompleted)
+            {
+                await server.Served[0].CreditAsync(stream, Window);
+            }
+        }
+
+        using var response = await call;
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        Assert.Single(server.Served);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [MemberData(nameof(Bodies))]
+    public async Task Over_http2_a_body_that_does_not_get_on_ends_by_the_write_clock(string kind)
+    {
+        using var server = new RawHttp2Server();
+        server.Serve((connection, frame, _) => Task.CompletedTask);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        using var client = pool.CreateClient(server.Address);
+
+        var call = client.PostAsync("v1", Body(kind), Rig.Ct);
+        await Eventually.TrueAsync(() => server.Served is [var only, ..] && only.BodyBytes >= Window);
+
+        var stalled = await StallsAsync(call);
+        Assert.Equal(StallPhase.Write, stalled.Phase);
+        Assert.InRange(stalled.Silence, Write, Write + Step + Step);
+    }
+
+    public static TheoryData<bool, string> SlowHttp1 => new() { { false, "bytes" }, { true, "bytes" }, { false, "one write" }, { false, "stream" }, { false, "pieces" }, { true, "multipart" } };
+
+    [Theory(Timeout = Rig.Patience)]
+    [MemberData(nameof(SlowHttp1))]
+    public async Task Over_http1_a_body_that_the_server_takes_slowly_is_sent_whole(bool smallBuffer, string kind)
+    {
+        using var server = new SlowServer();
+        await using var pool = server.NewPool(_time, smallBuffer ? 64 * 1024 : null, options => options.Timeouts.Write = Write);
+        using var client = pool.CreateClient();
+
+        var call = client.PostAsync(server.Address, Body(kind, smallBuffer ? 1 : 4), Rig.Ct);
+        await server.AcceptAsync();
+        while (!call.IsCompleted)
+        {
+            await server.TakeAsync();
+            _time.Advance(Step);
+        }
+
+        using var response = await call;
+        server.Dispose();   // or the pool would wait for its end
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("bytes")]
+    [InlineData("pieces")]
+    public async Task Over_http1_a_server_that_takes_nothing_ends_the_body_by_the_write_clock(string kind)
+    {
+        using var server = new SlowServer();
+        await using var pool = server.NewPool(_time, 64 * 1024, options => options.Timeouts.Write = Write);
+        using var client = pool.CreateClient();
+
+        var call = client.PostAsync(server.Address, Body(kind, megabytes: 16), Rig.Ct);
+        await server.AcceptAsync();
+
+        Assert.Equal(StallPhase.Write, (await StallsAsync(call)).Phase);
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task While_the_kernel_still_sends_the_body_the_first_byte_clock_does_not_run_out()
+    {
+        using var server = new SlowServer();
+        await using var pool = server.NewPool(_time, 4 * 1024 * 1024, options => (options.Timeouts.Write, options.Timeouts.FirstByte) = (Write, Write));
+        using var client = pool.CreateClient();
+
+        var call = client.PostAsync(server.Address, Body("bytes", megabytes: 1), Rig.Ct);   // into the kernel's buffer at once
+        await server.AcceptAsync();
+        await Eventually.TrueAsync(() => pool.GetStreams(10) is [{ Phase: StreamPhase.Waiting }]);
+        var turned = TimeSpan.Zero;
+        while (!call.IsCompleted)
+        {
+            await server.TakeAsync(32 * 1024);
+            _time.Advance(Step);
+            turned += Step;
+        }
+
+        using var response = await call;
+        server.Dispose();   // or the pool would wait for its end
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        Assert.True(turned > 4 * Write, $"{turned}");
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task When_the_kernel_has_sent_the_body_the_first_byte_clock_runs()
+    {
+        using var server = new SlowServer();
+        await using var pool = server.NewPool(_time, null, options => options.Timeouts.FirstByte = Write);
+        using var client = pool.CreateClient();
+
+        var call = client.PostAsync(server.Address, Body("bytes", megabytes: 1), Rig.Ct);
+        await server.AcceptAsync();
+        while (!server.HasAll)
+        {
+            await server.TakeAsync(answers: false);
+        }
+
+        await Eventually.TrueAsync(() => pool.GetStreams(10) is [{ Phase: StreamPhase.Waiting }]);
+        var stalled = await StallsAsync(call);
+        Assert.Equal(StallPhase.FirstByte, stalled.Phase);
+        Assert.InRange(stalled.Silence, Write, Write + Step + Step);
+    }
+
+    /// <summary>What comes on the connection in between is no sign that it takes bodies.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("nothing")]
+    [InlineData("a ping")]
+    [InlineData("an answer")]
+    public async Task A_connection_that_takes_no_bodies_gets_no_new_ones(string between)
+    {
+        using var server = new RawHttp2Server { Says = [(4, 1024 * 1024)] };
+        server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
+        await using var pool = server.NewPool(options => options.Timeouts.Pool = TimeSpan.FromMinutes(1), _time);
+        using var client = pool.CreateClient(server.Address);
+        await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
+
+        var first = client.PostAsync("a", new ByteArrayContent(new byte[1024 * 1024]), Rig.Ct);
+        await Eventually.TrueAsync(() => server.Served[0].BodyBytes == Window);
+        var second = client.PostAsync("b", Small(), Rig.Ct);
+        await SendAsync(pool, 2);
+        if (between == "a ping")
+        {
+            await server.Served[0].WriteAsync(RawHttp2Server.Ping, 0, 0, new byte[8]);
+        }
+        else if (between == "an answer")
+        {
+            using var get = await client.GetAsync("c", Rig.Ct);
+            Assert.Equal(HttpStatusCode.OK, get.StatusCode);
+        }
+
+        // Long before the clock is over, others go elsewhere.
+        _time.Advance(TimeSpan.FromSeconds(2));
+        using var third = await client.PostAsync("d", Small(), Rig.Ct);
+        Assert.Equal((HttpStatusCode.OK, 2), (third.StatusCode, server.Served.Count));
+
+        Assert.Equal(StallPhase.Write, (await StallsAsync(first)).Phase);
+        Assert.Equal(StallPhase.Write, (await StallsAsync(second)).Phase);
+        using var last = await client.PostAsync("e", Small(), Rig.Ct);
+        Assert.Equal((HttpStatusCode.OK, 2), (last.StatusCode, server.Served.Count));
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task Where_no_other_connection_can_be_had_calls_wait_on_the_one_that_takes_no_bodies()
+    {
+        using var server = new RawHttp2Server { Says = [(4, 1024 * 1024)] };
+        server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
+        await using var pool = server.NewPool(static options => options.MaxConnections = 1, _time);
+        using var client = pool.CreateClient(server.Address);
+
+        var first = client.PostAsync("a", new ByteArrayContent(new byte[Window + 1]), Rig.Ct);
+        await Eventually.TrueAsync(() => server.Served is [var only] && only.BodyBytes == Window);
+        _time.Advance(TimeSpan.FromSeconds(5));
+        var second = client.PostAsync("b", Small(), Rig.Ct);
+        using var get = await client.GetAsync("c", Rig.Ct);
+        Assert.Equal(HttpStatusCode.OK, get.StatusCode);
+        await SendAsync(pool, 2);
+
+        await server.Served[0].CreditAsync(0, Window);
+        using var answers = await first;
+        using var answer = await second;
+        Assert.Equal((HttpStatusCode.OK, HttpStatusCode.OK, 1), (answers.StatusCode, answer.StatusCode, server.Served.Count));
+    }
+
+    /// <summary>A refused upload whose credit the server never gives back.</summary>
+    [Fact(Timeout = Rig.Patience)]
+    public async Task Credit_that_leaked_costs_one_call_at_most()
+    {
+        using var server = new RawHttp2Server { Says = [(4, 1024 * 1024)] };
+        server.Serve(static (connection, frame, _) =>
+            frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true)
+            : frame.Type is RawHttp2Server.Data && connection.BodyBytes == Window && frame.Stream == 1 ? connection.RespondAsync(frame.Stream, [0x08, 3, .. "413"u8], "too large")
+            : Task.CompletedTask);
+        await using var pool = server.NewPool(null, _time);
+        using var client = pool.CreateClient(server.Address);
+        using (var refused = await client.PostAsync("a", new ByteArrayContent(new byte[1024 * 1024]), Rig.Ct))
+        {
+            Assert.Equal(HttpStatusCode.RequestEntityTooLarge, refused.StatusCode);
+        }
+
+        var paying = client.PostAsync("b", Small(), Rig.Ct);
+        await SendAsync(pool, 1);
+        Assert.Equal(StallPhase.Write, (await StallsAsync(paying)).Phase);
+        for (var i = 0; i < 5; i++)
+        {
+            using var answer = await client.PostAsync("c", Small(), Rig.Ct);
+            Assert.Equal((HttpStatusCode.OK, 2), (answer.StatusCode, server.Served.Count));
+        }
+    }
+
+    /// <summary>No large upload is needed: a server that never opens the connection's window gets six bodies of 10 KB.</summary>
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_window_that_never_opens_costs_one_call_a_connection()
+    {
+        using var server = new RawHttp2Server();
+        server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
+        await using var pool = server.NewPool(null, _time);
+        using var client = pool.CreateClient(server.Address);
+        var outcomes = new List<string>();
+        for (var i = 0; i < 10; i++)
+        {
+            var call = client.PostAsync("a", Small(10_000), Rig.Ct);
+            await Eventually.TrueAsync(() => call.IsCompleted || (server.Served is [.., var last] && last.BodyBytes == Window && pool.GetStreams(10).Count == 1));
+            outcomes.Add(call.IsCompleted ? $"{(int)(await call).StatusCode}" : $"{(await StallsAsync(call)).Phase}");
+        }
+
+        Assert.Equal(["200", "200", "200", "200", "200", "200", "Write", "200", "200", "200"], outcomes);
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_small_body_that_the_streams_window_does_not_let_out_ends_by_the_write_clock()
+    {
+        using var server = new RawHttp2Server { Says = [(4, 0)] };
+        server.Serve(static (_, _, _) => Task.CompletedTask);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        using var client = pool.CreateClient(server.Address);
+        await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
+
+        var call = client.PostAsync("a", Small(), Rig.Ct);
+        await SendAsync(pool, 1);
+
+        Assert.Equal(StallPhase.Write, (await StallsAsync(call)).Phase);
+    }
+
+    /// <summary>So many calls have begun to send their bodies. Their HEADERS may wait as well: the platform writes them together with the first of the body.</summary>
+    static Task SendAsync(ConnectionPool pool, int calls) => Eventually.TrueAsync(() => pool.GetStreams(10) is var streams && streams.Count == calls && streams.All(static stream => stream.Phase is StreamPhase.Sending));
+
+    async Task<RequestStalledException> StallsAsync(Task call)
+    {
+        await Eventually.TrueAsync(() =>
+        {
+            _time.Advance(Step);
+            return call.IsCompleted;
+        });
+        return await Assert.ThrowsAsync<RequestStalledException>(() => call);
+    }
+
+    static StringContent Small(int length = 1000) => new(new string('x', length), Encoding.UTF8, "application/json");
+
+    static HttpContent Body(string kind, int megabytes = 1)
+    {
+        var bytes = new byte[megabytes * 1024 * 1024];
+        return kind switch
+        {
+            "bytes" => new ByteArrayContent(bytes),
+            "memory" => new ReadOnlyMemoryContent(bytes),
+            "one write" => new OwnContent(bytes, bytes.Length),
+            "pieces" => new OwnContent(bytes, 16 * 1024),
+            "stream" => new StreamContent(new MemoryStream(bytes)),
+            "multipart" => new MultipartFormDataContent { { new ByteArrayContent(bytes), "file", "a.bin" } },
+            "json text" => Small(200_000),
+            _ => JsonContent.Create(new { Text = new string('x', 200_000) }),
+        };
+    }
+
+    /// <summary>A content that writes itself in pieces of one size.</summary>
+    sealed class OwnContent(byte[] bytes, int piece) : HttpContent
+    {
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+
+        protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
+        {
+            for (var at = 0; at < bytes.Length; at += piece)
+            {
+                await stream.WriteAsync(bytes.AsMemory(at, Math.Min(piece, bytes.Length - at)), cancellationToken);
+            }
+        }
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = bytes.Length;
+            return true;
+        }
+    }
+
+    /// <summary>A plain HTTP/1.1 server that reads only when the test says so, through a small receive buffer.</summary>
+    sealed class SlowServer : IDisposable
+    {
+        readonly TcpListener _listener = new(IPAddress.Loopback, 0) { Server = { ReceiveBufferSize = 64 * 1024 } };
+        const int MaxSegment = 2;   // TCP_MAXSEG of <linux/tcp.h>
+
+        readonly byte[] _buffer = new byte[64 * 1024];
+        Socket? _socket;
+        long _missing = long.MaxValue;
+        bool _hasAnswered;
+
+        /// <summary>Segments as on a real network: with loopback's of 64 KB the small window would open by timers of the kernel only.</summary>
+        public SlowServer()
+        {
+            _listener.Server.SetRawSocketOption((int)SocketOptionLevel.Tcp, MaxSegment, BitConverter.GetBytes(1448));
+            _listener.Start();
+        }
+
+        public Uri Address => new($"http://127.0.0.1:{((IPEndPoint)_listener.LocalEndpoint).Port}/");
+
+        public bool HasAll => _missing == 0;
+
+        public ConnectionPool NewPool(TimeProvider time, int? sendBuffer, Action<ConnectionPoolOptions> configure)
+        {
+            var options = new ConnectionPoolOptions();
+            configure(options);
+            return new ConnectionPool(options, null, time, new SendBufferNetwork(sendBuffer));
+        }
+
+        public async Task AcceptAsync() => _socket = await _listener.AcceptSocketAsync(Rig.Ct);
+
+        /// <summary>Takes one portion of the request, if one is there; answers when all has come.</summary>
+        public async Task TakeAsync(int portion = 64 * 1024, bool answers = true)
+        {
+            await Eventually.TrueAsync(() => HasAll || _socket!.Available > 0);
+            var left = portion;
+            while (left > 0 && !HasAll && _socket!.Available > 0)
+            {
+                var count = await _socket.ReceiveAsync(_buffer.AsMemory(0, Math.Min(left, _buffer.Length)), Rig.Ct);
+                left -= count;
+                if (_missing == long.MaxValue)
+                {
+                    var head = Encoding.ASCII.GetString(_buffer, 0, count);
+                    var end = head.IndexOf("\r\n\r\n", StringComparison.Ordinal) + 4;
+                    var length = head.Split("\r\n").First(line => line.StartsWith("Content-Length: ", StringComparison.Ordinal))["Content-Length: ".Length..];
+                    _missing = long.Parse(length) + end;
+                }
+
+                _missing -= count;
+            }
+
+            if (HasAll && answers && !_hasAnswered)
+            {
+                _hasAnswered = true;
+                await _socket!.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"u8.ToArray(), Rig.Ct);
+            }
+        }
+
+        public void Dispose()
+        {
+            _socket?.Dispose();
+            _listener.Dispose();
+        }
+    }
+
+    /// <summary>The machine's network, with a send buffer that the kernel does not grow.</summary>
+    sealed class SendBufferNetwork(int? size) : INetwork
+    {
+        readonly SystemNetwork _system = new(new TcpKeepAliveOptions());
+
+        public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken) => _system.ResolveAsync(host, cancellationToken);
+
+        public async ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken)
+        {
+            var stream = await _system.ConnectAsync(endPoint, cancellationToken);
+            if (size is { } bytes)
+            {
+                ((NetworkStream)stream).Socket.SendBufferSize = bytes;
+            }
+
+            return stream;
+        }
+
+        public WireState Look(Stream wire, TimeSpan rested) => _system.Look(wire, rested);
+
+        public SendProgress? Progress(Stream wire) => _system.Progress(wire);
+    }
+}

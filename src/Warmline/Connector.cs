@@ -85,9 +85,9 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     {
         var connection = (ConnectionState)slot.Tag!;
         connection.Key.Sent.Add(resets, pings);
-        if (resets > 0 && connection.IsUsable && slot.Sent.Resets >= connection.ResetLimit)   // read without the lock: the event looks again
+        if (resets > 0 && connection.IsUsable && slot.Sent.Resets is var sent && sent >= (connection.IsWorn ? connection.ResetLimit : connection.ResetsBeforeSuccessor))   // read without the lock: the event looks again
         {
-            engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.WornOut(connection, now, actions));
+            engine.Play((connection, sent), static (scheduler, worn, now, actions) => scheduler.ResetsSent(worn.connection, worn.sent, now, actions));
         }
     }
 

@@ -194,10 +194,12 @@ public sealed class Http2Options
     public int MaxStreamsPerConnection { get; set; } = 32;
 
     /// <summary>Silence on a connection, idle ones included, after which the peer is asked for a sign of life. Default 15 s. Range: 1 s to 24 days, or infinite for never.
-    /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain.</summary>
+    /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain. An origin that closes a connection because of PINGs (ENHANCE_YOUR_CALM) gets none
+    /// for an hour, and for twice as long each further time.</summary>
     public TimeSpan PingDelay { get; set; } = TimeSpan.FromSeconds(15);
 
-    /// <summary>How long the peer may take to answer before the connection counts as dead. Default 10 s. Range: 1 s to 24 days, or infinite.</summary>
+    /// <summary>How long nothing at all may move, while a PING is unanswered, before the connection counts as dead: bytes that were read and bytes that the peer's kernel acknowledged are signs of
+    /// life. Default 10 s. Range: 1 s to 24 days, or infinite.</summary>
     public TimeSpan PingTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
     internal PoolPreset? Preset { get; set; }
@@ -214,7 +216,7 @@ public sealed class PoolTimeouts
     /// A pool-wide clock: a dial serves whoever comes, so a call cannot set it.</summary>
     public TimeSpan? Connect { get; set; }
 
-    /// <summary>Silence while writing the request body. Default 10 s. Ends in <see cref="RequestStalledException"/>.</summary>
+    /// <summary>Silence while writing the request body: no byte was let out by the server's HTTP/2 credit, and none acknowledged by its kernel. Default 10 s. Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Write { get; set; }
 
     /// <summary>From the request sent to the response's headers. Default 600 s: what a completion that does not stream may take, and what the provider SDKs allow.

@@ -136,6 +136,12 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// </summary>
     public int ResetLimit => Math.Min(Key.Origin.ResetLimit, Math.Clamp(92 - Limit, 32, 84));
 
+    /// <summary>RST_STREAM frames after which it gets a successor.</summary>
+    public int ResetsBeforeSuccessor => ResetLimit * 3 / 4;
+
+    /// <summary>It has sent that many.</summary>
+    public bool IsWorn { get; internal set; }
+
     public override string ToString() => $"#{Id} {Key.Key} {(IsHttp2 ? "h2" : "h1")} {Phase} {Streams}/{Limit}";
 
     internal void AddLease(Waiter waiter)

@@ -20,23 +20,6 @@ internal sealed class OriginState(string name) : PermitGroup(name)
     public int ResetLimit { get; set; } = int.MaxValue;
 }
 
-/// <summary>Counts by the writers of many connections, without the lock.</summary>
-internal sealed class SentFrames
-{
-    long _resets;
-    long _pings;
-
-    public long Resets => Interlocked.Read(ref _resets);
-
-    public long Pings => Interlocked.Read(ref _pings);
-
-    public void Add(int resets, int pings)
-    {
-        Interlocked.Add(ref _resets, resets);
-        Interlocked.Add(ref _pings, pings);
-    }
-}
-
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
 internal sealed class KeyState : Timed
 {

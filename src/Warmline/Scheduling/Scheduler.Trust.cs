@@ -50,8 +50,11 @@ internal sealed partial class Scheduler
     public bool CanMove(Waiter waiter) => waiter is { State: WaiterState.Leased, Connection: { } connection, Key: { } key }
         && (key.Dialing > 0 || key.Available.Count > (connection.CanTakeStream ? 1 : 0) || Obtainable(key) > 0);
 
-    /// <summary>The connection has sent nearly as many resets as servers tolerate: what may be reset next goes to another, and its long streams end in peace.</summary>
-    public void WornOut(ConnectionState connection, TimeSpan now, List<SchedulerAction> actions)
+    /// <summary>
+    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it drains: what may be reset next goes to
+    /// another, and its long streams end in peace.
+    /// </summary>
+    public void ResetsSent(ConnectionState connection, long resets, TimeSpan now, List<SchedulerAction> actions)
     {
         if (!connection.IsUsable)
         {
@@ -59,9 +62,22 @@ internal sealed partial class Scheduler
         }
 
         Begin(now, actions);
-        Drain(connection);
-        Settle(connection.Key);
-        RestoreWarmth();
+        var key = connection.Key;
+        if (resets >= connection.ResetLimit)
+        {
+            Drain(connection);
+            Settle(key);
+            RestoreWarmth();
+        }
+        else if (!connection.IsWorn)
+        {
+            connection.IsWorn = true;
+            if (key.Dialing == 0 && !key.Connections.Any(static other => other is { IsUsable: true, IsWorn: false }) && MayDialAhead(key))
+            {
+                Dial(key, owesFirstUse: false);
+            }
+        }
+
         End();
     }
 

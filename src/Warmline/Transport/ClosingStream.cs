@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 
 namespace Warmline.Transport;
@@ -190,10 +191,15 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         {
             write = _inner.WriteAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : _stop.Token);
         }
-        catch
+        catch (Exception error)
         {
             _isBroken = true;
             Leave(Writing);
+            if (IsForTheReader(error))
+            {
+                return default;
+            }
+
             throw;
         }
 
@@ -354,9 +360,14 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
             _isBroken = true;
             throw Gone();
         }
-        catch
+        catch (Exception error)
         {
             _isBroken = true;
+            if (IsForTheReader(error))
+            {
+                return;
+            }
+
             if (_cause is { } cause)
             {
                 throw cause;
@@ -369,6 +380,13 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
             Leave(left);
         }
     }
+
+    /// <summary>
+    /// The connection is reset, and on HTTP/2 a read is always pending: it meets the same end, behind what the server said last, which may be a GOAWAY or an answer.
+    /// An error of the write would end the connection before that is read.
+    /// </summary>
+    bool IsForTheReader(Exception error) => connection.IsHttp2 && _cause is null
+        && error is IOException { InnerException: SocketException { SocketErrorCode: SocketError.ConnectionReset or SocketError.Shutdown or SocketError.ConnectionAborted } };
 
     static IOException Gone() => new("The connection was closed by the pool.");
 }

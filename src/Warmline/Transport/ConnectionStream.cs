@@ -12,8 +12,6 @@ namespace Warmline.Transport;
 /// </remarks>
 internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
 {
-    const long HasCredit = 0;
-
     const int Free = 0;
     const int Handler = 1;
     const int Watch = 2;
@@ -23,12 +21,6 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
     const int Closed = 2;
 
     readonly Http2FrameWatcher? _frames = isHttp2 ? new() : null;
-    Http2SentFrames _sent = new();
-    PingWatch? _pings;
-    long _dryAt = HasCredit;        // when the last credit for request bodies was used up
-    long _answersAtPing;
-    int _pingsInRow;
-    volatile bool _withholdsPings;
     TaskCompletionSource? _watch;   // set before the gate becomes Watch, cleared by the same watch after the gate is free again
     long _written;
     long _read;
@@ -47,21 +39,6 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
 
     /// <summary>Whether a request was handed to the connection: on HTTP/2 its HEADERS, beyond what starts the connection.</summary>
     public bool SentRequest => _frames is null ? BytesWritten > 0 : _sent.Requests > 0;
-
-    /// <summary>The HTTP/2 frames that were handed to the connection.</summary>
-    public ref readonly Http2SentFrames Sent => ref _sent;
-
-    /// <summary>PINGs that were written since the server's last HEADERS or DATA: what servers count as too many.</summary>
-    public int PingsInRow => Volatile.Read(ref _pingsInRow);
-
-    /// <summary>Decides when an unanswered PING means that the connection is dead; set before it is used, on HTTP/2.</summary>
-    public PingWatch? Pings { set => _pings = value; }
-
-    /// <summary>Bytes of request bodies that the server allows beyond those that were sent.</summary>
-    public long Credit => _frames is null ? long.MaxValue : _frames.ConnectionCredit - _sent.BodyBytes;
-
-    /// <summary>How long the server has allowed no byte more of any request body; zero while it does.</summary>
-    public TimeSpan DryFor => Volatile.Read(ref _dryAt) is not HasCredit and var since ? inner.Time.GetElapsedTime(since) : TimeSpan.Zero;
 
     /// <summary>Whether the connection was ended: by the peer, by an error or by us.</summary>
     public bool IsClosing => Volatile.Read(ref _state) != Open;
@@ -339,35 +316,6 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
     }
 
-    void SeeSent(Http2FrameWatcher frames, ReadOnlySpan<byte> buffer)
-    {
-        var (resets, pings) = (_sent.Resets, _sent.Pings);
-        _sent.Feed(buffer);
-        (resets, pings) = (_sent.Resets - resets, _sent.Pings - pings);
-        if (pings > 0)
-        {
-            var answers = frames.Answers;
-            _pingsInRow = (answers == _answersAtPing ? _pingsInRow : 0) + (int)pings;
-            _answersAtPing = answers;
-            _pings?.Sent(pings);
-        }
-
-        if (resets + pings > 0)
-        {
-            owner.FramesSent(slot, (int)resets, (int)pings);
-        }
-
-        if (_dryAt == HasCredit && Credit <= 0)
-        {
-            // The reader may add credit between the look and the mark, and its own reset of the mark comes first then: so there is a second look.
-            Volatile.Write(ref _dryAt, Math.Max(1, inner.Time.GetTimestamp()));
-            if (Credit > 0)
-            {
-                Volatile.Write(ref _dryAt, HasCredit);
-            }
-        }
-    }
-
     void SeeRead(ReadOnlySpan<byte> buffer, int count)
     {
         var early = _early;
@@ -410,47 +358,9 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
 
             if (_pings is { IsWaiting: true } pings)
             {
-                pings.Read(_frames.PingsAnswered);
+                pings.Read(_frames.KeepAlivesAnswered);
             }
         }
-    }
-
-    void SeeNews(Http2FrameWatcher frames, Http2News news)
-    {
-        if (news.HasFlag(Http2News.Settings))
-        {
-            owner.SettingsSeen(slot, frames.MaxConcurrentStreams);
-        }
-
-        if (news.HasFlag(Http2News.Credit))
-        {
-            Volatile.Write(ref _dryAt, HasCredit);
-        }
-
-        if (news.HasFlag(Http2News.GoAway))
-        {
-            inner.PeerSaidGoAway();
-            ReportClosing(frames.GoAwayCode == 0 ? ConnectionEnd.InOrder : ConnectionEnd.Alone);
-        }
-
-        if (news.HasFlag(Http2News.GoAwayEnd) && frames.GoAwayCode != 0)
-        {
-            owner.GoAwayReceived(slot);
-        }
-    }
-
-    /// <summary>Lets no further PING out.</summary>
-    public void WithholdPings()
-    {
-        _withholdsPings = true;
-        _pings?.Dispose();   // the last may stay unanswered
-    }
-
-    /// <summary>Ends a connection that is believed dead: what is under way on it fails with <paramref name="cause"/>.</summary>
-    public void Lose(Exception cause)
-    {
-        ReportClosing(ConnectionEnd.Lost);
-        inner.Break(cause);
     }
 
     public void ReportClosing(ConnectionEnd end)

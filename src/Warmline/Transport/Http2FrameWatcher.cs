@@ -33,6 +33,7 @@ internal sealed class Http2FrameWatcher
     const int SettingLength = 6;
     const int GoAwayLength = 8;     // what is read of it: last stream id and code; debug data may follow
     const int WindowUpdateLength = 4;
+    const int PingLength = 8;
     const int MaxDebugLength = 128;   // enough for a sentence in a log line
     const byte HeadersFrame = 1;
     const byte SettingsFrame = 4;
@@ -85,8 +86,8 @@ internal sealed class Http2FrameWatcher
     /// <summary>HEADERS and DATA frames so far: what a server counts as use of the connection.</summary>
     public long Answers { get; private set; }
 
-    /// <summary>PINGs of ours that the server has answered.</summary>
-    public long PingsAnswered { get; private set; }
+    /// <summary>PINGs of ours that ask for a sign of life and have had it.</summary>
+    public long KeepAlivesAnswered { get; private set; }
 
     /// <summary>What the server's last GOAWAY said beside its code: the printable part of its beginning; empty for nothing.</summary>
     public string GoAwayText => string.Create(_debugLength, _debug, static (text, debug) =>
@@ -133,6 +134,7 @@ internal sealed class Http2FrameWatcher
                     {
                         SettingsFrame => ReadSetting(_unit),
                         GoAwayFrame => ReadGoAway(_unit),
+                        PingFrame => ReadAnswer(_unit),
                         _ => ReadWindowUpdate(_unit),
                     };
                 }
@@ -166,11 +168,11 @@ internal sealed class Http2FrameWatcher
         {
             SettingsFrame when !isAck && _payloadLeft % SettingLength == 0 => SettingLength,
             GoAwayFrame when _payloadLeft >= GoAwayLength => GoAwayLength,
+            PingFrame when isAck && _payloadLeft == PingLength => PingLength,
             WindowUpdateFrame when _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => WindowUpdateLength,
             _ => 0,
         };
         _changesStreams = false;
-        PingsAnswered += _type == PingFrame && isAck ? 1 : 0;
         if (_type <= HeadersFrame && ++Answers == 1)
         {
             _windowAtFirstAnswer = _connectionWindow;
@@ -227,6 +229,12 @@ internal sealed class Http2FrameWatcher
     {
         _inDebugData = false;
         return Http2News.GoAwayEnd;
+    }
+
+    Http2News ReadAnswer(ReadOnlySpan<byte> ping)
+    {
+        KeepAlivesAnswered += Http2SentFrames.IsKeepAlive(ping) ? 1 : 0;
+        return Http2News.None;
     }
 
     Http2News ReadWindowUpdate(ReadOnlySpan<byte> update)

@@ -27,6 +27,7 @@ internal struct Http2SentFrames()
     long _bodyBytes;
     long _resets;
     long _pings;
+    long _keepAlives;
 
     /// <summary>Requests whose HEADERS were written.</summary>
     public readonly long Requests => Volatile.Read(in _requests);
@@ -42,6 +43,9 @@ internal struct Http2SentFrames()
 
     /// <summary>PING frames, answers to the server's not counted.</summary>
     public readonly long Pings => Volatile.Read(in _pings);
+
+    /// <summary>Those among them that ask for a sign of life; the others measure the round trip for the platform's windows.</summary>
+    public readonly long KeepAlives => Volatile.Read(in _keepAlives);
 
     /// <summary>Whether these bytes, written next, are one PING of ours and nothing else.</summary>
     public readonly bool IsPing(ReadOnlySpan<byte> next) =>
@@ -66,12 +70,14 @@ internal struct Http2SentFrames()
             if (_collected == HeaderLength)
             {
                 _collected = 0;
-                Begin(_header);
+                Begin(_header, piece);
             }
         }
     }
 
-    void Begin(ReadOnlySpan<byte> header)
+    /// <param name="header">Of the frame.</param>
+    /// <param name="payload">As much of it as is there: of a PING all, as the platform writes it in one piece.</param>
+    void Begin(ReadOnlySpan<byte> header, ReadOnlySpan<byte> payload)
     {
         _skip = (header[0] << 16) | (header[1] << 8) | header[2];
         switch (header[3])
@@ -88,9 +94,13 @@ internal struct Http2SentFrames()
                 break;
             case PingFrame when (header[4] & AckFlag) == 0:
                 Volatile.Write(ref _pings, _pings + 1);
+                Volatile.Write(ref _keepAlives, _keepAlives + (payload.IsEmpty || IsKeepAlive(payload) ? 1 : 0));
                 break;
         }
     }
+
+    /// <summary>The platform counts up in the payload of PINGs that ask for a sign of life, and down from -1 in those that measure the round trip.</summary>
+    public static bool IsKeepAlive(ReadOnlySpan<byte> payload) => payload[0] < 0x80;
 
     [InlineArray(HeaderLength)]
     struct Header

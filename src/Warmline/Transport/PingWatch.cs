@@ -11,6 +11,7 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
     ITimer? _timer;
     long _sent;
     long _movedAt;
+    long _checkedAt;
     long _acknowledged;
     bool _isDisposed;
     volatile bool _isWaiting;
@@ -18,7 +19,7 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
     /// <summary>Whether a PING is not answered yet.</summary>
     public bool IsWaiting => _isWaiting;
 
-    /// <summary>PINGs were written. By the connection's writer.</summary>
+    /// <summary>PINGs that ask for a sign of life were written. By the connection's writer.</summary>
     public void Sent(long count)
     {
         lock (_gate)
@@ -29,7 +30,7 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
                 return;   // what is unanswered is watched for since the first
             }
 
-            _movedAt = time.GetTimestamp();
+            _movedAt = _checkedAt = time.GetTimestamp();
             _acknowledged = progress()?.Acknowledged ?? 0;
             _isWaiting = true;
             if (_timer is null)
@@ -79,13 +80,16 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
                 return;
             }
 
-            if (progress() is { Acknowledged: var acknowledged } && acknowledged != _acknowledged)
+            var now = time.GetTimestamp();
+            var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;   // this process had no thread, or slept: what came meanwhile may lie unread
+            _checkedAt = now;
+            if (isLate || (progress() is { Acknowledged: var acknowledged } && acknowledged != _acknowledged))
             {
-                _acknowledged = acknowledged;
-                Volatile.Write(ref _movedAt, time.GetTimestamp());
+                _acknowledged = progress()?.Acknowledged ?? 0;
+                Volatile.Write(ref _movedAt, now);
             }
 
-            if (time.GetElapsedTime(Volatile.Read(ref _movedAt)) < timeout)
+            if (time.GetElapsedTime(Volatile.Read(ref _movedAt), now) < timeout)
             {
                 return;
             }

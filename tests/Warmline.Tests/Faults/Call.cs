@@ -142,6 +142,9 @@ internal static class Contents
     /// <summary>A body that no socket's buffers hold.</summary>
     public static CallKind Large { get; } = new() { Content = static () => new ReadOnlyMemoryContent(LargeBody) };
 
+    /// <summary>More than the first window of an HTTP/2 connection.</summary>
+    public static CallKind Megabyte { get; } = new() { Content = static () => new ByteArrayContent(new byte[1_000_000]) };
+
     sealed class OnceStream() : MemoryStream(Encoding.ASCII.GetBytes("{}"))
     {
         public override bool CanSeek => false;

@@ -53,6 +53,12 @@ internal sealed class FaultServer : IAsyncDisposable
     /// <summary>What the first SETTINGS of each connection allow; 100 when null.</summary>
     public int? FirstStreamLimit { get; set; }
 
+    /// <summary>Whether HTTP/2 connections give back at once the credit that request bodies use.</summary>
+    public bool GrantsCredit { get; set; } = true;
+
+    /// <summary>Resets after which an HTTP/2 connection is ended with ENHANCE_YOUR_CALM; never when null.</summary>
+    public int? MostResets { get; set; }
+
     /// <summary>Calls that scripts may still refuse, each once; for ever when int.MaxValue.</summary>
     public int Refusals { get => _refusals; set => _refusals = value; }
 

@@ -33,6 +33,7 @@ public sealed class FaultsDocsTests
     [
         ("Connections that die while they are idle, or as a call meets them", IdleFaults.All),
         ("GOAWAY, refused streams, SETTINGS, many streams on one connection", Http2Faults.All),
+        ("Bodies that get on slowly over HTTP/2, and what servers count", ProgressFaults.All),
         ("Names, TCP, TLS and HTTP/2 handshakes", DialFaults.All),
         ("Answers", AnswerFaults.All),
         ("Uploads, left streams, tails", EndFaults.All),

@@ -20,6 +20,7 @@ internal sealed class Http2Wire(FaultServer server, Socket socket, int number) :
     int _settings;
     int _acknowledged;
     int _goingAbove = int.MaxValue;
+    int _resets;
 
     public override bool IsHeard => _acknowledged >= _settings;
 
@@ -156,7 +157,7 @@ internal sealed class Http2Wire(FaultServer server, Socket socket, int number) :
                 break;
             case RawHttp2Server.Data:
                 _streams[stream].Uploaded += payload.Length;
-                if (payload.Length > 0 && State is not WireState.Ended)
+                if (payload.Length > 0 && State is not WireState.Ended && Server.GrantsCredit)
                 {
                     await GrantAsync(0, payload.Length);
                     await GrantAsync(stream, payload.Length);
@@ -165,6 +166,12 @@ internal sealed class Http2Wire(FaultServer server, Socket socket, int number) :
                 break;
             case RawHttp2Server.Reset when _streams.TryGetValue(stream, out var left):
                 left.NoteLeft();
+                if (++_resets >= Server.MostResets)
+                {
+                    await FrameAsync(RawHttp2Server.GoAway, 0, 0, [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11]);   // ENHANCE_YOUR_CALM
+                    Reset();
+                }
+
                 break;
         }
 
@@ -174,7 +181,7 @@ internal sealed class Http2Wire(FaultServer server, Socket socket, int number) :
         }
     }
 
-    Task GrantAsync(int stream, int bytes)
+    public Task GrantAsync(int stream, int bytes)
     {
         var payload = new byte[4];
         BinaryPrimitives.WriteInt32BigEndian(payload, bytes);

@@ -66,6 +66,7 @@ internal static class Proofs
             RequestVerdict.Unprocessed when !neverRan => "the verdict is Unprocessed, and the server had not said so",
             RequestVerdict.Unknown when neverRan && copies.Length > 0 => NeedlesslyUnknown,
             null or RequestVerdict.Unknown => null,
+            _ when call.Error is RequestStalledException { Phase: StallPhase.Write } => null,   // its own clock ended it where it had its place
             _ when call.Kind.Content is not null && copies.Length > 0 => null,   // its body could not be sent again
             _ when copies.Length >= MostSendings => null,
             _ when copies.Length == 0 && !call.WasAble => null,   // there was nowhere to send it

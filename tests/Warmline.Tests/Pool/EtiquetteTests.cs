@@ -66,7 +66,7 @@ public sealed class EtiquetteTests
 
         await pool.StatsAsync(stats => stats.Active == 8);
         Assert.All(server.Served, connection => Assert.InRange(connection.Count(RawHttp2Server.Reset), 0, Most - 1));
-        Assert.InRange(pool.GetStats().Origins.Sum(origin => origin.ResetsSent), 4 * 120, 4 * 120 + 10);
+        await pool.StatsAsync(static stats => stats.Origins.Sum(static origin => origin.ResetsSent) == 4 * 120);
         foreach (var stream in streams)
         {
             await stream.DisposeAsync();
@@ -81,18 +81,28 @@ public sealed class EtiquetteTests
         using var server = new RawHttp2Server();
         server.Serve(static async (connection, frame, _) =>
         {
-            if (frame.EndsStream)
+            if (frame.Type is RawHttp2Server.Reset)
             {
-                await connection.AnswerAsync(frame.Stream, ended: true);
-                await connection.GoAwayAsync(frame.Stream, EnhanceYourCalm, "slow\r\ndown, please");
-                await connection.GoAwayAsync(frame.Stream, EnhanceYourCalm, "again");
+                await connection.GoAwayAsync(3, EnhanceYourCalm, "again");
+                await connection.AnswerAsync(1, ended: true);
+            }
+            else if (frame.EndsStream && frame.Stream == 3)
+            {
+                await connection.GoAwayAsync(3, EnhanceYourCalm, "slow\r\ndown, please");
             }
         });
         var logs = new LogRecorder();
         await using var pool = server.NewPool(logs: logs);
         using var client = pool.CreateClient(server.Address);
 
-        using var response = await client.PostAsync("v1", new StringContent("{}"), Rig.Ct);
+        using var leaving = new CancellationTokenSource();
+        var first = client.PostAsync("v1", new StringContent("{}"), Rig.Ct);
+        await Eventually.TrueAsync(() => server.Served is [var only] && only.Count(RawHttp2Server.Headers) == 1);
+        var second = client.PostAsync("v1", new StringContent("{}"), leaving.Token);
+        await Eventually.TrueAsync(() => logs.Entries.Any(static entry => entry.Message.Contains("GOAWAY", StringComparison.Ordinal)));
+        await leaving.CancelAsync();   // its reset makes the server say it once more
+        using var response = await first;
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
         await pool.StatsAsync(static stats => stats.Connections == 0);
 
         var (level, message) = Assert.Single(logs.Entries, static entry => entry.Message.Contains("GOAWAY", StringComparison.Ordinal));
@@ -159,7 +169,7 @@ public sealed class EtiquetteTests
         var second = client.PostAsync("v1", new StringContent("{}"), Rig.Ct);
         await calls.WaitAsync(Rig.Ct);
         await other.WarmUpAsync(metronome.Address, 1, Rig.Ct);
-        await Eventually.TrueAsync(() => metronome.Served[0].Count(RawHttp2Server.Ping) >= 4);
+        await Eventually.TrueAsync(() => metronome.Served is [var ticking] && ticking.Count(RawHttp2Server.Ping) >= 4);
         var connection = server.Served[^1];
         Assert.Equal((0, 2), (connection.Count(RawHttp2Server.Ping), server.Served.Count));
         await connection.AnswerAsync(1, ended: true);
@@ -178,13 +188,13 @@ public sealed class EtiquetteTests
         await using var pool = server.NewPool(Often);
         await using var other = metronome.NewPool(Often);
         await pool.WarmUpAsync(server.Address, 2, Rig.Ct);
-        await Eventually.TrueAsync(() => server.Served.All(static connection => connection.Count(RawHttp2Server.Ping) >= 1));
+        await Eventually.TrueAsync(() => server.Served.Count == 2 && server.Served.All(static connection => connection.Count(RawHttp2Server.Ping) >= 1));
 
         await server.Served[0].GoAwayAsync(0, EnhanceYourCalm, "too_many_pings");
         await pool.StatsAsync(static stats => stats.Connections == 1);
         var before = server.Served[1].Count(RawHttp2Server.Ping);
         await other.WarmUpAsync(metronome.Address, 1, Rig.Ct);
-        await Eventually.TrueAsync(() => metronome.Served[0].Count(RawHttp2Server.Ping) >= 3);
+        await Eventually.TrueAsync(() => metronome.Served is [var ticking] && ticking.Count(RawHttp2Server.Ping) >= 3);
 
         Assert.InRange(server.Served[1].Count(RawHttp2Server.Ping), before, before + 1);   // one may have been on its way
         Assert.Equal(1, pool.GetStats().Connections);

@@ -24,7 +24,7 @@ public sealed class LastFramesTests
             }
 
             await connection.GoAwayAsync(0, code, "");
-            await connection.HangUpAsync();
+            connection.Dispose();   // with requests unread: a reset
         });
         await using var pool = server.NewPool(static options => options.RetryBudget = 0);
         using var client = pool.CreateClient(server.Address);
@@ -85,14 +85,12 @@ public sealed class LastFramesTests
         });
         await using var pool = server.NewPool();
         using var client = pool.CreateClient(server.Address);
-        using var bare = server.NewBare();
 
-        var error = await Assert.ThrowsAsync<PoolRequestException>(() => client.PostAsync("v1", new WaitingContent(), Rig.Ct));
-        var expected = await Assert.ThrowsAsync<HttpRequestException>(() => bare.PostAsync("v1", new WaitingContent(), Rig.Ct));
+        var error = await Assert.ThrowsAnyAsync<HttpRequestException>(() => client.PostAsync("v1", new WaitingContent(), Rig.Ct));
 
-        Assert.Equal((HttpRequestError.HttpProtocolError, HttpRequestError.HttpProtocolError), (expected.HttpRequestError, error.HttpRequestError));
-        Assert.Contains("'CANCEL' (0x8)", error.Message, StringComparison.Ordinal);
-        Assert.DoesNotContain("connection broke", error.Message, StringComparison.Ordinal);
+        Assert.Equal(HttpRequestError.HttpProtocolError, error.HttpRequestError);
+        Assert.Contains("'CANCEL' (0x8)", $"{error}", StringComparison.Ordinal);
+        Assert.DoesNotContain("connection broke", $"{error}", StringComparison.Ordinal);
         Assert.Equal(1, pool.GetStats().Connections);
     }
 

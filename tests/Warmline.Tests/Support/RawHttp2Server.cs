@@ -31,7 +31,7 @@ internal sealed class RawHttp2Server : IDisposable
     /// <summary>What it says in its SETTINGS: (identifier, value).</summary>
     public (byte Id, int Value)[] Says { get; init; } = [];
 
-    /// <summary>The connections that <see cref="ServeAsync"/> took, in their order.</summary>
+    /// <summary>The connections that were accepted, in their order.</summary>
     public IReadOnlyList<Connection> Served => [.. _served];
 
     public ConnectionPool NewPool(Action<ConnectionPoolOptions>? configure = null, TimeProvider? time = null, LogRecorder? logs = null, INetwork? network = null)
@@ -59,7 +59,6 @@ internal sealed class RawHttp2Server : IDisposable
             while (true)
             {
                 var connection = await AcceptAsync();
-                _served.Enqueue(connection);
                 _ = connection.ServeAsync(heard, answersPings);
             }
         }
@@ -82,6 +81,7 @@ internal sealed class RawHttp2Server : IDisposable
         var stream = await _server.AcceptTlsAsync(_certificate, SslApplicationProtocol.Http2);
         await stream.ReadExactlyAsync(new byte[24], TestContext.Current.CancellationToken);   // the client's preface
         var connection = new Connection(stream);
+        _served.Enqueue(connection);   // before the client can know of it
         await connection.WriteAsync(Settings, 0, 0, [.. Says.SelectMany(static said => (byte[])[0, said.Id, (byte)(said.Value >> 24), (byte)(said.Value >> 16), (byte)(said.Value >> 8), (byte)said.Value])]);
         return connection;
     }

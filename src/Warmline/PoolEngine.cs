@@ -196,7 +196,9 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats(bool detailed = true) => Complete(Read((scheduler, now) => scheduler.Stats(now, detailed)));
+
+    PoolStats Complete(PoolStats stats) => stats with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
@@ -211,6 +213,7 @@ internal sealed partial class PoolEngine
         }
         else
         {
+            WatchHeld(call);
             var wait = call.BeginWait();
             try
             {
@@ -227,7 +230,7 @@ internal sealed partial class PoolEngine
 
         if (call.Refusal is { } action)
         {
-            throw PoolErrors.Refused(call, action, Settings, GetStats(detailed: false), Now - call.AskedAt, _disposed);
+            throw RefusalOf(call, action);
         }
 
         call.TellPlace();

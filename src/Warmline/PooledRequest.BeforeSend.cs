@@ -1,0 +1,50 @@
+namespace Warmline;
+
+/// <summary>The time between its grant and its send, in which the application may change the request.</summary>
+internal sealed partial class PooledRequest
+{
+    /// <summary>The caller, the total clock and the pool's end can end it from now on, as they can end an exchange.</summary>
+    public CancellationToken BeginBeforeSend()
+    {
+        Clocks.EndWait();   // of an attempt before this one
+        Clocks.EndWrite();
+        Clocks.Start(Now - AskedAt);
+        ObeyCaller();
+        return Clocks.Token;
+    }
+
+    public void EndBeforeSend()
+    {
+        DisobeyCaller();
+        Clocks.Stop();
+    }
+
+    /// <summary>The error of a call that ended meanwhile; null where it did not, or where <paramref name="error"/> is the application's own.</summary>
+    public Exception? EndedBeforeSend(Exception? error, CancellationToken caller)
+    {
+        if (error is not (null or OperationCanceledException))
+        {
+            return null;
+        }
+
+        if (Volatile.Read(ref _aborted) is not 0 and var reason)
+        {
+            return new PoolAbortedException((PoolRejectionReason)reason);
+        }
+
+        if (Clocks.Stalled is { } phase)
+        {
+            CountFailure(caller);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, RequestVerdict.NotSent, Key!.Key.Origin, null);
+        }
+
+        return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
+    }
+
+    /// <summary>Whether the connection, which went on resting for <paramref name="longer"/>, is found to be gone: then the call is placed anew.</summary>
+    public bool IsBypassed(TimeSpan longer)
+    {
+        Rested += longer;
+        return IsBypassed();
+    }
+}

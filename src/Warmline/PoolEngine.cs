@@ -322,7 +322,7 @@ internal sealed partial class PoolEngine
                 RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
-                RunApart((_connector, action.Connection), static prime => _ = prime._connector.PrimeAsync(prime.Connection));
+                Prime(action.Connection);
                 break;
             case ActionKind.SettingsOverdue:
                 _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
@@ -347,6 +347,8 @@ internal sealed partial class PoolEngine
                 break;
         }
     }
+
+    public void Prime(ConnectionState connection) => RunApart((_connector, connection), static prime => _ = prime._connector.PrimeAsync(prime.connection));
 
     void WakeAt(TimeSpan at)
     {

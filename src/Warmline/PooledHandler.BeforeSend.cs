@@ -10,6 +10,7 @@ internal sealed partial class PooledHandler
     static async ValueTask<bool> PrepareAsync(Func<HttpRequestMessage, CancellationToken, ValueTask> beforeSend, PooledRequest call, HttpRequestMessage request, CancellationToken cancellationToken)
     {
         var began = call.Now;
+        call.StartConnection();
         try
         {
             await ChangeAsync(beforeSend, request, call.BeginBeforeSend()).ConfigureAwait(false);

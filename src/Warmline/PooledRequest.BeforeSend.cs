@@ -3,6 +3,15 @@ namespace Warmline;
 /// <summary>The time between its grant and its send, in which the application may change the request.</summary>
 internal sealed partial class PooledRequest
 {
+    /// <summary>A fresh HTTP/2 connection is started by its first request, and counts as dead when SETTINGS do not come in time: it must not wait for what runs before that request.</summary>
+    public void StartConnection()
+    {
+        if (Slot is { IsHttp2: true, SentRequest: false, Frames.SawSettings: false })
+        {
+            _engine.Prime(Connection!);
+        }
+    }
+
     /// <summary>The caller, the total clock and the pool's end can end it from now on, as they can end an exchange.</summary>
     public CancellationToken BeginBeforeSend()
     {

@@ -71,7 +71,6 @@ public sealed class FailureDepthTests
         }),
         ["certificate of another name"] = (On.Both, async side => await side.GetAsync(new UriBuilder(await side.ServeAsync(_ => Task.CompletedTask)) { Host = "127.0.0.2" }.Uri)),
         ["no TLS"] = (On.Http1, side => side.GetAsync(new UriBuilder(side.ServeRaw(peer => peer.SayAsync("HTTP/1.1 400 Bad Request\r\n\r\n"))) { Scheme = "https" }.Uri)),
-        ["HTTP/2 alone"] = (On.Http1, async side => await side.GetAsync(await side.ServeAsync(_ => Task.CompletedTask, protocols: Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http2))),
         ["HTTP/1.1 alone"] = (On.Http2, async side => await side.GetAsync(await side.ServeAsync(_ => Task.CompletedTask, protocols: Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http1))),
     };
 

@@ -62,7 +62,11 @@ public sealed class RefusedRequestTests
                 seen += context.Request.Path == "/bad" ? 1 : 0;
                 return Task.CompletedTask;
             });
-            Assert.Equal("200", await Side.TellAsync(side.GetAsync(address)));
+            for (var i = 0; i < 8; i++)   // on HTTP/2 the connection's own first frames are out then
+            {
+                Assert.Equal("200", await Side.TellAsync(side.GetAsync(address)));
+            }
+
             var request = side.Request(HttpMethod.Get, new Uri(address, "bad"));
             Requests[name](request);
             var (shape, error) = await Failures.PlayAsync(() => side.SendAsync(request));

@@ -260,7 +260,7 @@ public sealed class BeforeSendTests
             },
         });
 
-        Assert.Equal("200 \"AQIC 2 application/json {}\"", await Side.TellAsync(side.SendAsync(request)));
+        Assert.Equal("200 \"AQIC 2 application/json; charset=utf-8 {}\"", await Side.TellAsync(side.SendAsync(request)));
     }
 
     public static TheoryData<string> Forbidden => ["address", "method", "version", "policy", "content", "Host"];
@@ -361,6 +361,32 @@ public sealed class BeforeSendTests
 
         Assert.Equal(PoolRejectionReason.Disposed, (await Assert.ThrowsAsync<PoolAbortedException>(() => call)).Reason);
         Assert.Equal(0, rig.Counters.Requests);
+    }
+
+    /// <summary>Else it would wait for its first request, and be closed when its SETTINGS do not come in time.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_fresh_connection_is_started_meanwhile(bool blocks)
+    {
+        var runs = 0;
+        await using var rig = await Rig.StartAsync();
+        await Task.Run(() => rig.CallAsync(Calls.Chat().With(new()
+        {
+            BeforeSend = async (_, _) =>
+            {
+                runs++;
+                var started = rig.StatsAsync(stats => stats.Origins.Single().StreamLimit is not null);
+                if (blocks)
+                {
+                    started.Wait(Rig.Ct);
+                }
+
+                await started;
+            },
+        })), Rig.Ct);
+
+        Assert.Equal((1, 1, 1), (runs, rig.Counters.ConnectionsAccepted, rig.Counters.Requests));
     }
 
     [Fact(Timeout = Rig.Patience)]

@@ -115,7 +115,7 @@ public sealed class HeldTests
         await using var rig = await Rig.StartAsync(http2, options =>
         {
             Set(options, limit);
-            (options.Timeouts.Pool, options.Http2.PingDelay) = (Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            LetRest(options);
         }, time: time);
         var held = await HoldAsync(rig, 3);
         var children = Enumerable.Range(0, 3).Select(_ => rig.SendAsync(Calls.Chat().With(Who()))).ToArray();
@@ -138,7 +138,11 @@ public sealed class HeldTests
     public async Task An_unlimited_wait_in_which_one_reads_on_is_not_logged_and_what_stands_still_again_is()
     {
         var time = new ManualTime();
-        await using var rig = await Rig.StartAsync(options => (options.MaxConcurrentRequests, options.Timeouts.Pool, options.Http2.PingDelay) = (1, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan), time: time);
+        await using var rig = await Rig.StartAsync(options =>
+        {
+            options.MaxConcurrentRequests = 1;
+            LetRest(options);
+        }, time: time);
         using var held = await rig.SendAsync(Calls.Stream());
         await using var body = await held.Content.ReadAsStreamAsync(Rig.Ct);
         var child = rig.CallAsync();
@@ -186,6 +190,10 @@ public sealed class HeldTests
     }
 
     static PoolRequestOptions Who() => new() { Lane = "agents", Tenant = "acme" };
+
+    /// <summary>No clock and no dial ends a call on this clock, which runs ahead of the real server.</summary>
+    static void LetRest(ConnectionPoolOptions options) =>
+        (options.Timeouts.Pool, options.Http2.PingDelay, options.ConnectionLifetime) = (Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
 
     static void Set(ConnectionPoolOptions options, string limit)
     {

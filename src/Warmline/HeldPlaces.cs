@@ -4,8 +4,11 @@ using Warmline.Scheduling;
 
 namespace Warmline;
 
-/// <summary>Of the places that a waiting call could have: how many are taken, and how many of these by responses whose callers do not read on. A caller who waits for a place inside the loop that reads
-/// a response holds one itself; where all are held so, none becomes free.</summary>
+/// <summary>
+/// Of the places that a waiting call could have: how many are taken, and how many of these by responses whose callers do not read on. A
+/// caller
+/// who waits for a place inside the loop that reads a response holds one itself; where all are held so, none becomes free.
+/// </summary>
 [StructLayout(LayoutKind.Auto)]
 internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestGrant)
 {
@@ -40,11 +43,17 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
 
     /// <summary>A sentence for the end of a refusal; empty where none is held.</summary>
     public string Explain() => Held == 0 ? ""
-        : string.Create(CultureInfo.InvariantCulture, $" {Held} of {Taken} {(Held == 1 ? "is held by a response whose reader is" : "are held by responses whose readers are")} not reading{(AreAll ? ": read them to the end or dispose them before calling again" : "")}.");
+        : string.Create(CultureInfo.InvariantCulture, $" {Held} of {Taken} {Subject} not reading{(AreAll ? Remedy : "")}.");
+
+    string Subject => Held == 1 ? "is held by a response whose reader is" : "are held by responses whose readers are";
+
+    string Remedy => Held == 1 ? ": read it to the end or dispose it before calling again"
+        : ": read them to the end or dispose them before calling again";
 
     /// <summary>Whether a lease that ends is what the reason waits for.</summary>
-    static bool IsOfLeases(PoolRejectionReason reason) => reason is PoolRejectionReason.MaxConcurrentRequests or PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost
-        or PoolRejectionReason.StreamLimit or PoolRejectionReason.LaneCeiling or PoolRejectionReason.LaneReserve or PoolRejectionReason.TenantLimit or PoolRejectionReason.TenantConnections;
+    static bool IsOfLeases(PoolRejectionReason reason) => reason is PoolRejectionReason.MaxConcurrentRequests
+        or PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost or PoolRejectionReason.StreamLimit or PoolRejectionReason.LaneCeiling
+        or PoolRejectionReason.LaneReserve or PoolRejectionReason.TenantLimit or PoolRejectionReason.TenantConnections;
 
     static bool Competes(Waiter waiter, Waiter lease, PoolRejectionReason reason) => reason switch
     {
@@ -52,7 +61,7 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
         PoolRejectionReason.StreamLimit => lease.Key == waiter.Key,
         PoolRejectionReason.LaneCeiling => lease.Share.Lane == waiter.Share.Lane,
         PoolRejectionReason.TenantLimit => lease.Share.Tenant == waiter.Share.Tenant,
-        PoolRejectionReason.TenantConnections => string.Equals(lease.Key!.Key.Partition, waiter.Key?.Key.Partition, StringComparison.Ordinal),
+        PoolRejectionReason.TenantConnections => lease.Key!.Partition == waiter.Key?.Partition,
         _ => true,
     };
 }

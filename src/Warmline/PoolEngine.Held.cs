@@ -2,7 +2,8 @@ using Warmline.Scheduling;
 
 namespace Warmline;
 
-/// <summary>Calls that wait for long while all that they wait for is held by responses that nobody reads: such a wait does not end by itself.</summary>
+/// <summary>Calls that wait for long while all that they wait for is held by responses whose callers do not read on. Such a wait does not
+/// end by itself.</summary>
 internal sealed partial class PoolEngine
 {
     /// <summary>A wait that may last longer than this is looked at. A shorter one ends in an error that says the same.</summary>
@@ -23,7 +24,8 @@ internal sealed partial class PoolEngine
     Exception RefusalOf(PooledRequest call, in SchedulerAction action)
     {
         var reason = action.Reason;
-        var (stats, held) = Read((scheduler, now) => (scheduler.Stats(now, detailed: false), HeldPlaces.Of(scheduler, call, reason, static lease => lease.IsHeld)));
+        var (stats, held) = Read((scheduler, now) =>
+            (scheduler.Stats(now, detailed: false), HeldPlaces.Of(scheduler, call, reason, static lease => lease.IsHeld)));
         return PoolErrors.Refused(call, action, Settings, Complete(stats), Now - call.AskedAt, _disposed, held);
     }
 
@@ -47,7 +49,8 @@ internal sealed partial class PoolEngine
             {
                 using (SuppressFlow())
                 {
-                    _heldTimer = _time.CreateTimer(static state => ((PoolEngine)state!).LookForHeld(), this, HeldLook, Timeout.InfiniteTimeSpan);
+                    _heldTimer = _time.CreateTimer(
+                        static state => ((PoolEngine)state!).CheckHeld(), this, HeldLook, Timeout.InfiniteTimeSpan);
                 }
             }
             else
@@ -65,7 +68,7 @@ internal sealed partial class PoolEngine
         }
     }
 
-    void LookForHeld()
+    void CheckHeld()
     {
         var (stuck, goesOn, at) = Read(FindStuck);
         try
@@ -87,7 +90,7 @@ internal sealed partial class PoolEngine
         }
     }
 
-    void LogHeld(List<(string Origin, PoolRejectionReason Reason, HeldPlaces Held, TimeSpan Waited)> stuck, TimeSpan at)
+    void LogHeld(List<StuckWait> stuck, TimeSpan at)
     {
         _heldLogged.RemoveWhere(logged => !stuck.Exists(found => (found.Origin, found.Reason) == logged));   // once for as long as it lasts
         foreach (var (origin, reason, held, waited) in stuck)
@@ -99,13 +102,13 @@ internal sealed partial class PoolEngine
         }
     }
 
-    (List<(string Origin, PoolRejectionReason Reason, HeldPlaces Held, TimeSpan Waited)> Stuck, bool GoesOn, TimeSpan At) FindStuck(Scheduler scheduler, TimeSpan now)
+    static (List<StuckWait> Stuck, bool GoesOn, TimeSpan At) FindStuck(Scheduler scheduler, TimeSpan now)
     {
-        var stuck = new List<(string Origin, PoolRejectionReason Reason, HeldPlaces Held, TimeSpan Waited)>();
+        var stuck = new List<StuckWait>();
         var goesOn = false;
         foreach (var lease in scheduler.Leased())
         {
-            ((PooledRequest)lease).SeeReads();
+            ((PooledRequest)lease).RecordReads();
         }
 
         foreach (var key in scheduler.Keys)
@@ -121,11 +124,14 @@ internal sealed partial class PoolEngine
 
                 if (HeldPlaces.Of(scheduler, waiter, reason, static lease => lease.IsUnread) is { AreAll: true } held)
                 {
-                    stuck.Add((origin, reason, held, now - waiter.AskedAt));
+                    stuck.Add(new StuckWait(origin, reason, held, now - waiter.AskedAt));
                 }
             }
         }
 
         return (stuck, goesOn, now);
     }
+
+    /// <summary>Calls to an origin that wait for places which are all held.</summary>
+    sealed record StuckWait(string Origin, PoolRejectionReason Reason, HeldPlaces Held, TimeSpan Waited);
 }

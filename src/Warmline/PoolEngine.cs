@@ -348,7 +348,8 @@ internal sealed partial class PoolEngine
         }
     }
 
-    public void Prime(ConnectionState connection) => RunApart((_connector, connection), static prime => _ = prime._connector.PrimeAsync(prime.connection));
+    public void Prime(ConnectionState connection) =>
+        RunApart((_connector, connection), static prime => _ = prime._connector.PrimeAsync(prime.connection));
 
     void WakeAt(TimeSpan at)
     {

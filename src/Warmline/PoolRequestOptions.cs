@@ -29,16 +29,21 @@ public sealed class PoolRequestOptions
     public int? Priority { get; init; }
 
     /// <summary>
-    /// Runs when the call has its place on a connection and before anything of it is sent: to sign the request, or to put a fresh token into it, however long it has waited. None by default: then the
+    /// Runs when the call has its place on a connection and before anything of it is sent: to sign the request, or to put a fresh token
+    /// into it, however long it has waited. None by default: then the
     /// pool's, <see cref="ConnectionPoolOptions.BeforeSend"/>.
     /// </summary>
     /// <remarks>
-    /// <para>It runs once for each attempt: again before the pool sends a call a second time, for each hop of a redirect that is followed, and when the connection ended while it ran. So replace a header, do
+    /// <para>It runs once for each attempt: again before the pool sends a call a second time, for each hop of a redirect that is followed,
+    /// and when the connection ended while it ran. So replace a header, do
     /// not add to it, and look at <see cref="HttpRequestMessage.RequestUri"/> where a redirect may lead to another origin.</para>
-    /// <para>It may change headers, the content's included. When it changes the method, the address, the version, the content or the Host header the call fails with
+    /// <para>It may change headers, the content's included. When it changes the method, the address, the version, the content or the Host
+    /// header the call fails with
     /// <see cref="InvalidOperationException"/>. What it sets stays in the request.</para>
-    /// <para>The call holds its place meanwhile, so fetch a token ahead where you can, and not through the same pool: a call that waits for a place which its own caller holds never gets it.
-    /// <see cref="PoolTimeouts.Total"/>, the caller's token and the pool's end cancel the token that it is given and end the call, also when it takes no notice. No other clock runs.</para>
+    /// <para>The call holds its place meanwhile, so fetch a token ahead where you can, and not through the same pool: a call that waits
+    /// for a place which its own caller holds never gets it.
+    /// <see cref="PoolTimeouts.Total"/>, the caller's token and the pool's end cancel the token that it is given and end the call, also
+    /// when it takes no notice. No other clock runs.</para>
     /// <para>What it throws reaches the caller as it is. The place is given back unused and the connection kept.</para>
     /// </remarks>
     public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend { get; init; }
@@ -86,7 +91,8 @@ internal readonly struct CallOptions(PoolRequestOptions? own, PoolRequestOptions
 
     public int Priority => own?.Priority ?? scope?.Priority ?? defaults?.Priority ?? 0;
 
-    public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend => own?.BeforeSend ?? scope?.BeforeSend ?? defaults?.BeforeSend;
+    public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend =>
+        own?.BeforeSend ?? scope?.BeforeSend ?? defaults?.BeforeSend;
 
     /// <exception cref="ArgumentException">Options are out of range.</exception>
     public static CallOptions Of(HttpRequestMessage request, PoolRequestOptions? defaults)

@@ -4,10 +4,13 @@ namespace Warmline;
 internal sealed partial class PooledHandler
 {
     /// <summary>
-    /// Runs it, for one attempt. The call holds its place meanwhile; if it does not come to a send the place is given back unused. True when the connection was found to be gone afterwards: then
-    /// the call waits for its place again.
+    /// Runs it, for one attempt. The call holds its place meanwhile; if it does not come to a send the place is given back unused. True
+    /// when the
+    /// connection was found to be gone afterwards: then the call waits for its place again.
     /// </summary>
-    static async ValueTask<bool> PrepareAsync(Func<HttpRequestMessage, CancellationToken, ValueTask> beforeSend, PooledRequest call, HttpRequestMessage request, CancellationToken cancellationToken)
+    static async ValueTask<bool> PrepareAsync(
+        Func<HttpRequestMessage, CancellationToken, ValueTask> beforeSend, PooledRequest call, HttpRequestMessage request,
+        CancellationToken cancellationToken)
     {
         var began = call.Now;
         call.StartConnection();
@@ -38,9 +41,10 @@ internal sealed partial class PooledHandler
     }
 
     /// <summary>Headers may change, and nothing that the place was chosen by.</summary>
-    static async ValueTask ChangeAsync(Func<HttpRequestMessage, CancellationToken, ValueTask> beforeSend, HttpRequestMessage request, CancellationToken token)
+    static async ValueTask ChangeAsync(
+        Func<HttpRequestMessage, CancellationToken, ValueTask> beforeSend, HttpRequestMessage request, CancellationToken token)
     {
-        var before = (request.Method, request.RequestUri, request.Version, request.VersionPolicy, request.Content, request.Headers.Host);
+        var before = FixedOf(request);
         var run = beforeSend(request, token);
         if (run.IsCompleted)
         {
@@ -48,17 +52,22 @@ internal sealed partial class PooledHandler
         }
         else
         {
-            // It may heed no token. It then goes on by itself, and what becomes of it is nobody's news.
+            // It may heed no token. It then goes on by itself, and its error is of no interest.
             var task = run.AsTask();
-            _ = task.ContinueWith(static ended => ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            _ = task.ContinueWith(static ended => ended.Exception, CancellationToken.None,
+                TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
             await task.WaitAsync(token).ConfigureAwait(false);
         }
 
-        if (before != (request.Method, request.RequestUri, request.Version, request.VersionPolicy, request.Content, request.Headers.Host))
+        if (before != FixedOf(request))
         {
-            throw new InvalidOperationException("BeforeSend may change the request's headers only. It changed the method, the address, the version, the content or the Host header; do that before the call.");
+            throw new InvalidOperationException("BeforeSend may change the request's headers only. "
+                + "It changed the method, the address, the version, the content or the Host header; do that before the call.");
         }
     }
+
+    static (HttpMethod, Uri?, Version, HttpVersionPolicy, HttpContent?, string? Host) FixedOf(HttpRequestMessage request) =>
+        (request.Method, request.RequestUri, request.Version, request.VersionPolicy, request.Content, request.Headers.Host);
 
     /// <summary>The way past the pool, for calls that come while it is switched off.</summary>
     async Task<HttpResponseMessage> SendPastAsync(HttpRequestMessage request, CancellationToken cancellationToken)

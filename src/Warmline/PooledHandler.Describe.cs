@@ -58,8 +58,9 @@ internal sealed partial class PooledHandler
         {
             throw new RequestStalledException(StallPhase.Total, timeouts.Total, timeouts.Total, RequestVerdict.NotSent, key.Origin, null);
         }
-        catch (HttpRequestException failed) when (failed.GetType() == typeof(HttpRequestException))   // what the platform makes of an IOException in a content, too
+        catch (HttpRequestException failed) when (failed.GetType() == typeof(HttpRequestException))
         {
+            // Also what the platform makes of an IOException in a content.
             throw new PoolRequestException(RequestVerdict.NotSent, failed.HttpRequestError, failed.Message, failed.InnerException);
         }
         catch (InvalidOperationException failed)   // the platform wraps these, and only these, where it sends the content itself
@@ -89,7 +90,8 @@ internal sealed partial class PooledHandler
         return last = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols, partition, proxy is null ? null : new ProxyAddress(proxy));
     }
 
-    /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. An exact version, or HTTP/2 or higher, is an order.</summary>
+    /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. An exact version,
+    /// or HTTP/2 or higher, is an order.</summary>
     HttpProtocols Protocols(HttpRequestMessage request, bool isHttps)
     {
         var (major, policy) = (request.Version.Major, request.VersionPolicy);
@@ -102,10 +104,12 @@ internal sealed partial class PooledHandler
         if (major >= 2 && policy is not HttpVersionPolicy.RequestVersionOrLower && engine.Settings.Http2Mode is Http2Mode.Disabled)
         {
             throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
-                $"The pool speaks HTTP/1.1 only (Http2.Mode is Disabled); the request insists on {request.Version}. Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.");
+                $"The pool speaks HTTP/1.1 only (Http2.Mode is Disabled); the request insists on {request.Version}. "
+                + "Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.");
         }
 
-        // An upgrade, as of a WebSocket, is made of an HTTP/1.1 request. One that insists on HTTP/2, or takes it where it is spoken, leaves the header out there.
+        // An upgrade, as of a WebSocket, is made of an HTTP/1.1 request. One that insists on HTTP/2, or takes it where it is spoken,
+        // leaves the header out there.
         if (major < 2 && (exact || (policy is HttpVersionPolicy.RequestVersionOrLower && request.Headers.NonValidated.Contains("Upgrade"))))
         {
             return HttpProtocols.Http1;
@@ -124,8 +128,10 @@ internal sealed partial class PooledHandler
         };
     }
 
-    /// <summary>HTTP/2 or higher, over TLS: offered as every other call, whose connections it shares, so only the connection tells whether the server speaks it.</summary>
-    static bool InsistsOnHttp2(Version version, HttpVersionPolicy policy) => version.Major == 2 && policy is HttpVersionPolicy.RequestVersionOrHigher;
+    /// <summary>HTTP/2 or higher, over TLS: offered as every other call, whose connections it shares, so only the connection tells whether
+    /// the server speaks it.</summary>
+    static bool InsistsOnHttp2(Version version, HttpVersionPolicy policy) =>
+        version.Major == 2 && policy is HttpVersionPolicy.RequestVersionOrHigher;
 
     static string HostWithoutPort(string host)
     {

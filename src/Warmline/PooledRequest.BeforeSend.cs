@@ -3,7 +3,9 @@ namespace Warmline;
 /// <summary>The time between its grant and its send, in which the application may change the request.</summary>
 internal sealed partial class PooledRequest
 {
-    /// <summary>A fresh HTTP/2 connection is started by its first request, and counts as dead when SETTINGS do not come in time: it must not wait for what runs before that request.</summary>
+    /// <summary>A fresh HTTP/2 connection is started by its first request, and counts as dead when SETTINGS do not come in time. It must
+    /// not wait
+    /// for what runs before that request.</summary>
     public void StartConnection()
     {
         if (Slot is { IsHttp2: true, SentRequest: false, Frames.SawSettings: false })
@@ -28,7 +30,8 @@ internal sealed partial class PooledRequest
         Clocks.Stop();
     }
 
-    /// <summary>The error of a call that ended meanwhile; null where it did not, or where <paramref name="error"/> is the application's own.</summary>
+    /// <summary>The error of a call that ended meanwhile; null where it did not, or where <paramref name="error"/> is the application's
+    /// own.</summary>
     public Exception? EndedBeforeSend(Exception? error, CancellationToken caller)
     {
         if (error is not (null or OperationCanceledException))
@@ -44,13 +47,15 @@ internal sealed partial class PooledRequest
         if (Clocks.Stalled is { } phase)
         {
             CountFailure(caller);
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, RequestVerdict.NotSent, Key!.Key.Origin, null);
+            var (limit, silence) = (Clocks.LimitOf(phase), Clocks.StalledFor);
+            return new RequestStalledException(phase, limit, silence, RequestVerdict.NotSent, Key!.Key.Origin, null);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
     }
 
-    /// <summary>Whether the connection, which went on resting for <paramref name="longer"/>, is found to be gone: then the call is placed anew.</summary>
+    /// <summary>Whether the connection, which rested for <paramref name="longer"/> meanwhile, is found to be gone. Then the call is placed
+    /// again.</summary>
     public bool IsBypassed(TimeSpan longer)
     {
         Rested += longer;

@@ -32,7 +32,8 @@ internal sealed partial class PooledRequest
             await UploadOverAsync().ConfigureAwait(false);
         }
 
-        var mayRepeat = proof is RequestVerdict.NotSent or RequestVerdict.Unprocessed || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
+        var mayRepeat = proof is RequestVerdict.NotSent or RequestVerdict.Unprocessed
+            || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
         var untouched = !IsUploadOpen && (UploadedAt is null || isReplayable);
         if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
         {
@@ -118,16 +119,20 @@ internal sealed partial class PooledRequest
 
     RequestVerdict Judge(Exception error) => Proof(error) ?? (IsNeverSent(error) ? RequestVerdict.NotSent : RequestVerdict.Unknown);
 
-    /// <summary>Whether the failure is the platform's or the content's own, before anything was sent: sending it again would fail in the same way.</summary>
-    bool IsNeverSent(Exception error) => NeverSent && (!Connection!.IsHttp2 || (!IsUploadOpen && UploadedAt is null && HeadersAt is null && !IsOfTheWire(error)));
+    /// <summary>Whether the failure is the platform's or the content's own, before anything was sent: sending it again would fail in the
+    /// same way.</summary>
+    bool IsNeverSent(Exception error) => NeverSent
+        && (!Connection!.IsHttp2 || (!IsUploadOpen && UploadedAt is null && HeadersAt is null && !IsOfTheWire(error)));
 
     /// <summary>
-    /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written meanwhile, the count of bytes proves it. On HTTP/2 it does only while no other
+    /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written meanwhile, the count of
+    /// bytes proves it. On HTTP/2 it does only while no other
     /// call and no frame of the connection's own moved it.
     /// </summary>
     bool NeverSent => NothingWritten || (Connection!.IsHttp2 && !Slot.SentRequest);
 
-    /// <summary>Whether the error, or what caused it, is one of reading or writing: a connection's end, a broken protocol, or a content's own.</summary>
+    /// <summary>Whether the error, or what caused it, is one of reading or writing: a connection's end, a broken protocol, or a content's
+    /// own.</summary>
     static bool IsOfTheWire(Exception error)
     {
         for (var at = error; at is not null; at = at.InnerException)
@@ -141,7 +146,8 @@ internal sealed partial class PooledRequest
         return false;
     }
 
-    /// <summary>What the connection's end says of the attempt; null where it says nothing. Only what is proved so may be sent again.</summary>
+    /// <summary>What the connection's end says of the attempt; null where it says nothing. Only what is proved so may be sent
+    /// again.</summary>
     RequestVerdict? Proof(Exception error)
     {
         // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed

@@ -302,7 +302,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     }
 
     /// <summary>Looks whether it was read on since the last look.</summary>
-    public void SeeReads()
+    public void RecordReads()
     {
         var reads = Clocks.Reads;
         IsUnread = IsHeld && reads == _readsAtLook;

@@ -21,7 +21,6 @@ public sealed class RefusedRequestTests
         ["large body"] = request => Post(request, new ByteArrayContent(new byte[100_000])).Headers.Add("X-Title", "Café"),
         ["json body"] = request => Post(request, new StringContent("{}", null, "application/json")).Headers.Add("X-Title", "Café"),
         ["stream body"] = request => Post(request, new StreamContent(new MemoryStream(new byte[100_000]))).Headers.Add("X-Title", "Café"),
-        ["NUL"] = request => request.Headers.TryAddWithoutValidation("X-Title", "a\0b"),
         ["chunked without content"] = request => request.Headers.TransferEncodingChunked = true,
         ["length that throws"] = request => Post(request, new BadLengthContent()),
     };
@@ -73,10 +72,31 @@ public sealed class RefusedRequestTests
             var after = await side.AfterAsync(address);
             if (isPool)
             {
+                Assert.True(error is not PoolRequestException { InnerException: IOException }, shape);
                 Assert.Equal((0L, error is PoolRequestException && name != "chunked without content" ? 1L : 0L), (side.Stats!.Faults.FailedUnknown, side.Stats.Faults.FailedNotSent));
             }
 
             return ($"{shape}: {error?.Message}; {seen} seen; {after}", error);
+        }
+    }
+
+    /// <summary>It is sent, and the server does not take it.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, "HttpRequestException(HttpProtocolError) < HttpProtocolException")]
+    [InlineData(false, "400")]
+    public async Task What_the_platform_sends_is_the_servers_to_judge(bool http2, string outcome)
+    {
+        var (bare, pool) = (await PlayAsync(false), await PlayAsync(true));
+
+        Assert.Equal((outcome, outcome), (bare.Shape, pool.Shape));
+        Assert.Equal(http2 ? RequestVerdict.Unknown : null, (pool.Error as PoolRequestException)?.Verdict);
+
+        async Task<(string Shape, Exception? Error)> PlayAsync(bool isPool)
+        {
+            await using var side = new Side(isPool, http2);
+            var request = side.Request(HttpMethod.Get, await side.ServeAsync(_ => Task.CompletedTask));
+            request.Headers.TryAddWithoutValidation("X-Title", "a\0b");
+            return await Failures.PlayAsync(() => side.SendAsync(request));
         }
     }
 

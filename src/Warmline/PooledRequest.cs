@@ -381,7 +381,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             Clocks.Stop();
             Buffered?.Leave();
             TellEnd();
-            _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
+            _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : IsRefusedHere ? LeaseOutcome.Unused : LeaseOutcome.Reusable);
             Volatile.Read(ref _settled)?.TrySetResult();
         }
     }

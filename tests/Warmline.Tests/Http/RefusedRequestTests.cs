@@ -175,6 +175,63 @@ public sealed class RefusedRequestTests
         return $"{shape}: {told.Message}";
     }
 
+    /// <summary>The first request of a connection, whose SETTINGS may not have come.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task On_a_cold_pool_bad_requests_are_unsent_and_harm_no_good_one(bool http2)
+    {
+        await using var rig = await Rig.StartAsync(http2);
+        var bad = Enumerable.Range(0, 4).Select(async _ => await Assert.ThrowsAsync<PoolRequestException>(() => rig.CallAsync(Calls.Chat(headers: ("x-title", "Café"))))).ToArray();
+        await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => rig.CallAsync()));
+
+        Assert.All(await Task.WhenAll(bad), error => Assert.Equal((RequestVerdict.NotSent, Ascii, null), (error.Verdict, error.Message, error.InnerException)));
+        Assert.Equal((0L, 4L, 0L), (rig.Stats.Faults.FailedUnknown, rig.Stats.Faults.FailedNotSent, rig.Stats.Faults.RetriedNotSent));
+        Assert.Equal((20, 0L), (rig.Counters.Requests, rig.Stats.FailedDials));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(Http2Mode.Disabled, "2.0", HttpVersionPolicy.RequestVersionExact, null)]
+    [InlineData(Http2Mode.Disabled, "2.0", HttpVersionPolicy.RequestVersionOrHigher, null)]
+    [InlineData(Http2Mode.Disabled, "2.0", HttpVersionPolicy.RequestVersionOrLower, "1.1")]
+    [InlineData(Http2Mode.Disabled, "1.1", HttpVersionPolicy.RequestVersionOrHigher, "1.1")]
+    [InlineData(Http2Mode.Required, "1.1", HttpVersionPolicy.RequestVersionExact, "1.1")]
+    [InlineData(Http2Mode.Required, "1.1", HttpVersionPolicy.RequestVersionOrLower, "2.0")]
+    [InlineData(Http2Mode.Required, "1.0", HttpVersionPolicy.RequestVersionOrLower, "2.0")]
+    [InlineData(Http2Mode.Preferred, "2.0", HttpVersionPolicy.RequestVersionOrHigher, "2.0")]
+    public async Task An_order_is_obeyed_or_refused_whatever_the_mode(Http2Mode mode, string version, HttpVersionPolicy policy, string? answered)
+    {
+        await using var rig = await Rig.StartAsync(options => options.Http2.Mode = mode);
+        var request = Calls.Chat();
+        (request.Version, request.VersionPolicy) = (new Version(version), policy);
+        if (answered is not null)
+        {
+            using var response = await rig.SendAsync(request);
+            Assert.Equal(answered, response.Version.ToString());
+            return;
+        }
+
+        var error = await Assert.ThrowsAsync<HttpRequestException>(() => rig.SendAsync(request));
+        Assert.Equal(HttpRequestError.VersionNegotiationError, error.HttpRequestError);
+        Assert.Contains("Http2.Mode is Disabled", error.Message, StringComparison.Ordinal);
+        Assert.Equal((0L, 0L), (rig.Stats.NewConnections, rig.Stats.TotalRequests));
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_server_of_http_1_gives_the_place_back_where_http_2_or_higher_is_asked_for()
+    {
+        await using var rig = await Rig.StartHttp1Async(options => options.MaxConcurrentRequests = 1);
+        for (var i = 0; i < 3; i++)
+        {
+            var request = Calls.Chat();
+            (request.Version, request.VersionPolicy) = (HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrHigher);
+            Assert.Equal(HttpRequestError.VersionNegotiationError, (await Assert.ThrowsAsync<HttpRequestException>(() => rig.SendAsync(request))).HttpRequestError);
+        }
+
+        await rig.CallAsync();
+        Assert.Equal((1, 1), (rig.Counters.ConnectionsAccepted, rig.Counters.Requests));
+    }
+
     /// <summary>On HTTP/1.1 the first of a body waits for more in the platform's buffer, and the headers with it.</summary>
     [Theory(Timeout = Rig.Patience)]
     [InlineData(0, RequestVerdict.NotSent, typeof(IOException))]

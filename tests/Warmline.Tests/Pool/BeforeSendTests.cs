@@ -263,6 +263,29 @@ public sealed class BeforeSendTests
         Assert.Equal("200 \"AQIC 2 application/json; charset=utf-8 {}\"", await Side.TellAsync(side.SendAsync(request)));
     }
 
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task What_it_makes_unsendable_is_refused_unsent(bool http2)
+    {
+        await using var rig = await Rig.StartAsync(http2);
+        await rig.CallAsync();
+        var request = new HttpRequestMessage(HttpMethod.Get, "v1/models").With(new()
+        {
+            BeforeSend = (request, _) =>
+            {
+                request.Headers.TransferEncodingChunked = true;
+                return default;
+            },
+        });
+        var error = await Assert.ThrowsAsync<PoolRequestException>(() => rig.SendAsync(request));
+
+        Assert.Equal(RequestVerdict.NotSent, error.Verdict);
+        Assert.IsType<InvalidOperationException>(error.InnerException);
+        await rig.CallAsync();
+        Assert.Equal((1, 2), (rig.Counters.ConnectionsAccepted, rig.Counters.Requests));   // the platform kept it, too
+    }
+
     public static TheoryData<string> Forbidden => ["address", "method", "version", "policy", "content", "Host"];
 
     [Theory(Timeout = Rig.Patience)]

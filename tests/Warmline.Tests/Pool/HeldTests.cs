@@ -84,6 +84,47 @@ public sealed class HeldTests
         await Task.WhenAll(sending);
     }
 
+    /// <summary>As agents do it.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Calls_inside_the_loops_that_read_are_refused_with_the_reason(bool http2)
+    {
+        var time = new ManualTime();
+        await using var rig = await Rig.StartAsync(http2, options => options.MaxConcurrentRequests = 3, time: time);
+        await rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 3, Rig.Ct);
+        var (inside, reading) = (0, new List<Task<string>>());
+        for (var i = 0; i < 3; i++)
+        {
+            reading.Add(ReadAsync());
+        }
+
+        await rig.StatsAsync(stats => stats.Queued == 3);
+        Assert.Equal(3, Volatile.Read(ref inside));
+        time.Advance(TimeSpan.FromSeconds(11));
+
+        Assert.Contains(await Task.WhenAll(reading), message => message.EndsWith(AllThree, StringComparison.Ordinal));
+
+        async Task<string> ReadAsync()
+        {
+            using var response = await rig.SendAsync(Calls.Stream(tokens: 3));
+            await foreach (var _ in response.ReadServerSentEventsAsync(Rig.Ct))
+            {
+                Interlocked.Increment(ref inside);
+                try
+                {
+                    await rig.CallAsync();
+                }
+                catch (PoolTimeoutException full)
+                {
+                    return full.Message;
+                }
+            }
+
+            return "";
+        }
+    }
+
     /// <summary>Another lane's, or another tenant's, are not in question.</summary>
     [Fact(Timeout = Rig.Patience)]
     public async Task Only_the_places_in_question_count()

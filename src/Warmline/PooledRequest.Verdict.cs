@@ -137,7 +137,7 @@ internal sealed partial class PooledRequest
     {
         for (var at = error; at is not null; at = at.InnerException)
         {
-            if (at is IOException)
+            if (at is IOException or HttpRequestException { HttpRequestError: not HttpRequestError.Unknown })
             {
                 return true;
             }

@@ -122,7 +122,7 @@ internal sealed partial class PooledRequest
     /// <summary>Whether the failure is the platform's or the content's own, before anything was sent: sending it again would fail in the
     /// same way.</summary>
     bool IsNeverSent(Exception error) => NeverSent
-        && (!Connection!.IsHttp2 || (!IsUploadOpen && UploadedAt is null && HeadersAt is null && !IsOfTheWire(error)));
+        && (!Connection!.IsHttp2 || (!Slot.HasEnded && !IsUploadOpen && UploadedAt is null && HeadersAt is null && !IsOfTheWire(error)));
 
     /// <summary>
     /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written meanwhile, the count of

@@ -175,13 +175,10 @@ public sealed class RefusedRequestTests
         return $"{shape}: {told.Message}";
     }
 
-    /// <summary>The first request of a connection, whose SETTINGS may not have come.</summary>
-    [Theory(Timeout = Rig.Patience)]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task On_a_cold_pool_bad_requests_are_unsent_and_harm_no_good_one(bool http2)
+    [Fact(Timeout = Rig.Patience)]
+    public async Task On_a_cold_pool_bad_requests_are_unsent_and_harm_no_good_one()
     {
-        await using var rig = await Rig.StartAsync(http2);
+        await using var rig = await Rig.StartHttp1Async();
         var bad = Enumerable.Range(0, 4).Select(async _ => await Assert.ThrowsAsync<PoolRequestException>(() => rig.CallAsync(Calls.Chat(headers: ("x-title", "Café"))))).ToArray();
         await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => rig.CallAsync()));
 

@@ -196,7 +196,9 @@ internal sealed partial class PoolEngine
         return [];
     }
 
-    public PoolStats GetStats(bool detailed = true) => Read((scheduler, now) => scheduler.Stats(now, detailed)) with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
+    public PoolStats GetStats(bool detailed = true) => Complete(Read((scheduler, now) => scheduler.Stats(now, detailed)));
+
+    PoolStats Complete(PoolStats stats) => stats with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
@@ -211,6 +213,7 @@ internal sealed partial class PoolEngine
         }
         else
         {
+            WatchHeld(call);
             var wait = call.BeginWait();
             try
             {
@@ -227,7 +230,7 @@ internal sealed partial class PoolEngine
 
         if (call.Refusal is { } action)
         {
-            throw PoolErrors.Refused(call, action, Settings, GetStats(detailed: false), Now - call.AskedAt, _disposed);
+            throw RefusalOf(call, action);
         }
 
         call.TellPlace();
@@ -319,7 +322,7 @@ internal sealed partial class PoolEngine
                 RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
-                RunApart((_connector, action.Connection), static prime => _ = prime._connector.PrimeAsync(prime.Connection));
+                Prime(action.Connection);
                 break;
             case ActionKind.SettingsOverdue:
                 _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
@@ -344,6 +347,9 @@ internal sealed partial class PoolEngine
                 break;
         }
     }
+
+    public void Prime(ConnectionState connection) =>
+        RunApart((_connector, connection), static prime => _ = prime._connector.PrimeAsync(prime.connection));
 
     void WakeAt(TimeSpan at)
     {

@@ -70,10 +70,12 @@ public sealed class PoolConnectException : HttpRequestException
     };
 }
 
-/// <summary>The request got a place and failed there: the connection broke, the answer was not HTTP.</summary>
+/// <summary>The request failed: the connection broke, the answer was not HTTP, or it cannot be sent as it is.
+/// <see cref="Exception.InnerException"/> is the cause that the platform's handler gives.</summary>
 public sealed class PoolRequestException : HttpRequestException
 {
-    internal PoolRequestException(RequestVerdict verdict, HttpRequestError error, string message, Exception inner, HttpStatusCode? statusCode = null)
+    internal PoolRequestException(
+        RequestVerdict verdict, HttpRequestError error, string message, Exception? inner, HttpStatusCode? statusCode = null)
         : base(error, message, inner, statusCode) => Verdict = verdict;
 
     /// <summary>Whether the server can have worked on it.</summary>
@@ -139,7 +141,8 @@ public sealed class PoolAbortedException : IOException
 /// <summary>Makes the pool's own errors of what the scheduler decided.</summary>
 internal static class PoolErrors
 {
-    public static Exception Refused(PooledRequest call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed)
+    public static Exception Refused(
+        PooledRequest call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed, HeldPlaces held = default)
     {
         if (action.Refusal is RefusalKind.DialFailed)
         {
@@ -148,24 +151,26 @@ internal static class PoolErrors
 
         if (action.Refusal is RefusalKind.Rejected)
         {
-            return Rejected(action.Reason, settings, stats, disposed, call);
+            return Rejected(action.Reason, settings, stats, disposed, call, held);
         }
 
         var limit = LimitOf(action.Reason, settings, call);
         var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Timeouts.Total", call.Timeouts.Total) : (call.Timeouts.PoolClock, call.Timeouts.Pool);
         return new PoolTimeoutException(action.Reason, limit, waited, stats,
-            string.Create(CultureInfo.InvariantCulture, $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call, clock)}"));
+            string.Create(CultureInfo.InvariantCulture, $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call, clock)}{held.Explain()}"));
     }
 
-    public static PoolRejectedException Rejected(PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null)
+    public static PoolRejectedException Rejected(
+        PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null, HeldPlaces held = default)
     {
         reason = disposed && reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : reason;
         var limit = LimitOf(reason, settings, call);
-        return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {Explain(reason, limit, stats, call)}");
+        var why = $"{Explain(reason, limit, stats, call)}{held.Explain()}";
+        return new PoolRejectedException(reason, limit, stats, $"The pool refused the request: {why}");
     }
 
     public static PoolConnectException ConnectFailed(ConnectionKey key, Exception? error) => error is DialException dial
-        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException ?? dial, dial.ProxyStatus)
+        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException, dial.ProxyStatus)
         : new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", error);
 
     static int? LimitOf(PoolRejectionReason reason, PoolSettings settings, PooledRequest? call) => reason switch

@@ -28,6 +28,26 @@ public sealed class PoolRequestOptions
     /// <summary>Who goes first among the waiting calls of one tenant in one lane: the higher number, then who came first. Default 0. Range: -10 to 10.</summary>
     public int? Priority { get; init; }
 
+    /// <summary>
+    /// Runs when the call has its place on a connection and before anything of it is sent: to sign the request, or to put a fresh token
+    /// into it, however long it has waited. None by default: then the
+    /// pool's, <see cref="ConnectionPoolOptions.BeforeSend"/>.
+    /// </summary>
+    /// <remarks>
+    /// <para>It runs once for each attempt: again before the pool sends a call a second time, for each hop of a redirect that is followed,
+    /// and when the connection ended while it ran. So replace a header, do
+    /// not add to it, and look at <see cref="HttpRequestMessage.RequestUri"/> where a redirect may lead to another origin.</para>
+    /// <para>It may change headers, the content's included. When it changes the method, the address, the version, the content or the Host
+    /// header the call fails with
+    /// <see cref="InvalidOperationException"/>. What it sets stays in the request.</para>
+    /// <para>The call holds its place meanwhile, so fetch a token ahead where you can, and not through the same pool: a call that waits
+    /// for a place which its own caller holds never gets it.
+    /// <see cref="PoolTimeouts.Total"/>, the caller's token and the pool's end cancel the token that it is given and end the call, also
+    /// when it takes no notice. No other clock runs.</para>
+    /// <para>What it throws reaches the caller as it is. The place is given back unused and the connection kept.</para>
+    /// </remarks>
+    public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend { get; init; }
+
     internal bool IsChecked { get; set; }
 
     /// <summary>The options that <see cref="Use"/> set for the code that runs now: within several scopes, all of them together.</summary>
@@ -52,6 +72,7 @@ public sealed class PoolRequestOptions
         Lane = Lane ?? outer.Lane,
         Tenant = Tenant ?? outer.Tenant,
         Priority = Priority ?? outer.Priority,
+        BeforeSend = BeforeSend ?? outer.BeforeSend,
         IsChecked = true,
     };
 
@@ -69,6 +90,9 @@ internal readonly struct CallOptions(PoolRequestOptions? own, PoolRequestOptions
     public string? Tenant => own?.Tenant ?? scope?.Tenant ?? defaults?.Tenant;
 
     public int Priority => own?.Priority ?? scope?.Priority ?? defaults?.Priority ?? 0;
+
+    public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend =>
+        own?.BeforeSend ?? scope?.BeforeSend ?? defaults?.BeforeSend;
 
     /// <exception cref="ArgumentException">Options are out of range.</exception>
     public static CallOptions Of(HttpRequestMessage request, PoolRequestOptions? defaults)

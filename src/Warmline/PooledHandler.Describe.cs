@@ -58,20 +58,20 @@ internal sealed partial class PooledHandler
         {
             throw new RequestStalledException(StallPhase.Total, timeouts.Total, timeouts.Total, RequestVerdict.NotSent, key.Origin, null);
         }
-        catch (HttpRequestException failed)   // what the platform makes of an IOException in a content, too
+        catch (HttpRequestException failed) when (failed.GetType() == typeof(HttpRequestException))
         {
-            throw new PoolRequestException(RequestVerdict.NotSent, failed.HttpRequestError, $"The call to {key.Origin} failed: {failed.Message}", failed);
+            // Also what the platform makes of an IOException in a content.
+            throw new PoolRequestException(RequestVerdict.NotSent, failed.HttpRequestError, failed.Message, failed.InnerException);
+        }
+        catch (InvalidOperationException failed)   // the platform wraps these, and only these, where it sends the content itself
+        {
+            throw new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.Unknown, SendFailed, failed);
         }
     }
 
     ConnectionKey Describe(HttpRequestMessage request, string tenant)
     {
-        var uri = request.RequestUri;
-        if (uri is null || !uri.IsAbsoluteUri || uri.Scheme is not ("https" or "http" or "wss" or "ws"))   // the last two are what ClientWebSocket says
-        {
-            throw new NotSupportedException($"The pool carries http and https requests with an absolute address; this one has '{uri}'. Set an absolute RequestUri, or the client's BaseAddress.");
-        }
-
+        var uri = request.RequestUri!;
         var isHttps = uri.Scheme is "https" or "wss";
         var protocols = Protocols(request, isHttps);
         var tlsName = request.Headers.Host is { } host ? HostWithoutPort(host) : null;
@@ -90,21 +90,32 @@ internal sealed partial class PooledHandler
         return last = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols, partition, proxy is null ? null : new ProxyAddress(proxy));
     }
 
-    /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. Only an exact version is an order.</summary>
+    /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. An exact version,
+    /// or HTTP/2 or higher, is an order.</summary>
     HttpProtocols Protocols(HttpRequestMessage request, bool isHttps)
     {
-        var exact = request.VersionPolicy is HttpVersionPolicy.RequestVersionExact;
-        if (exact && request.Version.Major > 2)
+        var (major, policy) = (request.Version.Major, request.VersionPolicy);
+        var exact = policy is HttpVersionPolicy.RequestVersionExact;
+        if (exact && major > 2)
         {
             throw new HttpRequestException(HttpRequestError.VersionNegotiationError, $"The pool speaks HTTP/1.1 and HTTP/2; the request insists on {request.Version}. Set VersionPolicy to RequestVersionOrLower.");
         }
 
-        if ((exact && request.Version.Major < 2) || request.Headers.NonValidated.Contains("Upgrade"))
+        if (major >= 2 && policy is not HttpVersionPolicy.RequestVersionOrLower && engine.Settings.Http2Mode is Http2Mode.Disabled)
+        {
+            throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
+                $"The pool speaks HTTP/1.1 only (Http2.Mode is Disabled); the request insists on {request.Version}. "
+                + "Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.");
+        }
+
+        // An upgrade, as of a WebSocket, is made of an HTTP/1.1 request. One that insists on HTTP/2, or takes it where it is spoken,
+        // leaves the header out there.
+        if (major < 2 && (exact || (policy is HttpVersionPolicy.RequestVersionOrLower && request.Headers.NonValidated.Contains("Upgrade"))))
         {
             return HttpProtocols.Http1;
         }
 
-        if (exact || (!isHttps && request is { Version.Major: >= 2, VersionPolicy: HttpVersionPolicy.RequestVersionOrHigher }))
+        if (exact || (!isHttps && major >= 2 && policy is HttpVersionPolicy.RequestVersionOrHigher))
         {
             return HttpProtocols.Http2;
         }
@@ -116,6 +127,11 @@ internal sealed partial class PooledHandler
             _ => HttpProtocols.Any,
         };
     }
+
+    /// <summary>HTTP/2 or higher, over TLS: offered as every other call, whose connections it shares, so only the connection tells whether
+    /// the server speaks it.</summary>
+    static bool InsistsOnHttp2(Version version, HttpVersionPolicy policy) =>
+        version.Major == 2 && policy is HttpVersionPolicy.RequestVersionOrHigher;
 
     static string HostWithoutPort(string host)
     {

@@ -27,15 +27,23 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
     const int UnknownUpload = 1024 * 1024;
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
-        engine.Settings.AllowAutoRedirect ? Redirects.FollowAsync(request, engine.IsOff ? engine.SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
-        : engine.IsOff ? engine.SendPastAsync(request, cancellationToken)
+        engine.Settings.AllowAutoRedirect
+            ? Redirects.FollowAsync(request, engine.IsOff ? SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
+        : engine.IsOff ? SendPastAsync(request, cancellationToken)
         : SendOnceAsync(request, cancellationToken);
 
     async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         // :: Step 1: describe
         var stack = engine.StackOfCall();   // here, where it still is the caller's
+        if (Refusal(request) is { } refusal)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            throw refusal;
+        }
+
         var options = CallOptions.Of(request, defaults);
+        var beforeSend = options.BeforeSend ?? engine.Settings.BeforeSend;
         var lane = NamedLane(options.Lane);
         var key = Describe(request, options.Tenant ?? "");
         var buffered = Buffers(request) ? await BufferAsync(request, key, options.Over(engine.Settings.Timeouts), cancellationToken).ConfigureAwait(false) : null;
@@ -66,17 +74,38 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     cancellationToken.ThrowIfCancellationRequested();
                 }
 
+                if (!call.Connection!.IsHttp2 && InsistsOnHttp2(version, policy))
+                {
+                    call.ReturnUnused();
+                    throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
+                        $"{key.Origin} speaks HTTP/1.1 only; the request insists on {version} or higher. "
+                        + "Set VersionPolicy to RequestVersionOrLower.");
+                }
+
                 if (call.IsBypassed() || (content is not null && call.IsHeldUp()))
                 {
                     await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                     continue;
                 }
 
+                if (beforeSend is not null)
+                {
+                    // As the caller gave it, also before another attempt.
+                    (request.Content, request.Version, request.VersionPolicy) = (own, version, policy);
+                    if (await PrepareAsync(beforeSend, call, request, cancellationToken).ConfigureAwait(false))
+                    {
+                        await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
+                        continue;
+                    }
+
+                    buffered?.TakeHeaders(own!);
+                }
+
                 try
                 {
                     // :: Step 3: send
                     var isUnwatched = content is null || (call.Claim(uploadBytes ?? UnknownUpload) && isSmall);
-                    call.Begin(hasContent: !isUnwatched, isLong);
+                    call.Begin(hasContent: !isUnwatched, isLong, beforeSend is null ? call.GrantedAt : call.Now);
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
                     request.Content = isUnwatched ? content : new UploadContent(content!, call, isLong, call.Early);
@@ -149,11 +178,23 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
     static Exception? Telling(PooledRequest call, Exception error, CancellationToken caller) => call.Translate(error, caller) ?? error switch
     {
         PoolRejectedException or PoolConnectException => null,
-        _ when call.Slot.Frames is { SawSettings: false } && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
-            new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.", error),
+        _ when call.Slot.Frames is { SawSettings: false } && !call.IsRefusedHere && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
+            new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
+                error is HttpRequestException ? error.InnerException : error),
+
+        // The platform gave its own error up for a second connection. It is what an end without an answer is.
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
-            new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}{HttpsHint(call, failed)}", failed),
-        HttpRequestException failed => new PoolRequestException(call.Verdict, failed.HttpRequestError, $"The call to {call.Key!.Key.Origin} failed: {Cause(failed, call)}{HttpsHint(call, failed)}", failed, failed.StatusCode),
+            new PoolRequestException(call.Verdict, HttpRequestError.ResponseEnded, Failed(call, failed),
+                new HttpIOException(HttpRequestError.ResponseEnded, Cause(failed, call))),
+
+        // Not the platform's: a content threw an error of its own type.
+        HttpRequestException when error.GetType() != typeof(HttpRequestException) => null,
+
+        // In place of the platform's error, with its cause: what asks for InnerException finds what it would find without the pool. Where
+        // nothing came from the wire it is not the target's error.
+        HttpRequestException failed => new PoolRequestException(call.Verdict, failed.HttpRequestError,
+            call.IsRefusedHere || (call.UploadFailed && !IsOfTheWire(call, failed)) ? failed.Message : Failed(call, failed),
+            failed.InnerException, failed.StatusCode),
 
         // The platform cancels a body's source when the connection breaks, and gives the caller that cancellation: it would look like the caller's own, or like a timeout.
         OperationCanceledException when call.UploadWasCancelled => new PoolRequestException(call.Verdict, HttpRequestError.Unknown, $"The call to {call.Key!.Key.Origin} failed: the connection broke while the request body was being sent.", error),
@@ -173,6 +214,9 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
     static string HttpsHint(PooledRequest call, HttpRequestException error) => call is { Key.Key.IsHttps: false, Verdict: RequestVerdict.Unknown, Slot.BytesRead: 0 }
         && (error.HttpRequestError is HttpRequestError.ResponseEnded || error.InnerException is SlotDeadException or { InnerException: SocketException }) ? " Does the server want https?" : "";
 
+    static string Failed(PooledRequest call, HttpRequestException error) =>
+        $"The call to {call.Key!.Key.Origin} failed: {Cause(error, call)}{HttpsHint(call, error)}";
+
     static string Cause(HttpRequestException error, PooledRequest call) => error.InnerException switch
     {
         null => error.Message,
@@ -182,6 +226,8 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
             RequestVerdict.Unprocessed => "the server closed the connection and declared that it had not processed the request." + (call.IsOverBudget ? " It is not sent again, as the pool's RetryBudget is used up." : ""),
             _ => "the server closed the connection without an answer.",
         },
-        var inner => $"{error.Message} {inner.Message}",
+
+        // On HTTP/2 both say the same.
+        var inner => error.Message.Contains(inner.Message, StringComparison.Ordinal) ? error.Message : $"{error.Message} {inner.Message}",
     };
 }

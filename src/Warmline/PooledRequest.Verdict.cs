@@ -9,6 +9,9 @@ internal sealed partial class PooledRequest
 
     TaskCompletionSource? _uploadOver;
 
+    /// <summary>The last attempt was refused by the platform, or by the request's own content, before anything was sent.</summary>
+    public bool IsRefusedHere { get; private set; }
+
     /// <summary>Whether the upload is a part of the exchange that has not ended. Told by the parts, as its own state changes before they do.</summary>
     bool IsUploadOpen => Volatile.Read(ref _openParts) > 1;
 
@@ -20,19 +23,23 @@ internal sealed partial class PooledRequest
     {
         UploadNeverBegan();
         EndEarly();
-        _verdict = Judge(error);
+        var proof = Proof(error);
+        IsRefusedHere = proof is null && error is not OperationCanceledException && IsNeverSent(error);
+        _verdict = proof ?? (IsRefusedHere ? RequestVerdict.NotSent : RequestVerdict.Unknown);
         var isReplayable = content is null || Bodies.IsReplayable(content);
-        if (_verdict is not RequestVerdict.Unknown && isReplayable && IsUploadOpen)
+        if (proof is RequestVerdict.NotSent or RequestVerdict.Unprocessed && isReplayable && IsUploadOpen)
         {
             await UploadOverAsync().ConfigureAwait(false);
         }
 
-        var mayRepeat = _verdict is not RequestVerdict.Unknown || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
+        var mayRepeat = proof is RequestVerdict.NotSent or RequestVerdict.Unprocessed
+            || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
         var untouched = !IsUploadOpen && (UploadedAt is null || isReplayable);
         if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
         {
-            _broken = _broken || !Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown;
-            ResponseEnded(whole: false);
+            var isKept = IsRefusedHere && !Slot.HasEnded;
+            _broken = _broken || (!isKept && (!Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown));
+            ResponseEnded(whole: isKept);
             return false;
         }
 
@@ -111,7 +118,37 @@ internal sealed partial class PooledRequest
         }
     }
 
-    RequestVerdict Judge(Exception error)
+    RequestVerdict Judge(Exception error) => Proof(error) ?? (IsNeverSent(error) ? RequestVerdict.NotSent : RequestVerdict.Unknown);
+
+    /// <summary>Whether the failure is the platform's or the content's own, before anything was sent: sending it again would fail in the
+    /// same way.</summary>
+    bool IsNeverSent(Exception error) => NeverSent
+        && (!Connection!.IsHttp2 || (!Slot.HasEnded && !IsUploadOpen && UploadedAt is null && HeadersAt is null && !IsOfTheWire(error)));
+
+    /// <summary>
+    /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written at the same time, the count of
+    /// bytes proves it. On HTTP/2 other calls write too: there the HEADERS of at least one call that was begun were never written.
+    /// </summary>
+    bool NeverSent => NothingWritten || (Connection!.IsHttp2 && Slot.Sends > Slot.Sent.Requests);
+
+    /// <summary>Whether the error, or what caused it, is one of reading or writing: a connection's end, a broken protocol, or a content's
+    /// own.</summary>
+    static bool IsOfTheWire(Exception error)
+    {
+        for (var at = error; at is not null; at = at.InnerException)
+        {
+            if (at is IOException or HttpRequestException { HttpRequestError: not HttpRequestError.Unknown })
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>What the connection's end says of the attempt; null where it says nothing. Only what is proved so may be sent
+    /// again.</summary>
+    RequestVerdict? Proof(Exception error)
     {
         // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed
         // streams alone. On HTTP/1.1 it also does so for a request without content that was written and never answered, so the bytes have to tell.
@@ -135,6 +172,6 @@ internal sealed partial class PooledRequest
         // A server whose first SETTINGS allow no stream: the platform fails the request that was to start the connection, unsent and with no cause inside.
         return error is HttpRequestException { InnerException: null } && Connection is { IsHttp2: true, AdvertisedLimit: 0 } && !Slot.SentRequest
             ? RequestVerdict.NotSent
-            : RequestVerdict.Unknown;
+            : null;
     }
 }

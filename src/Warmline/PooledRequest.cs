@@ -42,6 +42,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     TimeSpan _endedAt = Never;
     TimeSpan _heldSince = Never;
     int _readsSeen;
+    int _readsAtLook = -1;
     int _counted;
     bool _refused;
     volatile bool _broken;
@@ -100,10 +101,19 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// <summary>The platform stopped the upload: on its connection's end, if it was not told to.</summary>
     public bool UploadWasCancelled { get; private set; }
 
+    /// <summary>The upload ended before the body did, and the platform did not stop it: the content, or a write, failed.</summary>
+    public bool UploadFailed { get; private set; }
+
     TimeSpan ConnectionAge { get; set; }
 
     StreamPhase Phase => HeadersAt is not null ? Clocks.IsWaiting ? StreamPhase.Reading : StreamPhase.Held
         : Volatile.Read(ref _upload) is UploadOver ? StreamPhase.Waiting : StreamPhase.Sending;
+
+    /// <summary>The caller has the response and does not read on at this moment.</summary>
+    public bool IsHeld => Phase is StreamPhase.Held;
+
+    /// <summary>The same, from the look before the last one to the last one.</summary>
+    public bool IsUnread { get; private set; }
 
     /// <summary>
     /// A clock ended the call, and not even a sign of life had come during it: on HTTP/2 the next call should not be the next to wait there. If it was the write clock,
@@ -167,13 +177,14 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public void DisobeyCaller() => _callerRegistration.Dispose();
 
     /// <summary>Starts an attempt on the connection that was granted. <paramref name="hasContent"/>: a body that is watched. <paramref name="isLong"/>: one that
-    /// the server may answer before its end.</summary>
-    public void Begin(bool hasContent, bool isLong)
+    /// the server may answer before its end. <paramref name="at"/>: now.</summary>
+    public void Begin(bool hasContent, bool isLong, TimeSpan at)
     {
+        IsRefusedHere = false;
         _openParts = hasContent ? 2 : 1;
         _upload = hasContent ? NoUpload : UploadOver;
         _broken = false;
-        UploadWasCancelled = false;
+        UploadWasCancelled = UploadFailed = false;
         ConnectionAge = GrantedAt - Connection!.OpenedAt;
         Early = null;
         if (isLong && !Connection.IsHttp2)
@@ -185,7 +196,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         _streamBefore = Connection.IsHttp2 ? Slot.Sent.LastStreamId : 0;
         _writtenBefore = Slot.BytesWritten;
         _readBefore = Slot.BytesRead;
-        Clocks.Start(GrantedAt - AskedAt);
+        Clocks.Start(at - AskedAt);
         Clocks.BeginFirstByte();   // also before the body: the connection may not take the headers, or the server hold the stream back
     }
 
@@ -214,7 +225,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     }
 
     /// <summary>Gives the lease back without having used it.</summary>
-    public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Reusable);
+    public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Unused);
 
     public void UploadBegan()
     {
@@ -233,6 +244,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public void UploadEnded(bool whole, bool cancelled)
     {
         UploadWasCancelled |= cancelled;
+        UploadFailed |= !whole && !cancelled;
         if (Interlocked.Exchange(ref _upload, UploadOver) == UploadOver)
         {
             return;
@@ -331,6 +343,14 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         return held;
     }
 
+    /// <summary>Looks whether it was read on since the last look.</summary>
+    public void RecordReads()
+    {
+        var reads = Clocks.Reads;
+        IsUnread = IsHeld && reads == _readsAtLook;
+        _readsAtLook = reads;
+    }
+
     /// <summary>The pool ends the call.</summary>
     public void Abort(PoolRejectionReason reason)
     {
@@ -415,7 +435,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             Unclaim();
             Buffered?.Leave();
             TellEnd();
-            _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : LeaseOutcome.Reusable);
+            _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : IsRefusedHere ? LeaseOutcome.Unused : LeaseOutcome.Reusable);
             Volatile.Read(ref _settled)?.TrySetResult();
         }
     }

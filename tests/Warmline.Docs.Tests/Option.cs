@@ -84,6 +84,7 @@ sealed partial record Option(string Path, PropertyInfo Property)
         var type when type == typeof(DecompressionMethods) => DecompressionMethods.GZip,
         var type when type.IsEnum => Enum.GetValues(type).Cast<object>().First(other => !other.Equals(value)),
         var type when type == typeof(string) => "other",
+        var type when type == typeof(Func<HttpRequestMessage, CancellationToken, ValueTask>) => (HttpRequestMessage _, CancellationToken _) => ValueTask.CompletedTask,
         var type when type == typeof(IWebProxy) => new WebProxy("http://proxy.example:8080"),
         var type when type == typeof(SslClientAuthenticationOptions) => new SslClientAuthenticationOptions(),
         var type => throw new NotSupportedException($"Another {type} for {Path}?"),

@@ -116,6 +116,7 @@ internal static class ConfigurationReader
         ["Pacing"] = (options, value) => options.Pacing = value.Flag() ?? options.Pacing,
         ["Hosts"] = (options, value) => ReadHosts(options, "", value),
         ["Hosting"] = (_, _) => { },   // the other reader's
+        ["BeforeSend"] = (_, value) => value.Problem("cannot be configured: set it in code"),
         ["SslOptions"] = (_, value) => value.Problem("cannot be configured: set it in code"),
         ["Proxy"] = (_, value) => value.Problem("cannot be configured: set it in code, or by HTTPS_PROXY and NO_PROXY in the environment"),
     };

@@ -129,6 +129,13 @@ public sealed class ConnectionPoolOptions
     /// Default false: such headers are shown in <see cref="PoolStats.RateLimits"/> and nothing is delayed. <see cref="OriginOptions.Pacing"/> sets it for one origin.</summary>
     public bool Pacing { get; set; }
 
+    /// <summary>Runs for every call when it has its place on a connection and before anything of it is sent, once for each attempt: to
+    /// sign requests, or to put a fresh token into them, however long
+    /// they have waited. None by default. <see cref="PoolRequestOptions.BeforeSend"/>, which says all of it, takes its place for one call
+    /// or one client. Also runs for calls that go past the pool
+    /// while <see cref="Enabled"/> is false. Can be changed while the pool runs.</summary>
+    public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend { get; set; }
+
     /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s to 24 days.</summary>
     public TimeSpan? StatsLogInterval { get; set; }
 
@@ -167,10 +174,13 @@ public enum Http2Mode
     /// <summary>Offer HTTP/2 and HTTP/1.1 and ride what the server picks.</summary>
     Preferred,
 
-    /// <summary>Only HTTP/1.1: one connection for each call in flight.</summary>
+    /// <summary>Only HTTP/1.1: one connection for each call in flight. Requests that insist on HTTP/2 (RequestVersionExact or
+    /// RequestVersionOrHigher) are refused.</summary>
     Disabled,
 
-    /// <summary>Only HTTP/2: a server that does not speak it is a failed dial. On plain http: with prior knowledge.</summary>
+    /// <summary>Only HTTP/2: a server that does not speak it is a failed dial. On plain http: with prior knowledge. Requests that insist
+    /// on HTTP/1.1 (RequestVersionExact), or are to be upgraded, as a
+    /// WebSocket's, go over HTTP/1.1 all the same.</summary>
     Required,
 }
 

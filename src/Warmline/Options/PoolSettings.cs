@@ -62,6 +62,8 @@ internal sealed record PoolSettings
 
     public required TimeSpan? StatsLogInterval { get; init; }
 
+    public required Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend { get; init; }
+
     /// <summary>Lanes and tenants.</summary>
     public required SharingSettings Sharing { get; init; }
 
@@ -220,6 +222,7 @@ internal sealed record PoolSettings
             AllowAutoRedirect = options.AllowAutoRedirect,
             AutomaticDecompression = options.AutomaticDecompression,
             StatsLogInterval = options.StatsLogInterval,
+            BeforeSend = options.BeforeSend,
             Sharing = SharingOf(options, timeouts),
             Pacing = options.Pacing,
             Providers = ProvidersOf(options),

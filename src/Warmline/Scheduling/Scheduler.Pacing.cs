@@ -97,7 +97,7 @@ internal sealed partial class Scheduler
             return;
         }
 
-        if (outcome is LeaseOutcome.NotSent)
+        if (outcome is LeaseOutcome.NotSent or LeaseOutcome.Unused)
         {
             budget.Rules.Unused(_now, waiter.GrantedAt);
         }

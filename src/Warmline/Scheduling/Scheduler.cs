@@ -148,7 +148,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         _sharing.NoteIdle(waiter.Share.Tenant);
-        Released(connection, keep: outcome is LeaseOutcome.Reusable);
+        Released(connection, keep: outcome is LeaseOutcome.Reusable or LeaseOutcome.Unused);
         End();
     }
 

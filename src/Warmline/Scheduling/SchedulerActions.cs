@@ -82,6 +82,9 @@ internal enum LeaseOutcome
 
     /// <summary>The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.</summary>
     NotSent,
+
+    /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned of it.</summary>
+    Unused,
 }
 
 /// <summary>One thing to do. <see cref="Target"/> is the waiter, connection or warm-up concerned.</summary>

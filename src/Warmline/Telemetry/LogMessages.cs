@@ -44,6 +44,11 @@ internal static partial class LogMessages
     [LoggerMessage(13, LogLevel.Debug, "{Origin} ends idle connections: from now on they are kept for {Limit} s at most")]
     public static partial void IdleLimitLearned(ILogger logger, string origin, double limit);
 
+    [LoggerMessage(14, LogLevel.Warning, "Calls to {Origin} have waited for a place for up to {Seconds:0} s ({Reason}) and no place will become free: "
+        + "all {Count} are held by responses whose readers are not reading, the oldest for {Oldest:0} s. "
+        + "Read each response to its end or dispose it before calling again, or set a limit to the wait (Timeouts.Pool)")]
+    public static partial void AllHeld(ILogger logger, string origin, double seconds, PoolRejectionReason reason, int count, double oldest);
+
     [LoggerMessage(40, LogLevel.Warning, "{Origin} closed connection {Id} with GOAWAY {Code}{Text}. The connection had sent {Resets} resets (RST_STREAM) and {Pings} PINGs")]
     public static partial void GoAwayReceived(ILogger logger, string origin, long id, string code, string text, long resets, long pings);
 

@@ -91,6 +91,13 @@ internal sealed class BufferedContent : ByteArrayContent
         }
     }
 
+    /// <summary>The caller's content has other headers than it had.</summary>
+    public void TakeHeaders(HttpContent content)
+    {
+        Headers.Clear();
+        Bodies.CopyHeaders(content, this);
+    }
+
     /// <summary>The call is over, or was never begun. Counts at its first time only.</summary>
     public void Leave()
     {

@@ -20,7 +20,7 @@ public sealed class ConfigurationTests
             [typeof(int)] = ("3", 3), [typeof(bool)] = ("false", false), [typeof(TimeSpan)] = ("90s", TimeSpan.FromSeconds(90)), [typeof(Http2Mode)] = ("disabled", Http2Mode.Disabled),
             [typeof(DecompressionMethods)] = ("gzip, Brotli", DecompressionMethods.GZip | DecompressionMethods.Brotli), [typeof(TenantIsolation)] = ("connections", TenantIsolation.Connections), [typeof(string)] = ("llm", "llm"),
         };
-        string[] inCode = ["SslOptions", "Proxy"];
+        string[] inCode = ["SslOptions", "Proxy", "BeforeSend"];
         var checkedNames = new List<string>();
         Check(typeof(ConnectionPoolOptions), "", options => options);
         Check(typeof(Http2Options), "Http2:", options => options.Http2);

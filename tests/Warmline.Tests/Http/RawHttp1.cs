@@ -58,6 +58,13 @@ internal sealed class RawHttp1(NetworkStream stream, int number)
         return (total, tail.EndsWith("0\r\n\r\n", StringComparison.Ordinal));
     }
 
+    /// <summary>Ends the connection hard.</summary>
+    public void Reset()
+    {
+        stream.Socket.LingerState = new LingerOption(true, 0);
+        stream.Close();
+    }
+
     public static string Ok(string body, string headers = "") => string.Create(CultureInfo.InvariantCulture, $"HTTP/1.1 200 OK\r\n{headers}Content-Length: {body.Length}\r\n\r\n{body}");
 }
 

@@ -12,6 +12,9 @@ internal static class RequestBehaviours
 {
     const string Rides = "a version and a policy that were not chosen are what SDKs leave as they are: such calls ride HTTP/2 where the server speaks it";
 
+    const string Shares = "both refuse; the pool sees it on a connection that it shares with other calls, the bare handler in a handshake of its own";
+    const string NoHttp3 = "there is no HTTP/3 in the pool: such a call rides the highest version that it has";
+
     public static Behaviour[] All { get; } =
     [
         new("`new HttpRequestMessage` (1.1, OrLower) to a server of both", side => VersionAsync(side, HttpVersion.Version11, HttpVersionPolicy.RequestVersionOrLower), Rides, On.Http1),
@@ -21,7 +24,20 @@ internal static class RequestBehaviours
         new("2.0 Exact to a server of both", side => VersionAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionExact), On: On.Http2),
         new("2.0 OrLower to a server of 1.1", side => VersionAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrLower, HttpProtocols.Http1), On: On.Http1),
         new("2.0 Exact to a server of 1.1", side => VersionAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionExact, HttpProtocols.Http1), On: On.Http1),
+        new("2.0 OrHigher to a server of both", side => VersionAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrHigher), On: On.Http2),
+        new("2.0 OrHigher to a server of 1.1", side => VersionAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrHigher, HttpProtocols.Http1), Shares, On.Http1),
+        new("2.0 Exact with `Upgrade` to a server of both", side => UpgradeAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionExact), On: On.Http2),
+        new("2.0 OrHigher with `Upgrade` to a server of both", side => UpgradeAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrHigher), On: On.Http2),
+        new("2.0 OrLower with `Upgrade` to a server of HTTP/2 alone", side => UpgradeAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrLower, HttpProtocols.Http2), On: On.Http2),
+        new("1.1 OrHigher with `Upgrade` to a server of HTTP/2 alone", side => UpgradeAsync(side, HttpVersion.Version11, HttpVersionPolicy.RequestVersionOrHigher, HttpProtocols.Http2), On: On.Http2),
+        new("1.1 OrLower with `Upgrade` to a server of both", side => UpgradeAsync(side, HttpVersion.Version11, HttpVersionPolicy.RequestVersionOrLower), On: On.Http1),
+        new("versions that are none (0.9, 1.2, 2.1, 4.0), with any policy", NoVersionsAsync),
+        new("1.0 with a content of unknown length", UnknownLengthAsync, On: On.Http1),
+        new("1.0 with `Expect: 100-continue`", ExpectAsync, On: On.Http1),
+        new("`Transfer-Encoding: chunked` without content", side => RefusedAsync(side, request => request.Headers.TransferEncodingChunked = true)),
+        new("a header value that is not ASCII", side => RefusedAsync(side, request => request.Headers.Add("x-title", "Café"))),
         new("3.0 Exact", side => VersionAsync(side, HttpVersion.Version30, HttpVersionPolicy.RequestVersionExact), On: On.Http2),
+        new("3.0 OrHigher", side => VersionAsync(side, HttpVersion.Version30, HttpVersionPolicy.RequestVersionOrHigher), NoHttp3, On.Http2),
         new("3.0 OrLower", side => VersionAsync(side, HttpVersion.Version30, HttpVersionPolicy.RequestVersionOrLower), On: On.Http2),
         new("GET, PUT, PATCH, DELETE, OPTIONS and a method of one's own", MethodsAsync),
         new("path, query and fragment", TargetAsync),
@@ -42,18 +58,67 @@ internal static class RequestBehaviours
         new("cancelled in the middle of the request body", CancelUploadAsync),
     ];
 
-    static async Task<string> VersionAsync(Side side, Version version, HttpVersionPolicy policy, HttpProtocols protocols = HttpProtocols.Http1AndHttp2)
+    static Task<string> UpgradeAsync(Side side, Version version, HttpVersionPolicy policy, HttpProtocols protocols = HttpProtocols.Http1AndHttp2) =>
+        VersionAsync(side, version, policy, protocols, request => request.Headers.TryAddWithoutValidation("Upgrade", "h2c"));
+
+    static async Task<string> VersionAsync(Side side, Version version, HttpVersionPolicy policy, HttpProtocols protocols = HttpProtocols.Http1AndHttp2, Action<HttpRequestMessage>? change = null)
     {
-        var address = await side.ServeAsync(context => context.Response.WriteAsync(context.Request.Protocol), protocols: protocols);
+        var address = await side.ServeAsync(context => context.Response.WriteAsync($"{context.Request.Protocol}{(context.Request.Headers.ContainsKey("Upgrade") ? " with Upgrade" : "")}"), protocols: protocols);
         try
         {
-            using var response = await side.SendAsync(new HttpRequestMessage(HttpMethod.Post, address) { Version = version, VersionPolicy = policy });
+            var request = new HttpRequestMessage(HttpMethod.Post, address) { Version = version, VersionPolicy = policy };
+            change?.Invoke(request);
+            using var response = await side.SendAsync(request);
             return $"{await response.Content.ReadAsStringAsync(Side.Ct)}, told as {response.Version}";
         }
         catch (Exception error)
         {
             return Side.Tell(error);
         }
+    }
+
+    static async Task<string> NoVersionsAsync(Side side)
+    {
+        var address = await side.ServeAsync(_ => Task.CompletedTask);
+        var outcomes = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var version in new Version[] { new(0, 9), new(1, 2), new(2, 1), new(4, 0) })
+        {
+            foreach (var policy in Enum.GetValues<HttpVersionPolicy>())
+            {
+                outcomes.Add(await Side.TellAsync(side.SendAsync(new HttpRequestMessage(HttpMethod.Get, address) { Version = version, VersionPolicy = policy })));
+            }
+        }
+
+        return string.Join(", ", outcomes);
+    }
+
+    static async Task<string> UnknownLengthAsync(Side side)
+    {
+        var address = await side.ServeAsync(_ => Task.CompletedTask);
+        return await Side.TellAsync(side.SendAsync(new HttpRequestMessage(HttpMethod.Post, address) { Version = HttpVersion.Version10, Content = new OwnContent((_, _) => Task.CompletedTask) }));
+    }
+
+    static async Task<string> ExpectAsync(Side side)
+    {
+        var address = side.ServeRaw(async peer =>
+        {
+            var head = await peer.ReadHeadAsync();
+            await peer.ReadAsync(1);
+            await peer.SayAsync(RawHttp1.Ok($"{head.Split("\r\n")[0]}, {(head.Contains("Expect", StringComparison.Ordinal) ? "with" : "without")} Expect"));
+        });
+        return await Side.TellAsync(side.SendAsync(new HttpRequestMessage(HttpMethod.Post, address)
+        {
+            Version = HttpVersion.Version10, VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = new StringContent("x"), Headers = { ExpectContinue = true },
+        }));
+    }
+
+    static async Task<string> RefusedAsync(Side side, Action<HttpRequestMessage> change)
+    {
+        var address = await side.ServeAsync(_ => Task.CompletedTask);
+        await Side.TellAsync(side.GetAsync(address));
+        var request = side.Request(HttpMethod.Post, address);
+        change(request);
+        return $"{await Side.TellAsync(side.SendAsync(request))}; {await side.AfterAsync(address)}";
     }
 
     static async Task<string> MethodsAsync(Side side)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Text;
 using Microsoft.AspNetCore.Http;
 using Warmline.Tests.Support;
 
@@ -8,6 +9,8 @@ namespace Warmline.Tests.Http;
 /// <summary>How request bodies reach the server.</summary>
 internal static class UploadBehaviours
 {
+    const string Lenient = "the content's target is the pool's own, which heeds no dispose; code that relies on it fails without the pool";
+
     public static Behaviour[] All { get; } =
     [
         new("`Expect: 100-continue`, the server says 100", ContinueAsync, On: On.Http1),
@@ -26,6 +29,8 @@ internal static class UploadBehaviours
         new("a content that writes while it reads the answer", DuplexAsync, On: On.Http2),
         new("a content that throws in its middle", ThrowsAsync),
         new("a content that throws at once", ThrowsAtOnceAsync),
+        new("a content that disposes its target", side => DisposesAsync(side), Lenient),
+        new("a content that disposes its target and writes on", side => DisposesAsync(side, "and on"), Lenient),
         new("a content shorter than its length", side => WrongLengthAsync(side, written: 50_000)),
         new("a content longer than its length", side => WrongLengthAsync(side, written: 150_000)),
     ];
@@ -159,6 +164,20 @@ internal static class UploadBehaviours
     {
         var address = await side.ServeAsync(context => context.Request.Body.CopyToAsync(Stream.Null));
         return await Side.TellAsync(side.PostAsync(address, new OwnContent((_, _) => throw new InvalidDataException(), 100_000)));
+    }
+
+    static async Task<string> DisposesAsync(Side side, string? rest = null)
+    {
+        var address = await side.ServeAsync(async context => await context.Response.WriteAsync(await new StreamReader(context.Request.Body).ReadToEndAsync()));
+        return await Side.TellAsync(side.PostAsync(address, new OwnContent(async (stream, ct) =>
+        {
+            await using (var writer = new StreamWriter(stream))
+            {
+                await writer.WriteAsync("hello");
+            }
+
+            await stream.WriteAsync(Encoding.ASCII.GetBytes(rest ?? ""), ct);
+        })));
     }
 
     static async Task<string> WrongLengthAsync(Side side, int written)

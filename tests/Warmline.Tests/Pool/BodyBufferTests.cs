@@ -248,17 +248,19 @@ public sealed class BodyBufferTests
     public async Task A_content_that_throws_gives_its_own_exception_and_takes_no_place()
     {
         await using var play = await EchoAsync(http2: true);
-        var own = new InvalidOperationException("mine");
-        Assert.Same(own, await Assert.ThrowsAsync<InvalidOperationException>(() => PostAsync((_, _) => throw own)));
-        Assert.Same(own, await Assert.ThrowsAsync<InvalidOperationException>(() => PostAsync(async (stream, ct) =>
+        var own = new InvalidDataException("mine");
+        Assert.Same(own, await Assert.ThrowsAsync<InvalidDataException>(() => PostAsync((_, _) => throw own)));
+        Assert.Same(own, await Assert.ThrowsAsync<InvalidDataException>(() => PostAsync(async (stream, ct) =>
         {
             await stream.WriteAsync(new byte[10], ct);
             await Task.Yield();
             throw own;
         })));
+        var wrapped = new InvalidOperationException("mine");
+        Assert.Same(wrapped, (await Assert.ThrowsAsync<PoolRequestException>(() => PostAsync((_, _) => throw wrapped))).InnerException);   // as the platform wraps it
         var failed = await Assert.ThrowsAsync<PoolRequestException>(() => PostAsync((_, _) => throw new IOException("disk")));
-        Assert.Equal((RequestVerdict.NotSent, "disk"), (failed.Verdict, failed.InnerException!.InnerException!.Message));
-        Assert.Equal((0, 3, 3), (play.Pool.GetStats().TotalRequests, play.Buffers.Rented, play.Buffers.Returned));
+        Assert.Equal((RequestVerdict.NotSent, "disk"), (failed.Verdict, failed.InnerException!.Message));
+        Assert.Equal((0, 4, 4), (play.Pool.GetStats().TotalRequests, play.Buffers.Rented, play.Buffers.Returned));
 
         Task PostAsync(Func<Stream, CancellationToken, Task> write) => play.Client.PostAsync(play.Address, Json(write, Small), Rig.Ct);
     }

@@ -52,7 +52,7 @@ internal sealed partial class SchedulerModel
         if (mattered)
         {
             var link = call.Link!;
-            link.NoMore |= outcome is not LeaseOutcome.Reusable;
+            link.NoMore |= outcome is not (LeaseOutcome.Reusable or LeaseOutcome.Unused);
             DrawHint(link);
             if (again)
             {

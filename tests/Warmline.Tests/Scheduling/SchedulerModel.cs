@@ -204,7 +204,7 @@ internal sealed partial class SchedulerModel
                 Bypass(call, (ConnectionEnd)_random.Next(3));
                 break;
             case 1:
-                Release(call, (LeaseOutcome)_random.Next(3));
+                Release(call, (LeaseOutcome)_random.Next(4));
                 break;
             default:
                 UploadEnded(call);
@@ -356,7 +356,8 @@ internal sealed partial class SchedulerModel
         return count;
     }
 
-    LeaseOutcome DrawOutcome() => _isKind ? LeaseOutcome.Reusable : _random.Next(10) switch { 0 => LeaseOutcome.ConnectionBroken, 1 => LeaseOutcome.NotSent, _ => LeaseOutcome.Reusable };
+    LeaseOutcome DrawOutcome() => _isKind ? LeaseOutcome.Reusable
+        : _random.Next(10) switch { 0 => LeaseOutcome.ConnectionBroken, 1 => LeaseOutcome.NotSent, 2 => LeaseOutcome.Unused, _ => LeaseOutcome.Reusable };
 
     int DrawStreamLimit() => ModelSetup.Pick(_random, 0, 1, 10, 100, 100, int.MaxValue);
 

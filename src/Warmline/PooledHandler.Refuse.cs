@@ -1,0 +1,43 @@
+using System.Net;
+
+namespace Warmline;
+
+/// <summary>What the platform refuses before it looks for a connection. The pool does too, before it asks for a place, resolves a name or
+/// dials.</summary>
+internal sealed partial class PooledHandler
+{
+    // The platform's texts, so that an error is known by them here too. A test compares them.
+    const string SendFailed = "An error occurred while sending the request.";
+    const string NoSuchVersion = "Request version value must be one of 1.0, 1.1, 2.0, or 3.0.";
+    const string NothingToChunk = "'Transfer-Encoding: chunked' header can not be used when content object is not specified.";
+    const string NoChunksInHttp10 = "HTTP 1.0 does not support chunking.";
+    const string NoAddress =
+        "An invalid request URI was provided. Either the request URI must be an absolute URI or BaseAddress must be set.";
+
+    /// <summary>The error for a request that cannot be sent at all, in the platform's order; null for any other.</summary>
+    static Exception? Refusal(HttpRequestMessage request)
+    {
+        var version = request.Version;
+        if (version != HttpVersion.Version11 && version != HttpVersion.Version20
+            && version != HttpVersion.Version10 && version != HttpVersion.Version30)
+        {
+            return new NotSupportedException(NoSuchVersion);
+        }
+
+        var isChunked = request.Headers.TransferEncodingChunked is true;
+        if (isChunked && request.Content is null)
+        {
+            var cause = new InvalidOperationException(NothingToChunk);
+            return new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.Unknown, SendFailed, cause);
+        }
+
+        if (version == HttpVersion.Version10 && (isChunked || request.Content is { Headers.ContentLength: null }))
+        {
+            return new NotSupportedException(NoChunksInHttp10);
+        }
+
+        return request.RequestUri is not { IsAbsoluteUri: true } uri ? new InvalidOperationException(NoAddress)
+            : uri.Scheme is "https" or "http" or "wss" or "ws" ? null   // the last two are what ClientWebSocket says
+            : new NotSupportedException($"The pool carries http and https requests; this one is for '{uri.GetLeftPart(UriPartial.Path)}'.");
+    }
+}

@@ -245,6 +245,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         }
     }
 
+    /// <summary>An answer that ends its connection without saying so: the lease then returns none that could be used again. Before the body, which may end the lease at once.</summary>
+    public void CheckPersistence(HttpResponseMessage response)
+    {
+        if (Persistence.EndsConnection(response))
+        {
+            _broken = true;
+        }
+    }
+
     /// <summary>Completes when both bodies are over, which for a response that was read to its end or disposed takes a moment at most.</summary>
     public Task SettledAsync()
     {

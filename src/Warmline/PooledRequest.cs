@@ -62,6 +62,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public override bool IsStreaming => Events is not null;
 
+    public override bool HasAnswer => HeadersAt is not null;
+
     public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
     public Slot Slot => (Slot)Connection!.Slot!;

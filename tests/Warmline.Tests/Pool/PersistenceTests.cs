@@ -28,6 +28,8 @@ public sealed class PersistenceTests
     [InlineData("GET", "HTTP/1.0 200 OK\r\nProxy-Connection: keep-alive\r\nContent-Length: 5\r\n\r\nhello")]
     [InlineData("GET", "HTTP/1.0 200 OK\r\n\r\nhello", true)]
     [InlineData("GET", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", true)]
+    [InlineData("POST", "HTTP/1.1 200 OK\r\n\r\nhello", true)]
+    [InlineData("GET", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello", true)]
     [InlineData("GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")]
     [InlineData("POST", "HTTP/1.1 200 OK\r\nconnection: x-a, CLOSE\r\nContent-Length: 5\r\n\r\nhello")]
     [InlineData("GET", "HTTP/1.1 200 OK\r\nConnection: x-a\r\nConnection: Close\r\nContent-Length: 5\r\n\r\nhello")]

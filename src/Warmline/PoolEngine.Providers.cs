@@ -1,4 +1,3 @@
-using System.Net;
 using System.Net.Http.Headers;
 using Warmline.Options;
 using Warmline.Providers;
@@ -42,10 +41,13 @@ internal sealed partial class PoolEngine
         }
     }
 
-    /// <summary>Has the body of a paced call's refusal inspected while the caller reads it: some providers say only there how long to wait, or that requests grow too fast.</summary>
+    /// <summary>
+    /// Has the body of a paced call's refusal inspected while the caller reads it: some providers say only there how long to wait, or
+    /// that requests grow too fast.
+    /// </summary>
     public void InspectRefusal(PooledRequest call, HttpResponseMessage response)
     {
-        if (call.Budget is null || response.StatusCode is not (HttpStatusCode.TooManyRequests or HttpStatusCode.ServiceUnavailable or (HttpStatusCode)529))
+        if (call.Budget is null || (int)response.StatusCode is not (429 or 503 or 529))
         {
             return;
         }
@@ -58,7 +60,8 @@ internal sealed partial class PoolEngine
     {
         if (advice.Wait is { } wait)
         {
-            Play((call, wait, answeredAt), static (scheduler, refusal, now, actions) => scheduler.Advised(refusal.call, refusal.wait, refusal.answeredAt, now, actions));
+            Play((call, wait, answeredAt), static (scheduler, refusal, now, actions) =>
+                scheduler.Advised(refusal.call, refusal.wait, refusal.answeredAt, now, actions));
         }
 
         if (advice.SlowDown)

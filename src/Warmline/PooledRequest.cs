@@ -247,7 +247,10 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         }
     }
 
-    /// <summary>An answer that ends its connection without saying so: the lease then returns none that could be used again. Before the body, which may end the lease at once.</summary>
+    /// <summary>
+    /// An answer that ends its connection without saying so: the lease then returns none that could be used again. Before the body, which
+    /// may end the lease at once.
+    /// </summary>
     public void CheckPersistence(HttpResponseMessage response)
     {
         if (Persistence.EndsConnection(response))

@@ -26,15 +26,16 @@ public sealed class PoolPreset
     };
 
     /// <summary>
-    /// A job with much to do at once and nothing between two runs. Calls that stream are a lane of their own, as such a job often runs beside them: <c>stream</c> always has 8
-    /// places that no other call takes, and waits 180 s for the first byte and for each silence. <c>batch</c> stands beside it without limits. See
-    /// <see cref="ConnectionPoolOptions.Lanes"/>; a lane of the same name there takes its place.
+    /// A job with much to do at once and nothing between two runs. Calls that stream are a lane of their own, as such a job often runs
+    /// beside them: <c>stream</c> always has 8 places that no other call takes, and waits 180 s for the first byte and for each silence.
+    /// <c>batch</c> stands beside it without limits. See <see cref="ConnectionPoolOptions.Lanes"/>; a lane of the same name there takes
+    /// its place.
     /// </summary>
     public static PoolPreset Batch { get; } = new(nameof(Batch), "a job with much to do at once")
     {
         MaxConnections = 80,
         IdleTimeout = TimeSpan.FromSeconds(60),
-        StreamReserve = 8,   // a tenth of its connections: over HTTP/1.1 that many streams at once, over HTTP/2 the same out of far more places
+        StreamReserve = 8,   // a tenth of its connections
     };
 
     /// <summary>Many customers on one pool: 200 calls in all, 10 for each.</summary>
@@ -94,8 +95,9 @@ public sealed class PoolPreset
     ];
 
     /// <summary>
-    /// The lanes that are configured, and of its own those whose names are not. No ceilings: what it lets through together with them it lets through without. What it reserves is
-    /// never more than a pool has left, as it must not make options invalid that are valid without it.
+    /// The lanes that are configured, and of its own those whose names are not. No ceilings: what it lets through together with them it
+    /// lets through without. What it reserves is never more than a pool has left, as it must not make options invalid that are valid
+    /// without it.
     /// </summary>
     internal IReadOnlyDictionary<string, LaneOptions> With(IDictionary<string, LaneOptions> configured, int? maxConcurrentRequests)
     {

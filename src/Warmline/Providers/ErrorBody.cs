@@ -9,16 +9,19 @@ namespace Warmline.Providers;
 internal readonly record struct RefusalAdvice(TimeSpan? Wait, bool SlowDown)
 {
     /// <summary>What this says and <paramref name="known"/> does not: a longer wait, the first call to slow down.</summary>
-    public RefusalAdvice Beyond(RefusalAdvice known) => new(Wait > (known.Wait ?? TimeSpan.Zero) ? Wait : null, SlowDown && !known.SlowDown);
+    public RefusalAdvice Beyond(RefusalAdvice known) =>
+        new(Wait > (known.Wait ?? TimeSpan.Zero) ? Wait : null, SlowDown && !known.SlowDown);
 }
 
 /// <summary>
-/// Reads the JSON in which providers refuse, as far as it has come. Two shapes are known; anything else says nothing, and nothing here throws.
+/// Reads the JSON in which providers refuse, as far as it has come. Two shapes are known; anything else says nothing, and nothing here
+/// throws.
 /// </summary>
 /// <remarks>
-/// <c>google.rpc.RetryInfo</c>, with <c>retryDelay</c> as a JSON Duration: seconds with up to nine decimals, ending in <c>s</c> (googleapis: google/rpc/error_details.proto;
-/// protobuf: duration.proto). Gemini sends it among an error's <c>details</c>, and the error of a stream within an array. OpenAI: <c>"code": "slow_down"</c>, which asks for
-/// slower growth (platform.openai.com/docs/guides/error-codes).
+/// <c>google.rpc.RetryInfo</c>, with <c>retryDelay</c> as a JSON Duration: seconds with up to nine decimals, ending in <c>s</c>
+/// (googleapis: google/rpc/error_details.proto; protobuf: duration.proto). Gemini sends it among an error's <c>details</c>, and the error
+/// of a stream within an array. OpenAI: <c>"code": "slow_down"</c>, which asks for slower growth
+/// (platform.openai.com/docs/guides/error-codes).
 /// </remarks>
 internal static class ErrorBody
 {
@@ -27,6 +30,8 @@ internal static class ErrorBody
 
     const int Deepest = 63;        // a bit for each level
     const int LongestText = 256;   // longer than any type's name or duration
+
+    static readonly JsonReaderOptions Options = new() { MaxDepth = Deepest, AllowMultipleValues = true };
 
     enum Name
     {
@@ -40,7 +45,7 @@ internal static class ErrorBody
     public static RefusalAdvice Read(ReadOnlySpan<byte> json)
     {
         var (wait, slowDown) = (0L, false);
-        var reader = new Utf8JsonReader(json, isFinalBlock: false, new JsonReaderState(new JsonReaderOptions { MaxDepth = Deepest, AllowMultipleValues = true }));
+        var reader = new Utf8JsonReader(json, isFinalBlock: false, new JsonReaderState(Options));
         Span<long> delays = stackalloc long[Deepest + 1];   // of the object that is open at each level
         var infos = 0UL;                                    // levels whose object is a RetryInfo
         var name = Name.Other;
@@ -115,7 +120,8 @@ internal static class ErrorBody
     {
         name = name.Trim();
         return name.IsEmpty || name.Equals("identity", StringComparison.OrdinalIgnoreCase) ? Coding.None
-            : name.Equals("gzip", StringComparison.OrdinalIgnoreCase) || name.Equals("x-gzip", StringComparison.OrdinalIgnoreCase) ? Coding.GZip   // RFC 9110, section 8.4.1.3
+            : name.Equals("gzip", StringComparison.OrdinalIgnoreCase) ? Coding.GZip
+            : name.Equals("x-gzip", StringComparison.OrdinalIgnoreCase) ? Coding.GZip   // RFC 9110, section 8.4.1.3
             : name.Equals("deflate", StringComparison.OrdinalIgnoreCase) ? Coding.Deflate
             : name.Equals("br", StringComparison.OrdinalIgnoreCase) ? Coding.Brotli
             : Coding.Unknown;
@@ -133,7 +139,9 @@ internal static class ErrorBody
         {
             Coding.GZip => new GZipStream(from, CompressionMode.Decompress),
             Coding.Brotli => new BrotliStream(from, CompressionMode.Decompress),
-            _ when (bytes[0] & 0x0F) == 8 => new ZLibStream(from, CompressionMode.Decompress),   // as Decompression does: many servers leave zlib's header out
+
+            // As Decompression does: many servers leave zlib's header out.
+            _ when (bytes[0] & 0x0F) == 8 => new ZLibStream(from, CompressionMode.Decompress),
             _ => new DeflateStream(from, CompressionMode.Decompress),
         };
         var decoded = new byte[4 * 1024];
@@ -160,7 +168,8 @@ internal static class ErrorBody
     static Name NameOf(ref Utf8JsonReader reader) =>
         reader.ValueTextEquals("code"u8) || reader.ValueTextEquals("type"u8) ? Name.Code
         : reader.ValueTextEquals("@type"u8) ? Name.Type
-        : reader.ValueTextEquals("retryDelay"u8) || reader.ValueTextEquals("retry_delay"u8) ? Name.Delay   // the second is the field's own name, which JSON may use too
+        : reader.ValueTextEquals("retryDelay"u8) ? Name.Delay
+        : reader.ValueTextEquals("retry_delay"u8) ? Name.Delay   // the field's own name, which protobuf's JSON may use too
         : Name.Other;
 
     static string Text(ref Utf8JsonReader reader) => reader.ValueSpan.Length <= LongestText ? reader.GetString()! : "";
@@ -172,5 +181,5 @@ internal static class ErrorBody
     }
 
     static long Duration(string text) =>
-        text.EndsWith('s') && RateLimitHeaders.Scaled(text.AsSpan(0, text.Length - 1), TimeSpan.TicksPerSecond) is { } wait ? wait.Ticks : 0;
+        text is [.. var number, 's'] && RateLimitHeaders.Scaled(number, TimeSpan.TicksPerSecond) is { } wait ? wait.Ticks : 0;
 }

@@ -17,8 +17,10 @@ public enum RateLimitFormat
     /// <summary>None but the forms of <c>retry-after</c>, which any HTTP server may send (RFC 9110, section 10.2.3).</summary>
     None,
 
-    /// <summary><c>x-ratelimit-{limit,remaining,reset}</c> of requests, reset as Unix time in milliseconds: OpenRouter. Not part of <see cref="Any"/>, as other APIs send the same
-    /// names with another meaning.</summary>
+    /// <summary>
+    /// <c>x-ratelimit-{limit,remaining,reset}</c> of requests, reset as Unix time in milliseconds: OpenRouter. Not part of
+    /// <see cref="Any"/>, as other APIs send the same names with another meaning.
+    /// </summary>
     OpenRouter,
 }
 
@@ -82,7 +84,10 @@ public sealed record ProviderProfile
         RateLimits = RateLimitFormat.OpenAI,   // console.groq.com/docs/rate-limits: requests are per day, tokens per minute; retry-after only with 429
     };
 
-    /// <summary>Google Gemini (the Gemini API, not Vertex AI). It documents no rate-limit headers; its refusals say in their body how long to wait.</summary>
+    /// <summary>
+    /// Google Gemini (the Gemini API, not Vertex AI). It documents no rate-limit headers; its refusals say in their body how long to
+    /// wait.
+    /// </summary>
     public static ProviderProfile Gemini { get; } = new() { Name = "Gemini", Hosts = ["generativelanguage.googleapis.com"] };
 
     /// <summary>Mistral. It documents no rate-limit headers.</summary>

@@ -10,10 +10,11 @@ namespace Warmline.Providers;
 /// </summary>
 /// <remarks>
 /// OpenAI, Azure OpenAI and Groq: <c>x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}</c>. Anthropic:
-/// <c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c> and <c>anthropic-priority-{input,output}-tokens-…</c>.
-/// OpenRouter: <c>X-RateLimit-{Limit,Remaining,Reset}</c> on errors (openrouter.ai/docs/api-reference/limits), reset as Unix time in milliseconds (openclaude,
-/// issue 936). Those names mean something else elsewhere (GitHub: seconds), so they are read for its profile only. Not read:
-/// <c>anthropic-ratelimit-unified-*</c>, the windows of subscriptions, as they are not documented; their refusals carry <c>retry-after</c> as well.
+/// <c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c> and
+/// <c>anthropic-priority-{input,output}-tokens-…</c>. OpenRouter: <c>X-RateLimit-{Limit,Remaining,Reset}</c> on errors
+/// (openrouter.ai/docs/api-reference/limits), reset as Unix time in milliseconds (everruns, pull request 2280). Those names mean
+/// something else elsewhere (GitHub: seconds), so they are read for its profile only. Not read: <c>anthropic-ratelimit-unified-*</c>, the
+/// windows of subscriptions, as they are not documented; their refusals carry <c>retry-after</c> as well.
 /// </remarks>
 internal static class RateLimitHeaders
 {
@@ -67,8 +68,8 @@ internal static class RateLimitHeaders
             }
         }
 
-        // In the order of Azure's SDK (core-rest-pipeline, throttlingRetryStrategy: AllRetryAfterHeaders). Its "retry-after-ms first" is also OpenAI's
-        // (openai-python: _base_client.py). What is no number does not hide the next.
+        // In the order of Azure's SDK (core-rest-pipeline, throttlingRetryStrategy: AllRetryAfterHeaders). Its "retry-after-ms first" is
+        // also OpenAI's (openai-python: _base_client.py). What is no number does not hide the next.
         found.RetryAfter = milliseconds ?? azure ?? found.RetryAfter;
         return found;
     }

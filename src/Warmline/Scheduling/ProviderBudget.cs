@@ -127,8 +127,8 @@ internal sealed class ProviderBudget
     public void Unused(TimeSpan now, TimeSpan? startedAt = null) => Remove(startedAt, now);
 
     /// <summary>
-    /// The body of a refusal says how long to wait. It takes the place of a wait that was guessed for want of it. Beside one that the headers told the longer counts: the provider
-    /// asked for both, and the longer keeps to both.
+    /// The body of a refusal says how long to wait. It takes the place of a wait that was guessed for want of it. Beside one from
+    /// the headers the longer counts: the provider asked for both, and the longer keeps to both.
     /// </summary>
     /// <param name="wait">The time; above 0.</param>
     /// <param name="answeredAt">When the refusal came: its body may be read later.</param>

@@ -322,7 +322,9 @@ internal sealed partial class Scheduler
         }
     }
 
-    /// <summary>On HTTP/1.1 a server may end an answer with its connection. It has answered then, and another dial may do as well.</summary>
+    /// <summary>
+    /// On HTTP/1.1 a server may end an answer with its connection. It has answered then, and another dial may do as well.
+    /// </summary>
     static bool IsEndOfAnswer(ConnectionState connection, ConnectionEnd end) =>
         end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };
 

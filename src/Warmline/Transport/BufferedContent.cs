@@ -5,9 +5,10 @@ using System.Net.Http.Json;
 namespace Warmline.Transport;
 
 /// <summary>
-/// A request's content, serialised once into a pooled buffer before the request waits for its place: so it can be looked at, and given again. It stands in for the
-/// caller's content, with the same headers. Its length is known, so it is sent with it, also where the caller's content tells none (RFC 9110, section 8.6). Where the
-/// request asks for chunks (<c>TransferEncodingChunked</c>) the platform drops the length.
+/// A request's content, serialised once into a pooled buffer before the request waits for its place: so it can be looked at, and given
+/// again. It stands in for the caller's content, with the same headers. Its length is known, so it is sent with it, also where the
+/// caller's content states none (RFC 9110, section 8.6). Where the request asks for chunks (<c>TransferEncodingChunked</c>) the platform
+/// drops the length.
 /// </summary>
 /// <remarks>
 /// The platform may pull a body while the call looks over, and again after: a stream that was refused, an answer that came early. Bytes that change under it would be another

@@ -4,7 +4,8 @@ using Warmline.Providers;
 namespace Warmline.Transport;
 
 /// <summary>
-/// Stands in for the platform's content of a refusal, below the body that the caller reads: what passes is inspected, byte by byte the same and never later than without it.
+/// Stands in for the platform's content of a refusal, below the body that the caller reads: what passes is inspected, byte by byte the
+/// same and never later than without it.
 /// </summary>
 internal sealed class RefusalContent : HttpContent
 {
@@ -39,12 +40,13 @@ internal sealed class RefusalContent : HttpContent
 }
 
 /// <summary>
-/// A refusal's bytes as they are read. A caller that reads finds nothing changed; for one that disposes unread, what this machine already has is looked at and nothing is waited for.
+/// A refusal's bytes as they are read. A caller that reads finds nothing changed; for one that disposes unread, what this machine already
+/// has is looked at and nothing is waited for.
 /// </summary>
 internal sealed class RefusalStream(Stream inner, string encodings, Action<RefusalAdvice> report) : Stream
 {
-    // The whole beginning is read again each time, as decoders do not go on after an end of input. A body in one packet, as nearly all are, is read once or twice; one that comes
-    // byte by byte must not cost the square of its length.
+    // The whole beginning is read again each time, as decoders do not go on after an end of input. A body in one packet, as nearly all
+    // are, is read once or twice; one that comes byte by byte must not cost the square of its length.
     const int FreeTries = 32;
     const int MostTries = 256;
 
@@ -83,7 +85,8 @@ internal sealed class RefusalStream(Stream inner, string encodings, Action<Refus
         return read;
     }
 
-    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
     public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
@@ -138,7 +141,10 @@ internal sealed class RefusalStream(Stream inner, string encodings, Action<Refus
         return read;
     }
 
-    /// <summary>The caller leaves. What has come already is read, as long as no read has to wait; the body ends with this, so a read that would wait is given up with it.</summary>
+    /// <summary>
+    /// The caller leaves. What has come already is read, as long as no read has to wait; the body ends with this, so a read that would
+    /// wait is given up with it.
+    /// </summary>
     void Glance()
     {
         var buffer = new byte[4 * 1024];

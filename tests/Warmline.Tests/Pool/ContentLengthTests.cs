@@ -8,7 +8,10 @@ using Xunit;
 
 namespace Warmline.Tests.Pool;
 
-/// <summary>Servers that read <c>Content-Length</c> and nothing else. Small model servers do: a body in chunks is none to them, or the next request.</summary>
+/// <summary>
+/// Servers that read <c>Content-Length</c> and nothing else. Small model servers do: a body in chunks is none to them, or the next
+/// request.
+/// </summary>
 public sealed class ContentLengthTests
 {
     public enum Form

@@ -34,7 +34,9 @@ public sealed class RateLimitHeadersTests
     public void Only_the_families_of_the_format_are_read(RateLimitFormat format, string expected) =>
         Assert.Equal(expected, Text(Read("x-ratelimit-remaining-requests: 5; anthropic-ratelimit-tokens-remaining: 6; retry-after: 3", format)));
 
-    /// <summary>OpenRouter: openrouter.ai/docs/api-reference/limits; an answer quoted in openclaude, issue 936. Noon is 1893499200000.</summary>
+    /// <summary>
+    /// OpenRouter: openrouter.ai/docs/api-reference/limits; everruns, pull request 2280. Noon is 1893499200000.
+    /// </summary>
     [Theory]
     [InlineData("X-RateLimit-Limit: 50; X-RateLimit-Remaining: 0; X-RateLimit-Reset: 1893499230000", "requests 0/50 30")]
     [InlineData("date: Tue, 01 Jan 2030 11:59:00 GMT; X-RateLimit-Reset: 1893499230000", "requests ?/? 90")]

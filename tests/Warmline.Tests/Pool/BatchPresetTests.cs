@@ -17,6 +17,7 @@ public sealed class BatchPresetTests
         {
             options.UsePreset(PoolPreset.Batch);
             options.MaxConcurrentRequests = all;
+            options.Timeouts.Pool = Timeout.InfiniteTimeSpan;   // a stream without a place of its own would wait for ever
         });
         var gate = new Gate();
         var most = all ?? PoolPreset.Batch.MaxConnections;

@@ -1,4 +1,3 @@
-using System.Net;
 using System.Net.Http.Headers;
 using Warmline.Options;
 using Warmline.Providers;
@@ -12,9 +11,6 @@ internal sealed partial class PoolEngine
 {
     /// <summary>Where nothing depends on it, that much of what is told is enough to be shown.</summary>
     static readonly TimeSpan ShownEach = TimeSpan.FromMilliseconds(250);
-
-    /// <summary>An error is shorter; a longer body is not read for the word.</summary>
-    const int LongestError = 16 * 1024;
 
     static readonly Func<ReadOnlySpan<byte>, string?> ModelOf = RequestShape.ModelOf;
 
@@ -45,26 +41,32 @@ internal sealed partial class PoolEngine
         }
     }
 
-    /// <summary>Whether the provider asks not just for a pause but for slower growth: OpenAI's <c>slow_down</c>, which only the body of the refusal says.</summary>
-    public async Task LookForSlowDownAsync(PooledRequest call, HttpResponseMessage response, CancellationToken cancellationToken)
+    /// <summary>
+    /// Has the body of a paced call's refusal inspected while the caller reads it: some providers say only there how long to wait, or
+    /// that requests grow too fast.
+    /// </summary>
+    public void InspectRefusal(PooledRequest call, HttpResponseMessage response)
     {
-        var content = response.Content;
-        if (response.StatusCode is not (HttpStatusCode.TooManyRequests or HttpStatusCode.ServiceUnavailable) || content.Headers.ContentLength is not <= LongestError || !RequestShape.IsJson(content))
+        if (call.Budget is null || (int)response.StatusCode is not (429 or 503 or 529))
         {
             return;
         }
 
-        try
+        var answeredAt = Now;   // the wait counts from the answer, however late its body is read
+        response.Content = RefusalContent.Of(response.Content, advice => Advised(call, advice, answeredAt));
+    }
+
+    void Advised(PooledRequest call, RefusalAdvice advice, TimeSpan answeredAt)
+    {
+        if (advice.Wait is { } wait)
         {
-            await content.LoadIntoBufferAsync(LongestError, cancellationToken).ConfigureAwait(false);
-            if ((await content.ReadAsByteArrayAsync(cancellationToken).ConfigureAwait(false)).AsSpan().IndexOf("\"slow_down\""u8) >= 0)
-            {
-                Play(call, static (scheduler, call, now, actions) => scheduler.SlowDown(call, now, actions));
-            }
+            Play((call, wait, answeredAt), static (scheduler, refusal, now, actions) =>
+                scheduler.Advised(refusal.call, refusal.wait, refusal.answeredAt, now, actions));
         }
-        catch (Exception)
+
+        if (advice.SlowDown)
         {
-            // The answer has come, whatever ends its body, the caller's own cancellation too: the reader will meet it.
+            Play(call, static (scheduler, call, now, actions) => scheduler.SlowDown(call, now, actions));
         }
     }
 

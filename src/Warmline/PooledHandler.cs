@@ -117,13 +117,10 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     call.TellHeaders((int)response.StatusCode);
                     PoolEngine.NoteHint(call, response.Headers);
                     engine.NoteLimits(call, response);
+                    engine.InspectRefusal(call, response);
+                    call.CheckPersistence(response);
                     response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
                     isAnswered = true;
-                    if (call.Budget is not null)
-                    {
-                        await engine.LookForSlowDownAsync(call, response, cancellationToken).ConfigureAwait(false);
-                    }
-
                     return response;
                 }
                 catch (Exception error)

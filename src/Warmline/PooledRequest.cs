@@ -73,6 +73,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     public override bool IsStreaming => Events is not null;
 
+    public override bool HasAnswer => HeadersAt is not null;
+
     public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
     public Slot Slot => (Slot)Connection!.Slot!;
@@ -296,6 +298,18 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         {
             Clocks.Stop();   // the connection is the caller's from here on, who may be silent as long as he likes
             _heldSince = TimeSpan.MaxValue;
+        }
+    }
+
+    /// <summary>
+    /// An answer that ends its connection without saying so: the lease then returns none that could be used again. Before the body, which
+    /// may end the lease at once.
+    /// </summary>
+    public void CheckPersistence(HttpResponseMessage response)
+    {
+        if (Persistence.EndsConnection(response))
+        {
+            _broken = true;
         }
     }
 

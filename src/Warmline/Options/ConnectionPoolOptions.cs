@@ -108,9 +108,11 @@ public sealed class ConnectionPoolOptions
     public IDictionary<string, OriginOptions> Hosts { get; } = new Dictionary<string, OriginOptions>(StringComparer.OrdinalIgnoreCase);
 
     /// <summary>
-    /// Classes of traffic, by name; none by default: then all calls share all capacity. Names count to the letter; at most 32. A call that names no lane is put into <c>batch</c>, where that is
-    /// configured, if its path ends in <c>/embeddings</c> or <c>/batches</c>; else into <c>stream</c>, where that is configured, if it asks for a stream (<c>Accept: text/event-stream</c>, or
-    /// <c>"stream": true</c> in the JSON body of a POST, of up to 256 KB). Any other call is in no lane: it shares what no lane reserves.
+    /// Classes of traffic, by name; none by default: then all calls share all capacity. <see cref="PoolPreset.Batch"/> brings
+    /// <c>stream</c> and <c>batch</c> where they are not set here. Names count to the letter; at most 32. A call that names no lane is
+    /// put into <c>batch</c>, where that is configured, if its path ends in <c>/embeddings</c> or <c>/batches</c>; else into
+    /// <c>stream</c>, where that is configured, if it asks for a stream (<c>Accept: text/event-stream</c>, or <c>"stream": true</c> in
+    /// the JSON body of a POST, of up to 256 KB). Any other call is in no lane: it shares what no lane reserves.
     /// </summary>
     public IDictionary<string, LaneOptions> Lanes { get; } = new Dictionary<string, LaneOptions>(StringComparer.Ordinal);
 
@@ -141,6 +143,10 @@ public sealed class ConnectionPoolOptions
 
     internal PoolPreset? Preset { get; private set; }
 
+    /// <summary>The lanes, with those of the preset.</summary>
+    internal IReadOnlyDictionary<string, LaneOptions> EffectiveLanes =>
+        Preset is { } preset ? preset.With(Lanes, MaxConcurrentRequests) : Lanes.AsReadOnly();
+
     /// <summary>What was wrong in the configuration that these options were read from; reported with everything else.</summary>
     internal List<string> ConfigurationProblems { get; } = [];
 
@@ -160,12 +166,15 @@ public sealed class ConnectionPoolOptions
     /// <returns>The same options.</returns>
     public ConnectionPoolOptions UseStreamAndBatchLanes()
     {
-        Lanes.TryAdd("stream", LaneOf(40, TimeSpan.FromSeconds(180)));
-        Lanes.TryAdd("batch", LaneOf(20, TimeSpan.FromSeconds(60)));
+        Lanes.TryAdd("stream", StreamLane(reserve: 0, ceiling: 40));
+        Lanes.TryAdd("batch", LaneOf(reserve: 0, ceiling: 20, TimeSpan.FromSeconds(60)));
         return this;
-
-        static LaneOptions LaneOf(int ceiling, TimeSpan silence) => new() { Ceiling = ceiling, Timeouts = new PoolTimeouts { FirstByte = silence, Read = silence } };
     }
+
+    internal static LaneOptions StreamLane(int reserve, int? ceiling) => LaneOf(reserve, ceiling, TimeSpan.FromSeconds(180));
+
+    static LaneOptions LaneOf(int reserve, int? ceiling, TimeSpan silence) =>
+        new() { Reserve = reserve, Ceiling = ceiling, Timeouts = new PoolTimeouts { FirstByte = silence, Read = silence } };
 }
 
 /// <summary>Whether a pool speaks HTTP/2.</summary>

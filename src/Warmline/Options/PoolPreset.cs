@@ -25,11 +25,17 @@ public sealed class PoolPreset
         IdleTimeout = TimeSpan.FromSeconds(120),
     };
 
-    /// <summary>A job with much to do at once and nothing between two runs.</summary>
+    /// <summary>
+    /// A job with much to do at once and nothing between two runs. Calls that stream are a lane of their own, as such a job often runs
+    /// beside them: <c>stream</c> always has 8 places that no other call takes, and waits 180 s for the first byte and for each silence.
+    /// <c>batch</c> stands beside it without limits. See <see cref="ConnectionPoolOptions.Lanes"/>; a lane of the same name there takes
+    /// its place.
+    /// </summary>
     public static PoolPreset Batch { get; } = new(nameof(Batch), "a job with much to do at once")
     {
         MaxConnections = 80,
         IdleTimeout = TimeSpan.FromSeconds(60),
+        StreamReserve = 8,   // a tenth of its connections
     };
 
     /// <summary>Many customers on one pool: 200 calls in all, 10 for each.</summary>
@@ -68,6 +74,9 @@ public sealed class PoolPreset
     /// <summary>Its <see cref="Http2Options.SpreadConnections"/>; null leaves the default.</summary>
     public int? SpreadConnections { get; private init; }
 
+    /// <summary>What its lane for streams reserves; null when it has no lanes.</summary>
+    internal int? StreamReserve { get; private init; }
+
     /// <summary>The preset of that name, in any case; null when there is none.</summary>
     public static PoolPreset? Find(string name) => All.FirstOrDefault(preset => string.Equals(preset.Name, name, StringComparison.OrdinalIgnoreCase));
 
@@ -82,7 +91,26 @@ public sealed class PoolPreset
         ("Tenants.MaxConcurrentRequests", Text(MaxConcurrentRequestsPerTenant)),
         ("IdleTimeout", $"{Text((int)IdleTimeout.TotalSeconds)} s"),
         ("Http2.SpreadConnections", Text(SpreadConnections)),
+        ("Lanes", StreamReserve is { } reserve ? $"stream (Reserve {reserve}, FirstByte and Read 180 s), batch" : null),
     ];
+
+    /// <summary>
+    /// The lanes that are configured, and of its own those whose names are not. No ceilings: what it lets through together with them it
+    /// lets through without. What it reserves is never more than a pool has left, as it must not make options invalid that are valid
+    /// without it.
+    /// </summary>
+    internal IReadOnlyDictionary<string, LaneOptions> With(IDictionary<string, LaneOptions> configured, int? maxConcurrentRequests)
+    {
+        var lanes = new Dictionary<string, LaneOptions>(configured, StringComparer.Ordinal);
+        if (StreamReserve is { } most)
+        {
+            var left = (maxConcurrentRequests ?? int.MaxValue) - 1L - configured.Values.Sum(lane => (long)(lane?.Reserve ?? 0));
+            lanes.TryAdd("stream", ConnectionPoolOptions.StreamLane(reserve: (int)Math.Clamp(left / 4, 0, most), ceiling: null));
+            lanes.TryAdd("batch", new LaneOptions());   // also for calls that name it
+        }
+
+        return lanes;
+    }
 
     static string? Text(int? value) => value?.ToString(CultureInfo.InvariantCulture);
 }

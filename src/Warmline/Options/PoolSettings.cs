@@ -250,7 +250,7 @@ internal sealed record PoolSettings
         var each = new TenantLimits(1, tenants.MaxConcurrentRequests ?? int.MaxValue, tenants.MaxConnections ?? int.MaxValue, tenants.MaxQueueLength ?? int.MaxValue);
         return new SharingSettings
         {
-            Lanes = options.Lanes.ToDictionary(lane => lane.Key, lane => new LaneSettings(lane.Key, lane.Value.Reserve, lane.Value.Ceiling ?? int.MaxValue, lane.Value.MaxQueueLength ?? int.MaxValue,
+            Lanes = options.EffectiveLanes.ToDictionary(lane => lane.Key, lane => new LaneSettings(lane.Key, lane.Value.Reserve, lane.Value.Ceiling ?? int.MaxValue, lane.Value.MaxQueueLength ?? int.MaxValue,
                 timeouts.With(lane.Value.Timeouts, $"Lanes[\"{lane.Key}\"].")), StringComparer.Ordinal),
             Isolation = tenants.Isolation,
             EachTenant = each,

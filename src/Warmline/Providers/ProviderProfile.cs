@@ -14,8 +14,14 @@ public enum RateLimitFormat
     /// <summary><c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c>, reset as a time in RFC 3339.</summary>
     Anthropic,
 
-    /// <summary>None but <c>retry-after</c>, which any HTTP server may send (RFC 9110, section 10.2.3).</summary>
+    /// <summary>None but the forms of <c>retry-after</c>, which any HTTP server may send (RFC 9110, section 10.2.3).</summary>
     None,
+
+    /// <summary>
+    /// <c>x-ratelimit-{limit,remaining,reset}</c> of requests, reset as Unix time in milliseconds: OpenRouter. Not part of
+    /// <see cref="Any"/>, as other APIs send the same names with another meaning.
+    /// </summary>
+    OpenRouter,
 }
 
 /// <summary>
@@ -61,10 +67,11 @@ public sealed record ProviderProfile
         PingInterval = TimeSpan.FromSeconds(30),   // "about every 15-30 s": litellm issue 36024, frontman issue 731
     };
 
-    /// <summary>EzAI, which speaks Anthropic's protocol. Chosen by name only: no host of it is documented in a source that could be checked.</summary>
+    /// <summary>EzAI, which speaks Anthropic's protocol, with the key in <c>x-api-key</c>.</summary>
     public static ProviderProfile EzAI { get; } = new()
     {
         Name = "EzAI",
+        Hosts = ["api.ezaiapi.com"],
         // What its own edge does is not known: of Anthropic's profile only the protocol holds.
         RateLimits = RateLimitFormat.Anthropic,
     };
@@ -77,11 +84,22 @@ public sealed record ProviderProfile
         RateLimits = RateLimitFormat.OpenAI,   // console.groq.com/docs/rate-limits: requests are per day, tokens per minute; retry-after only with 429
     };
 
-    /// <summary>Google Gemini (the Gemini API, not Vertex AI). It documents no rate-limit headers.</summary>
+    /// <summary>
+    /// Google Gemini (the Gemini API, not Vertex AI). It documents no rate-limit headers; its refusals say in their body how long to
+    /// wait.
+    /// </summary>
     public static ProviderProfile Gemini { get; } = new() { Name = "Gemini", Hosts = ["generativelanguage.googleapis.com"] };
 
     /// <summary>Mistral. It documents no rate-limit headers.</summary>
     public static ProviderProfile Mistral { get; } = new() { Name = "Mistral", Hosts = ["api.mistral.ai"] };
+
+    /// <summary>OpenRouter.</summary>
+    public static ProviderProfile OpenRouter { get; } = new()
+    {
+        Name = "OpenRouter",
+        Hosts = ["openrouter.ai"],
+        RateLimits = RateLimitFormat.OpenRouter,   // openrouter.ai/docs/api-reference/limits: X-RateLimit-* on the error response
+    };
 
     /// <summary>vLLM, and other servers on uvicorn. Also chosen for port 8000 of this machine.</summary>
     public static ProviderProfile Vllm { get; } = new()
@@ -103,7 +121,7 @@ public sealed record ProviderProfile
     };
 
     /// <summary>Every profile that the library knows.</summary>
-    public static IReadOnlyList<ProviderProfile> All { get; } = [Default, OpenAI, AzureOpenAI, Anthropic, EzAI, Groq, Gemini, Mistral, Vllm, Ollama];
+    public static IReadOnlyList<ProviderProfile> All { get; } = [Default, OpenAI, AzureOpenAI, Anthropic, EzAI, Groq, Gemini, Mistral, OpenRouter, Vllm, Ollama];
 
     /// <summary>What it is called in configuration and in statistics; case does not matter there.</summary>
     public required string Name { get; init; }

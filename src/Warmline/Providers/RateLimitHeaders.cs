@@ -10,8 +10,11 @@ namespace Warmline.Providers;
 /// </summary>
 /// <remarks>
 /// OpenAI, Azure OpenAI and Groq: <c>x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}</c>. Anthropic:
-/// <c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c> and <c>anthropic-priority-{input,output}-tokens-…</c>. Not read:
-/// <c>anthropic-ratelimit-unified-*</c>, the windows of subscriptions, as they are not documented; their refusals carry <c>retry-after</c> as well.
+/// <c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c> and
+/// <c>anthropic-priority-{input,output}-tokens-…</c>. OpenRouter: <c>X-RateLimit-{Limit,Remaining,Reset}</c> on errors
+/// (openrouter.ai/docs/api-reference/limits), reset as Unix time in milliseconds (everruns, pull request 2280). Those names mean
+/// something else elsewhere (GitHub: seconds), so they are read for its profile only. Not read: <c>anthropic-ratelimit-unified-*</c>, the
+/// windows of subscriptions, as they are not documented; their refusals carry <c>retry-after</c> as well.
 /// </remarks>
 internal static class RateLimitHeaders
 {
@@ -32,6 +35,7 @@ internal static class RateLimitHeaders
     {
         var found = default(RateLimits);
         TimeSpan? milliseconds = null;
+        TimeSpan? azure = null;
 
         // One pass: an answer has a dozen headers or two, and their first letters settle nearly all of them.
         foreach (var (name, values) in headers.NonValidated)
@@ -46,6 +50,12 @@ internal static class RateLimitHeaders
                 case 'x' when format is RateLimitFormat.Any or RateLimitFormat.OpenAI && name.StartsWith("x-ratelimit-", StringComparison.OrdinalIgnoreCase):
                     OpenAI(ref found, name.AsSpan("x-ratelimit-".Length), values, headers, time);
                     break;
+                case 'x' when format is RateLimitFormat.OpenRouter && name.StartsWith("x-ratelimit-", StringComparison.OrdinalIgnoreCase):
+                    OpenRouter(ref found, name.AsSpan("x-ratelimit-".Length), First(values), headers, time);
+                    break;
+                case 'x' when name.Equals("x-ms-retry-after-ms", StringComparison.OrdinalIgnoreCase):
+                    azure = Milliseconds(values);
+                    break;
                 case 'a' when format is RateLimitFormat.Any or RateLimitFormat.Anthropic && name.StartsWith("anthropic-", StringComparison.OrdinalIgnoreCase):
                     Anthropic(ref found, name.AsSpan("anthropic-".Length), values, headers, time);
                     break;
@@ -53,13 +63,14 @@ internal static class RateLimitHeaders
                     found.RetryAfter = Wait(First(values), headers, time);
                     break;
                 case 'r' when name.Equals("retry-after-ms", StringComparison.OrdinalIgnoreCase):
-                    milliseconds = Scaled(First(values).AsSpan().Trim(), TimeSpan.TicksPerMillisecond);
+                    milliseconds = Milliseconds(values);
                     break;
             }
         }
 
-        // The finer of the two, as the SDKs take it (openai-python: _base_client.py).
-        found.RetryAfter = milliseconds ?? found.RetryAfter;
+        // In the order of Azure's SDK (core-rest-pipeline, throttlingRetryStrategy: AllRetryAfterHeaders). Its "retry-after-ms first" is
+        // also OpenAI's (openai-python: _base_client.py). What is no number does not hide the next.
+        found.RetryAfter = milliseconds ?? azure ?? found.RetryAfter;
         return found;
     }
 
@@ -85,6 +96,22 @@ internal static class RateLimitHeaders
         if (rest.LastIndexOf('-') is var dash && dash > 0 && KindOf(rest[..dash]) is { } kind && (isPriority ? PriorityOf(kind) : kind is RateLimitKind.ProjectTokens ? null : kind) is { } counted)
         {
             Take(ref found, counted, rest[(dash + 1)..], First(values), headers, time);
+        }
+    }
+
+    /// <summary><c>limit</c>, <c>remaining</c>, <c>reset</c>: of requests.</summary>
+    static void OpenRouter(ref RateLimits found, ReadOnlySpan<char> what, string? text, HttpResponseHeaders headers, TimeProvider time)
+    {
+        if (!what.Equals("reset", StringComparison.OrdinalIgnoreCase))
+        {
+            Take(ref found, RateLimitKind.Requests, what, text, headers, time);
+        }
+        else if (Number(text) is { } unix && unix <= DateTimeOffset.MaxValue.ToUnixTimeMilliseconds()
+            && In(DateTimeOffset.FromUnixTimeMilliseconds(unix), headers, time, TimeSpan.Zero) is { } left)
+        {
+            ref var limit = ref found.At(RateLimitKind.Requests);
+            limit.ResetIn = left;
+            limit.Slack = Second;   // the answer's own date is cut off to whole seconds
         }
     }
 
@@ -160,6 +187,8 @@ internal static class RateLimitHeaders
 
         return GoDuration(trimmed) is { } duration ? (duration, duration.Ticks % TimeSpan.TicksPerSecond == 0 ? Second : TimeSpan.Zero) : null;
     }
+
+    static TimeSpan? Milliseconds(HeaderStringValues values) => Scaled(First(values).AsSpan().Trim(), TimeSpan.TicksPerMillisecond);
 
     /// <summary><c>Retry-After</c>: seconds, or a date (RFC 9110, section 10.2.3).</summary>
     static TimeSpan? Wait(string? text, HttpResponseHeaders headers, TimeProvider time)
@@ -264,7 +293,7 @@ internal static class RateLimitHeaders
     };
 
     /// <summary>A number of 0 or more, with or without decimals, in units of so many ticks.</summary>
-    static TimeSpan? Scaled(ReadOnlySpan<char> text, decimal ticks) =>
+    public static TimeSpan? Scaled(ReadOnlySpan<char> text, decimal ticks) =>
         ticks > 0 && decimal.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && number <= Longest.Ticks / ticks
             ? new TimeSpan((long)Math.Ceiling(number * ticks)) : null;
 }

@@ -24,17 +24,22 @@ internal sealed class ProviderBudget
     readonly List<TimeSpan> _unanswered = [];
     readonly BudgetWindow?[] _windows = new BudgetWindow?[RateLimits.Kinds];
     readonly GrowthBound _growth = new();
-    TimeSpan _coolUntil = TimeSpan.MinValue / 2;
+    TimeSpan _toldUntil = TimeSpan.MinValue / 2;
+    TimeSpan _guessedUntil = TimeSpan.MinValue / 2;
+    TimeSpan _guessedAt = TimeSpan.MinValue;
     TimeSpan _coolSince = TimeSpan.MinValue;
     TimeSpan _probeAt = TimeSpan.Zero;
     bool _isDoubtful;
+    bool _wasDoubtful;
     int _untold;
 
     /// <summary>Requests that were started and have no answer.</summary>
     public int InFlight => _unanswered.Count;
 
     /// <summary>Whether nothing is known that could hold a request, and none is in flight: it may be forgotten.</summary>
-    public bool IsForgettable(TimeSpan now) => InFlight == 0 && _coolUntil + LongestUntoldCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
+    public bool IsForgettable(TimeSpan now) => InFlight == 0 && CoolUntil + LongestUntoldCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
+
+    TimeSpan CoolUntil => Later(_toldUntil, _guessedUntil);
 
     /// <summary>Whether the next request may start.</summary>
     public bool IsOpen(TimeSpan now) => OpensAt(now) <= now;
@@ -42,7 +47,7 @@ internal sealed class ProviderBudget
     /// <summary>When the next request may start: now when it may; <see cref="TimeSpan.MaxValue"/> when only an answer can tell.</summary>
     public TimeSpan OpensAt(TimeSpan now)
     {
-        var opens = Later(_coolUntil, _growth.OpensAt(now));
+        var opens = Later(CoolUntil, _growth.OpensAt(now));
         if (_isDoubtful)
         {
             // The wait that is over was a guess: if all who waited for it went now, all would be refused. One in a second, until one is answered.
@@ -121,6 +126,24 @@ internal sealed class ProviderBudget
     /// <summary>A lease came back and nothing had been sent on it.</summary>
     public void Unused(TimeSpan now, TimeSpan? startedAt = null) => Remove(startedAt, now);
 
+    /// <summary>
+    /// The body of a refusal says how long to wait. It takes the place of a wait that was guessed for want of it. Beside one from
+    /// the headers the longer counts: the provider asked for both, and the longer keeps to both.
+    /// </summary>
+    /// <param name="wait">The time; above 0.</param>
+    /// <param name="answeredAt">When the refusal came: its body may be read later.</param>
+    public void Advised(TimeSpan wait, TimeSpan answeredAt)
+    {
+        if (_guessedAt <= answeredAt && _guessedUntil > answeredAt)
+        {
+            _guessedUntil = TimeSpan.MinValue / 2;
+            _isDoubtful &= _wasDoubtful;
+            _untold = Math.Max(0, _untold - 1);   // an answer may have cleared it since
+        }
+
+        CoolDown(wait, answeredAt);
+    }
+
     /// <summary>The provider said <c>slow_down</c>: from now on requests may grow by half in 15 minutes, from the rate of the last minute.</summary>
     public void SlowDown(TimeSpan now) => _growth.Begin(now);
 
@@ -158,17 +181,21 @@ internal sealed class ProviderBudget
             }
 
             wait = FirstUntoldCoolDown * Math.Pow(2, Math.Min(_untold++, 10));
-            wait = wait < LongestUntoldCoolDown ? wait : LongestUntoldCoolDown;
+            _wasDoubtful = _isDoubtful;
             _isDoubtful = true;
-        }
-        else if (wait > LongestCoolDown)
-        {
-            wait = LongestCoolDown;
-            _isDoubtful = true;
+            _coolSince = _guessedAt = now;
+            _guessedUntil = Later(_guessedUntil, now + (wait < LongestUntoldCoolDown ? wait : LongestUntoldCoolDown));
+            return;
         }
 
-        _coolSince = now;
-        _coolUntil = Later(_coolUntil, now + wait);
+        CoolDown(wait, now);
+    }
+
+    void CoolDown(TimeSpan wait, TimeSpan since)
+    {
+        _isDoubtful |= wait > LongestCoolDown;
+        _coolSince = Later(_coolSince, since);
+        _toldUntil = Later(_toldUntil, since + (wait < LongestCoolDown ? wait : LongestCoolDown));
     }
 
     TimeSpan Remove(TimeSpan? startedAt, TimeSpan now)

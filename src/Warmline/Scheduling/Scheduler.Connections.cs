@@ -118,7 +118,11 @@ internal sealed partial class Scheduler
         }
         else
         {
-            NoteEarlyDeath(connection);
+            if (!IsEndOfAnswer(connection, end))
+            {
+                NoteEarlyDeath(connection);
+            }
+
             NoteIdleEnd(connection, Rested(connection), end, FlushCause.Loss);
             Drain(connection);
             Settle(connection.Key);
@@ -317,6 +321,12 @@ internal sealed partial class Scheduler
             NoteEarlyDeath(connection);
         }
     }
+
+    /// <summary>
+    /// On HTTP/1.1 a server may end an answer with its connection. It has answered then, and another dial may do as well.
+    /// </summary>
+    static bool IsEndOfAnswer(ConnectionState connection, ConnectionEnd end) =>
+        end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };
 
     /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started.</summary>
     void NoteEarlyDeath(ConnectionState connection)

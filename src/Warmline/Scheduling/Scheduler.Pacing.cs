@@ -65,6 +65,20 @@ internal sealed partial class Scheduler
         End();
     }
 
+    /// <summary>The body of a refusal that came at <paramref name="answeredAt"/> says how long to wait.</summary>
+    public void Advised(Waiter waiter, TimeSpan wait, TimeSpan answeredAt, TimeSpan now, List<SchedulerAction> actions)
+    {
+        Begin(now, actions);
+        if (waiter.Budget is { } budget)
+        {
+            budget.Rules.Advised(wait, answeredAt);
+            Reopened(budget);   // it may be open sooner than was guessed
+            ServeReopened();
+        }
+
+        End();
+    }
+
     /// <summary>The provider asks for slower growth.</summary>
     public void SlowDown(Waiter waiter, TimeSpan now, List<SchedulerAction> actions)
     {

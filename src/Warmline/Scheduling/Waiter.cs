@@ -75,6 +75,9 @@ internal class Waiter : Timed
     /// <summary>Whether its answer is a stream of events that has not ended.</summary>
     public virtual bool IsStreaming => false;
 
+    /// <summary>Whether the headers of its answer have come.</summary>
+    public virtual bool HasAnswer => false;
+
     /// <summary>How often it went back to its place.</summary>
     public int Redispatches { get; internal set; }
 

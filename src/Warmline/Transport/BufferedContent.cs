@@ -5,8 +5,10 @@ using System.Net.Http.Json;
 namespace Warmline.Transport;
 
 /// <summary>
-/// A request's content, serialised once into a pooled buffer before the request waits for its place: so it can be looked at, and given again. It stands in for the
-/// caller's content, with the same headers.
+/// A request's content, serialised once into a pooled buffer before the request waits for its place: so it can be looked at, and given
+/// again. It stands in for the caller's content, with the same headers. Its length is known, so it is sent with it, also where the
+/// caller's content states none (RFC 9110, section 8.6). Where the request asks for chunks (<c>TransferEncodingChunked</c>) the platform
+/// drops the length.
 /// </summary>
 /// <remarks>
 /// The platform may pull a body while the call looks over, and again after: a stream that was refused, an answer that came early. Bytes that change under it would be another
@@ -22,17 +24,15 @@ internal sealed class BufferedContent : ByteArrayContent
 
     readonly ArrayPool<byte> _pool;
     readonly byte[] _bytes;
-    readonly bool _toldLength;
     int _users = 1;
     int _isLeft;
     int _isDoubtful;
 
-    BufferedContent(HttpContent content, ArrayPool<byte> pool, byte[] bytes, int length, bool toldLength)
+    BufferedContent(HttpContent content, ArrayPool<byte> pool, byte[] bytes, int length)
         : base(bytes, 0, length)
     {
         _pool = pool;
         _bytes = bytes;
-        _toldLength = toldLength;
         Length = length;
         Bodies.CopyHeaders(content, this);
     }
@@ -80,10 +80,10 @@ internal sealed class BufferedContent : ByteArrayContent
                 // Told below, whatever the content made of it.
             }
 
-            return length is not { } told ? sink.IsOver ? null : new BufferedContent(content, pool, sink.Detach(), sink.Count, toldLength: false)
+            return length is not { } told ? sink.IsOver ? null : new BufferedContent(content, pool, sink.Detach(), sink.Count)
                 : sink.IsOver ? throw new HttpRequestException($"The request's content is longer than the {told} bytes of its Content-Length.")
                 : sink.Count < told ? throw new HttpRequestException($"The request's content is {sink.Count} bytes long; its Content-Length is {told}.")
-                : new BufferedContent(content, pool, sink.Detach(), sink.Count, toldLength: true);
+                : new BufferedContent(content, pool, sink.Detach(), sink.Count);
         }
         finally
         {
@@ -139,7 +139,7 @@ internal sealed class BufferedContent : ByteArrayContent
     protected override bool TryComputeLength(out long length)
     {
         length = Length;
-        return _toldLength;   // one that told none goes in chunks, as the caller's own would
+        return true;
     }
 
     void Enter()

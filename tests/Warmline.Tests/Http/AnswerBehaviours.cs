@@ -12,6 +12,8 @@ namespace Warmline.Tests.Http;
 /// <summary>What servers answer, odd answers included.</summary>
 internal static class AnswerBehaviours
 {
+    const string Ends = "such an answer ends its connection (RFC 9112, section 9.3); a second call on it would be lost when the server closes";
+
     public static Behaviour[] All { get; } =
     [
         new("HEAD with a length", HeadAsync),
@@ -36,6 +38,8 @@ internal static class AnswerBehaviours
         new("a body shorter than its length", side => WrongLengthAsync(side, "5", "hel"), "the platform does not compare on HTTP/2, and a cut answer would pass as whole"),
         new("a body longer than its length", side => WrongLengthAsync(side, "3", "hello")),
         new("`Connection: close` on every answer", CloseAsync, On: On.Http1),
+        new("HTTP/1.0 with a length on every answer", side => OftenAsync(side, "HTTP/1.0 200 OK\r\n"), Ends, On.Http1),
+        new("the same with `Connection: keep-alive`", side => OftenAsync(side, "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n"), On: On.Http1),
     ];
 
     static async Task<string> HeadAsync(Side side)
@@ -255,6 +259,26 @@ internal static class AnswerBehaviours
         }
 
         return $"{outcomes.Count(outcome => outcome == "200 \"hello\"")} calls on {connections.Count} connections";
+    }
+
+    static async Task<string> OftenAsync(Side side, string head)
+    {
+        var connections = 0;
+        var address = side.ServeRaw(async peer =>
+        {
+            connections = Math.Max(connections, peer.Number + 1);
+            while (await peer.ReadHeadAsync() is not "")
+            {
+                await peer.SayAsync(head + "Content-Length: 5\r\n\r\nhello");
+            }
+        });
+        var outcomes = new List<string>();
+        for (var i = 0; i < 5; i++)
+        {
+            outcomes.Add(await Side.TellAsync(side.PostAsync(address, null)));
+        }
+
+        return $"{outcomes.Count(outcome => outcome == "200 \"hello\"")} calls on {connections} {(connections == 1 ? "connection" : "connections")}";
     }
 
     static string Join(HttpResponseHeaders headers) => string.Join(", ", headers.Select(header => $"{header.Key}={string.Join('+', header.Value)}"));

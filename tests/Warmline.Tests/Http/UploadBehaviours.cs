@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Http.Json;
 using System.Text;
 using Microsoft.AspNetCore.Http;
 using Warmline.Tests.Support;
@@ -10,6 +11,7 @@ namespace Warmline.Tests.Http;
 internal static class UploadBehaviours
 {
     const string Lenient = "the content's target is the pool's own, which heeds no dispose; code that relies on it fails without the pool";
+    const string Length = "the body is serialised ahead, so its length is known and sent (RFC 9110, section 8.6); servers that read no chunks take the body for empty, or for the next request";
 
     public static Behaviour[] All { get; } =
     [
@@ -21,6 +23,14 @@ internal static class UploadBehaviours
         new("`Expect: 100-continue`, 100 and 413 come together", ContinueAndRefuseAsync, "a refusal ends the upload, also after 100; the bare handler sends all of it first", On.Http1),
         new("a body of known length", side => EchoAsync(side, new ByteArrayContent(new byte[300_000]))),
         new("a body of unknown length", side => EchoAsync(side, new OwnContent((stream, ct) => stream.WriteAsync(new byte[300_000], ct).AsTask()))),
+        new("`JsonContent` in a POST, which tells no length", side => EchoAsync(side, JsonContent.Create(new { text = new string('x', 2_000) })), Length),
+        new("the same, 200 KB of it", side => EchoAsync(side, JsonContent.Create(new { text = new string('x', 200_000) })), Length),
+        new("the same, with `TransferEncodingChunked`", side => EchoAsync(side, JsonContent.Create(new { text = new string('x', 2_000) }), request => request.Headers.TransferEncodingChunked = true), On: On.Http1),
+        new("the same, as HTTP/1.0", side => EchoAsync(side, JsonContent.Create(new { text = new string('x', 2_000) }), request => request.Version = HttpVersion.Version10), "a length is all that HTTP/1.0 lacks, and it is known", On.Http1),
+        new("the same, with `Expect: 100-continue`", ContinueJsonAsync, Length, On.Http1),
+        new("the same, to a server that reads `Content-Length` only", LengthOnlyAsync, Length, On.Http1),
+        new("the same, redirected with 307", RedirectedAsync, Length),
+        new("JSON of a content of one's own that tells no length", side => EchoAsync(side, new OwnContent((stream, ct) => stream.WriteAsync(new byte[2_000], ct).AsTask()) { Headers = { ContentType = new("application/json") } })),
         new("a stream", side => EchoAsync(side, new StreamContent(new MemoryStream(new byte[300_000])))),
         new("a form with a file", side => EchoAsync(side, new MultipartFormDataContent("frontier") { { new StringContent("m"), "model" }, { new ByteArrayContent(new byte[100_000]), "file", "a.wav" } })),
         new("an empty body", side => EchoAsync(side, new ByteArrayContent([]))),
@@ -102,10 +112,69 @@ internal static class UploadBehaviours
         return $"{outcome} {(early ? "at once" : "after the body")}";
     }
 
-    static async Task<string> EchoAsync(Side side, HttpContent? content)
+    static async Task<string> EchoAsync(Side side, HttpContent? content, Action<HttpRequestMessage>? change = null)
     {
         var address = await side.ServeAsync(context => AnswerLengthAsync(context, "Content-Length", "Transfer-Encoding"));
-        return $"{await Side.TellAsync(side.PostAsync(address, content))}; {await side.AfterAsync(address)}";
+        var request = side.Request(HttpMethod.Post, address, content);
+        change?.Invoke(request);
+        var outcome = await Side.TellAsync(side.SendAsync(request));
+        return outcome.StartsWith("200", StringComparison.Ordinal) ? $"{outcome}; {await side.AfterAsync(address)}" : outcome;
+    }
+
+    static async Task<string> ContinueJsonAsync(Side side)
+    {
+        var address = side.ServeRaw(async peer =>
+        {
+            var head = await peer.ReadHeadAsync();
+            await peer.SayAsync("HTTP/1.1 100 Continue\r\n\r\n");
+            var framing = head.Split("\r\n").Single(line => line.StartsWith("Content-Length", StringComparison.Ordinal) || line.StartsWith("Transfer-Encoding", StringComparison.Ordinal));
+            await peer.ReadAsync(framing.StartsWith('C') ? 9 : 3 + 9 + 7);   // {"a":"b"}, in one chunk or plain
+            await peer.SayAsync(RawHttp1.Ok(framing));
+        });
+        return await Side.TellAsync(side.SendAsync(Expecting(side, address, JsonContent.Create(new { a = "b" }))));
+    }
+
+    static async Task<string> LengthOnlyAsync(Side side)
+    {
+        var address = side.ServeRaw(async peer =>
+        {
+            while (await peer.ReadHeadAsync() is var head and not "")
+            {
+                const string Name = "Content-Length: ";
+                if (head.IndexOf(Name, StringComparison.Ordinal) is >= 0 and var at)
+                {
+                    await peer.ReadAsync(int.Parse(head.AsSpan(at + Name.Length, head.IndexOf('\r', at) - at - Name.Length), CultureInfo.InvariantCulture));
+                    await peer.SayAsync(RawHttp1.Ok("ok"));
+                }
+                else
+                {
+                    await peer.ReadHeadAsync();   // the chunks, which end as a head does
+                    await peer.SayAsync("HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno length");
+                }
+            }
+        });
+        var first = await Side.TellAsync(side.PostAsync(address, JsonContent.Create(new { a = new string('x', 2_000) })));
+        return $"{first}, then text: {await Side.TellAsync(side.PostAsync(address, new StringContent("hello")))}";
+    }
+
+    static async Task<string> RedirectedAsync(Side side)
+    {
+        side.AllowAutoRedirect = true;
+        var first = "";
+        var address = await side.ServeAsync(async context =>
+        {
+            if (context.Request.Path == "/")
+            {
+                first = $"{(context.Request.ContentLength is { } length ? $"Content-Length: {length}, " : "")}{await new StreamReader(context.Request.Body).ReadToEndAsync()}";
+                context.Response.StatusCode = 307;
+                context.Response.Headers.Location = "/end";
+                return;
+            }
+
+            await AnswerLengthAsync(context, "Content-Length");
+        });
+        var outcome = await Side.TellAsync(side.PostAsync(address, JsonContent.Create(new { a = "b" })));
+        return $"{first}; then {outcome}";
     }
 
     static async Task<string> DuplexAsync(Side side)

@@ -14,6 +14,10 @@ public sealed class ProviderProfileTests
     [InlineData("acme.cognitiveservices.azure.com", 443, "AzureOpenAI")]
     [InlineData("acme.services.ai.azure.com", 443, "AzureOpenAI")]
     [InlineData("api.anthropic.com", 443, "Anthropic")]
+    [InlineData("api.ezaiapi.com", 443, "EzAI")]
+    [InlineData("API.EzaiAPI.com", 8443, "EzAI")]
+    [InlineData("ezaiapi.com", 443, "Default")]
+    [InlineData("openrouter.ai", 443, "OpenRouter")]
     [InlineData("api.groq.com", 443, "Groq")]
     [InlineData("generativelanguage.googleapis.com", 443, "Gemini")]
     [InlineData("api.mistral.ai", 443, "Mistral")]
@@ -62,6 +66,10 @@ public sealed class ProviderProfileTests
         Assert.Equal((null, null, null), (ProviderProfile.Default.IdleLimit, ProviderProfile.Default.StreamLimit, ProviderProfile.Default.PingInterval));
         Assert.Equal((400, 400, 5, 5), (Seconds(ProviderProfile.OpenAI), Seconds(ProviderProfile.Anthropic), Seconds(ProviderProfile.Vllm), Seconds(ProviderProfile.Ollama)));
     }
+
+    [Fact]
+    public void EzAI_is_chosen_by_its_host_and_speaks_Anthropics_protocol() =>
+        Assert.Equal((RateLimitFormat.Anthropic, null), (ProviderProfile.Of("api.ezaiapi.com", 443).RateLimits, ProviderProfile.EzAI.IdleLimit));   // whose edge is not Anthropic's
 
     [Fact]
     public void One_of_your_own_keeps_what_it_does_not_change()

@@ -71,6 +71,18 @@ internal static class RateLimitFixtures
         wait, milliseconds with decimals | retry-after-ms: 12.5; retry-after: 1 | wait 0.0125
         wait, milliseconds that are none | retry-after-ms: soon; retry-after: 3 | wait 3
         wait, negative milliseconds | retry-after-ms: -5; retry-after: 3 | wait 3
+        # x-ms-retry-after-ms: Azure (core-rest-pipeline: AllRetryAfterHeaders), in its order
+        wait, of Azure | x-ms-retry-after-ms: 4500 | wait 4.5
+        wait, of Azure, decimals and case | X-MS-Retry-After-Ms: 4500.5 | wait 4.5005
+        wait, of Azure and coarser | retry-after: 1; x-ms-retry-after-ms: 4500 | wait 4.5
+        wait, of all three | x-ms-retry-after-ms: 9000; retry-after: 9; retry-after-ms: 2500 | wait 2.5
+        wait, of Azure, none | x-ms-retry-after-ms: soon; retry-after: 3 | wait 3
+        wait, of Azure, behind none | retry-after-ms: x; x-ms-retry-after-ms: 4500; retry-after: 3 | wait 4.5
+        wait, of Azure, negative alone | x-ms-retry-after-ms: -4500 |
+        wait, of Azure, beyond all use | x-ms-retry-after-ms: 1e99; retry-after: 2 | wait 2
+        wait, a name that is close | x-ms-retry-after: 4; x-ms-retry-after-msec: 4500 |
+        # Others' resets are read for their profile only
+        plain names, under any other | X-RateLimit-Limit: 50; X-RateLimit-Remaining: 0; X-RateLimit-Reset: 1893499230000 |
         # What is none
         nothing | content-type: text/plain |
         empty | x-ratelimit-remaining-requests: ; x-ratelimit-reset-requests: ; retry-after: ; retry-after-ms: |

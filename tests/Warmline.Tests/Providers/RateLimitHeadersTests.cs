@@ -34,6 +34,18 @@ public sealed class RateLimitHeadersTests
     public void Only_the_families_of_the_format_are_read(RateLimitFormat format, string expected) =>
         Assert.Equal(expected, Text(Read("x-ratelimit-remaining-requests: 5; anthropic-ratelimit-tokens-remaining: 6; retry-after: 3", format)));
 
+    /// <summary>
+    /// OpenRouter: openrouter.ai/docs/api-reference/limits; everruns, pull request 2280. Noon is 1893499200000.
+    /// </summary>
+    [Theory]
+    [InlineData("X-RateLimit-Limit: 50; X-RateLimit-Remaining: 0; X-RateLimit-Reset: 1893499230000", "requests 0/50 30")]
+    [InlineData("date: Tue, 01 Jan 2030 11:59:00 GMT; X-RateLimit-Reset: 1893499230000", "requests ?/? 90")]
+    [InlineData("X-RateLimit-Reset: 1893499199999", "requests ?/? 0")]
+    [InlineData("X-RateLimit-Reset: 1893499230", "requests ?/? 0")]   // in seconds it is long over
+    [InlineData("X-RateLimit-Reset: 9223372036854775807; X-RateLimit-Limit: -1; X-RateLimit-Remaining: many", "")]
+    [InlineData("X-RateLimit-Reset: 30s; x-ratelimit-reset-requests: 30s; x-ratelimit-used: 3", "")]
+    public void OpenRouters_resets_are_moments_in_milliseconds(string headers, string expected) => Assert.Equal(expected, Text(Read(headers, RateLimitFormat.OpenRouter)));
+
     [Theory]
     [InlineData("x-ratelimit-reset-requests: 59.5s", 0)]
     [InlineData("x-ratelimit-reset-requests: 6m0s", 1)]
@@ -93,7 +105,11 @@ public sealed class RateLimitHeadersTests
                 sent.Append(CultureInfo.InvariantCulture, $"{name}: {Uri.EscapeDataString(value)}; ");
             }
 
-            var read = Record.Exception(() => Check(RateLimitHeaders.Read(headers, RateLimitFormat.Any, Noon)));
+            var read = Record.Exception(() =>
+            {
+                Check(RateLimitHeaders.Read(headers, RateLimitFormat.Any, Noon));
+                Check(RateLimitHeaders.Read(headers, RateLimitFormat.OpenRouter, Noon));
+            });
             Assert.True(read is null, $"seed {seed}, round {round}: {sent}\n{read}");
         }
     }

@@ -61,6 +61,7 @@ public sealed class PoolPresetTests
         Assert.Equal(["Cli", "BackendApi", "Batch", "MultiTenantSaaS"], PoolPreset.All.Select(preset => preset.Name));
         Assert.Equal("BackendApi: MaxConnections = 30, IdleTimeout = 120 s", PoolPreset.BackendApi.ToString());
         Assert.Equal("Cli: MaxConnections = 5, MaxIdleConnections = 5, IdleTimeout = 30 s, Http2.SpreadConnections = 2", PoolPreset.Cli.ToString());
+        Assert.Equal("Batch: MaxConnections = 80, IdleTimeout = 60 s, Lanes = stream (Reserve 8, FirstByte and Read 180 s), batch", PoolPreset.Batch.ToString());
         Assert.All(PoolPreset.All, preset =>
         {
             var problems = new List<string>();
@@ -68,5 +69,46 @@ public sealed class PoolPresetTests
             Assert.Empty(problems);
             Assert.Same(preset, PoolPreset.Find(preset.Name.ToUpperInvariant()));
         });
+    }
+
+    [Fact]
+    public void The_batch_preset_has_lanes_for_streams_and_for_bulk_work_and_the_others_have_none()
+    {
+        var sharing = ConnectionPool.Freeze(new ConnectionPoolOptions().UsePreset(PoolPreset.Batch)).Sharing;
+
+        Assert.Equal((8, int.MaxValue, 180, 180, 10), (sharing.Stream!.Reserve, sharing.Stream.Ceiling, Seconds(sharing.Stream.Timeouts.FirstByte), Seconds(sharing.Stream.Timeouts.Read), Seconds(sharing.Stream.Timeouts.Pool)));
+        Assert.Equal((0, int.MaxValue, 600), (sharing.Batch!.Reserve, sharing.Batch.Ceiling, Seconds(sharing.Batch.Timeouts.FirstByte)));
+        Assert.All(PoolPreset.All.Where(preset => preset != PoolPreset.Batch), preset => Assert.Empty(ConnectionPool.Freeze(new ConnectionPoolOptions().UsePreset(preset)).Sharing.Lanes));
+
+        static int Seconds(TimeSpan time) => (int)time.TotalSeconds;
+    }
+
+    [Fact]
+    public void A_lane_that_is_configured_takes_the_place_of_the_presets()
+    {
+        var options = new ConnectionPoolOptions().UsePreset(PoolPreset.Batch);
+        options.Lanes["stream"] = new() { Reserve = 3, Ceiling = 5 };
+        options.Lanes["chat"] = new();
+        var lanes = ConnectionPool.Freeze(options).Sharing.Lanes;
+
+        Assert.Equal(["batch", "chat", "stream"], lanes.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal((3, 5, 600), (lanes["stream"].Reserve, lanes["stream"].Ceiling, (int)lanes["stream"].Timeouts.FirstByte.TotalSeconds));
+        Assert.Equal(["chat", "stream"], options.Lanes.Keys.Order(StringComparer.Ordinal));   // the options are their owner's
+        Assert.Empty(ConnectionPool.Freeze(new ConnectionPoolOptions().UsePreset(PoolPreset.Batch).UsePreset(PoolPreset.Cli)).Sharing.Lanes);
+    }
+
+    [Theory]
+    [InlineData(1, 0, 0)]
+    [InlineData(2, 0, 0)]
+    [InlineData(10, 0, 2)]
+    [InlineData(40, 0, 8)]
+    [InlineData(40, 39, 0)]
+    [InlineData(40, 30, 2)]
+    public void What_the_preset_reserves_makes_no_options_invalid(int all, int reserved, int expected)
+    {
+        var options = new ConnectionPoolOptions { MaxConcurrentRequests = all }.UsePreset(PoolPreset.Batch);
+        options.Lanes["chat"] = new() { Reserve = reserved };
+
+        Assert.Equal(expected, ConnectionPool.Freeze(options).Sharing.Stream!.Reserve);
     }
 }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 using Warmline.Tests.Providers;
 using Warmline.Tests.Support;
@@ -200,6 +201,164 @@ public sealed class TailTests
         }
 
         Assert.Equal((1, 0), (server.Connections, server.Aborted));
+    }
+
+    /// <summary>The last item, and what is to be read of the answer when the reader leaves.</summary>
+    public static TheoryData<bool, string?, string, string?> Ends
+    {
+        get
+        {
+            var ends = new TheoryData<bool, string?, string, string?>();
+            foreach (var http2 in new[] { true, false })
+            {
+                ends.Add(http2, "application/x-ndjson", Chat, null);
+                ends.Add(http2, "application/x-ndjson", Done, null);
+                ends.Add(http2, "text/plain", Chat, null);
+                ends.Add(http2, null, Chat, null);
+                ends.Add(http2, "application/json", "\uFEFF\n\r\n" + Chat, null);
+                ends.Add(http2, "text/event-stream", Chat, "none");
+                ends.Add(http2, "text/event-stream", Chat, "identity");
+                ends.Add(http2, "text/event-stream", Chat, "");
+                ends.Add(http2, "text/event-stream", Done, null);
+                ends.Add(http2, "application/stream+json", "{\"event_type\":\"text-generation\",\"is_finished\":false}\n{\"is_finished\":true,\"event_type\":\"stream-end\"}\n", null);
+            }
+
+            return ends;
+        }
+    }
+
+    const string Chat = "data: {\"a\":1}\n\ndata: [DONE]\n\n";
+    const string Done = "{\"message\":{\"content\":\"\\\"done\\\":true\"},\"done\":false}\n{\"message\":{},\"done\": true,\"eval\":[1,{\"a\":\"}\"}]}\n";
+
+    [Theory(Timeout = Rig.Patience)]
+    [MemberData(nameof(Ends))]
+    public async Task An_end_is_known_by_its_shape_whatever_the_answer_is_called(bool http2, string? type, string body, string? encoding)
+    {
+        var end = new SemaphoreSlim(0);
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            play.Response.ContentType = type;
+            if (encoding is not null)
+            {
+                play.Response.Headers["Content-Encoding"] = encoding;
+            }
+
+            await play.SayAsync(body);
+            await play.UntilAsync(end.WaitAsync());
+        });
+        for (var call = 0; call < 5; call++)
+        {
+            var response = await server.SendAsync();
+            await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), body[^20..], pieces: call == 0 ? 4096 : call);
+            response.Dispose();
+            end.Release();
+            await server.QuietAsync();
+            Assert.True(response.TryGetPoolTimings(out var timings) && timings.Tokens == (body.Contains("data", StringComparison.Ordinal) ? 1 : 0));
+        }
+
+        Assert.Equal((1, 0, 0L), (server.Connections, server.Aborted, server.Stats.Faults.Abandoned));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, "application/json", "{\"text\":\"data: [DONE]\\n\\n\",\"a\":{\"done\":true},\"b\":\"\\\"done\\\":true")]
+    [InlineData(false, "application/json", "{\"text\":\"data: [DONE]\\n\\n\",\"a\":{\"done\":true},\"b\":\"\\\"done\\\":true")]
+    [InlineData(false, "application/x-ndjson", "{\"message\":{\"content\":\"\\\"done\\\":true\"},\"done\":false}\n")]
+    [InlineData(true, "application/x-ndjson", "{\"done\":true}\n{\"done\":false}\n")]
+    [InlineData(false, "application/x-ndjson", "{\"done\":true,\"a\":1")]
+    [InlineData(false, "application/json", "[{\"done\":true}")]
+    [InlineData(true, "text/plain", "The text data: [DONE]\n\ndata: [DONE]\n\n")]
+    [InlineData(false, "text/plain", " data: [DONE]\n\n")]
+    [InlineData(false, "text/event-stream", "data: {}\n\n", "none")]
+    public async Task What_only_contains_the_text_of_an_end_is_left_at_once(bool http2, string type, string body, string? encoding = null)
+    {
+        var time = new ManualTime();   // so no bound of a tail can end it
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            play.Response.ContentType = type;
+            play.Response.Headers.ContentEncoding = encoding;
+            await play.SayAsync(body);
+            await play.ForeverAsync();
+        }, time: time);
+        await server.WarmUpAsync();
+        var response = await server.SendAsync();
+        await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), body);
+
+        response.Dispose();
+
+        Assert.Equal((0, 1L), (server.Stats.Active, server.Stats.Faults.Abandoned));
+        await server.AbortedAsync(1);
+    }
+
+    [Theory(Timeout = 2 * Rig.Patience)]
+    [InlineData(true, "text/plain", "hello")]
+    [InlineData(false, "text/plain", "hello")]
+    [InlineData(true, "application/json", "{\"a\":1}")]
+    [InlineData(false, "application/json", "{\"a\":1}")]
+    [InlineData(false, "application/x-ndjson", "{\"a\":1}\n{\"a\":2}\n")]
+    [InlineData(false, "audio/mpeg", "\0\u0001")]
+    [InlineData(false, "text/event-stream", "data: 1\n\ndata: 2\n\n")]
+    public async Task An_end_that_is_there_already_is_read_whatever_the_answer_is(bool http2, string type, string body)
+    {
+        await using var server = await SseServer.StartAsync(http2, play =>
+        {
+            play.Response.ContentType = type;
+            play.Response.BodyWriter.Write(Encoding.UTF8.GetBytes(body));   // goes out together with the end
+            return Task.CompletedTask;
+        });
+        for (var call = 0; call < 50; call++)
+        {
+            var response = await server.SendAsync();
+            await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), body);
+            response.Dispose();
+            await server.QuietAsync();
+        }
+
+        Assert.Equal((1, 0, 0L), (server.Connections, server.Aborted, server.Stats.Faults.Abandoned));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Leaving_at_the_terminal_event_is_not_counted_however_late_the_end_is(bool http2)
+    {
+        var time = new ManualTime();
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.OpenAiChat);
+            await play.ForeverAsync();
+        }, time: time);
+        await server.WarmUpAsync();
+        var response = await server.SendAsync();
+        await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "[DONE]\n\n");
+
+        response.Dispose();
+        time.Advance(TimeSpan.FromSeconds(2));
+
+        await server.AbortedAsync(1);
+        await server.QuietAsync();
+        Assert.Equal((0L, 0L, 0L), (server.Stats.Faults.Abandoned, server.Stats.Faults.FailedUnknown, server.Stats.Faults.Stalled));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("none")]
+    [InlineData("identity")]
+    [InlineData("")]
+    [InlineData("utf-8")]
+    public async Task Events_are_read_under_an_encoding_that_hides_nothing(string encoding)
+    {
+        await using var server = await SseServer.StartAsync(http2: false, play =>
+        {
+            play.Response.Headers["Content-Encoding"] = encoding;
+            return play.SayAsync(SseFixtures.OpenAiChat);
+        });
+        for (var call = 0; call < 3; call++)
+        {
+            using var response = await server.SendAsync();
+            Assert.Equal(4, await response.ReadServerSentEventsAsync(Rig.Ct).CountAsync(Rig.Ct));
+            await server.QuietAsync();
+        }
+
+        Assert.Equal((1, 0L), (server.Connections, server.Stats.Faults.Abandoned));
     }
 
     static async Task CallAsync(SseServer server, string expected = "[DONE]")

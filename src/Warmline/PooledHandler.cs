@@ -84,7 +84,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     call.TellHeaders((int)response.StatusCode);
                     PoolEngine.NoteHint(call, response.Headers);
                     engine.NoteLimits(call, response);
-                    response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
+                    response.Content = new PooledContent(response, request.Method, call, decompress);
                     isAnswered = true;
                     if (call.Budget is not null)
                     {

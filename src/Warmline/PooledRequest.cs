@@ -18,6 +18,10 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     const int Uploading = 1;
     const int UploadOver = 2;
 
+    const int NoStream = 0;
+    const int Streaming = 1;
+    const int StreamOver = 2;
+
     readonly PoolEngine _engine;
     readonly CancellationToken _caller;
     ManualResetValueTaskSourceCore<bool> _placed = new() { RunContinuationsAsynchronously = true };
@@ -33,6 +37,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     TimeSpan? _heldSince;
     int _readsSeen;
     int _counted;
+    int _stream;
     bool _refused;
     volatile bool _broken;
 
@@ -56,7 +61,10 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         set
         {
             field = value;   // once
-            _engine.StreamBegan();
+            if (Interlocked.CompareExchange(ref _stream, Streaming, NoStream) == NoStream)
+            {
+                _engine.StreamBegan();
+            }
         }
     }
 
@@ -209,9 +217,13 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         Volatile.Read(ref _uploadOver)?.TrySetResult();
     }
 
-    public void ResponseAbandoned()
+    public void ResponseAbandoned(bool isCounted)
     {
-        _engine.Count(Fault.Abandoned);
+        if (isCounted)
+        {
+            _engine.Count(Fault.Abandoned);
+        }
+
         Slot.Abandon();
     }
 

@@ -56,6 +56,9 @@ internal sealed class SseWatcher
     /// </summary>
     public bool IsNearEnd => ((_dataLines > 0 ? Pending : _last)?.Kind & (SseKind.Error | SseKind.Terminal)) is not (null or SseKind.None);
 
+    /// <summary>The name of the last event, if that is a terminal one, whole or not.</summary>
+    public string? TerminalEvent => (_dataLines > 0 ? Pending : _last) is { } last && (last.Kind & SseKind.Terminal) is not SseKind.None ? last.Name : null;
+
     /// <summary>The name of the last event that was no ping, at most 48 characters of it; null before the first. Made here, so not on the way of a stream that is well.</summary>
     public string? LastEvent => _last?.Name ?? (_lastUnknownLength == 0 ? null : Harmless(_unknown.AsSpan(MostOfName, _lastUnknownLength)));
 

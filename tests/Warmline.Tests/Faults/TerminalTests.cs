@@ -7,6 +7,7 @@ namespace Warmline.Tests.Faults;
 /// <summary>A stream breaks behind its terminal event: a reader that stops there has abandoned nothing, and one that reads on learns that it had all.</summary>
 public sealed class TerminalTests
 {
+    const string Line = "{\"done\":false}\n{\"done\":true}\n";
     const string Done = "data: {\"a\":1}\n\ndata: [DONE]\n\n";
 
     public static TheoryData<string, bool, string> Ends
@@ -26,6 +27,8 @@ public sealed class TerminalTests
                 ends.Add("RST_STREAM", true, stream);
             }
 
+            ends.Add("FIN", false, Line);
+            ends.Add("RST_STREAM", true, Line);
             return ends;
         }
     }
@@ -58,11 +61,14 @@ public sealed class TerminalTests
         await stage.EndAsync(call);
 
         var error = Assert.IsAssignableFrom<IOException>(call.Error);
-        var name = stream.Contains("DONE", StringComparison.Ordinal) ? "[DONE]" : stream.Contains("message_stop", StringComparison.Ordinal) ? "message_stop" : "response.completed";
-        Assert.StartsWith($"The response broke off after its terminal event, {name}, had arrived:", error.Message, StringComparison.Ordinal);
+        var name = stream == Line ? "its last line of JSON" : "its terminal event, " + NameOf(stream) + ",";
+        Assert.StartsWith($"The response broke off after {name} had arrived:", error.Message, StringComparison.Ordinal);
         var faults = stage.Stats!.Faults;
         Assert.Equal((0L, 1L), (faults.Abandoned, faults.FailedUnknown));
     }
+
+    static string NameOf(string stream) =>
+        stream.Contains("DONE", StringComparison.Ordinal) ? "[DONE]" : stream.Contains("message_stop", StringComparison.Ordinal) ? "message_stop" : "response.completed";
 
     static Stage Stage(string end, bool http2, string stream) => new(isPool: true, http2, new Fault("", static _ => Task.CompletedTask)
     {

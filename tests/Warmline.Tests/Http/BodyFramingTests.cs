@@ -144,12 +144,11 @@ public sealed class BodyFramingTests
         await using var side = new Side(isPool: true, http2: IsHttp2(odd)) { Time = time, Configure = static options => options.Timeouts.Read = TimeSpan.FromMinutes(1) };
         using var response = await OddAsync(side, odd);
         var reading = ReadOnAsync(response, CancellationToken.None);
-        for (var turned = TimeSpan.Zero; !reading.IsCompleted; turned += TimeSpan.FromSeconds(5))
+        await Eventually.TrueAsync(() =>
         {
-            Assert.True(turned < TimeSpan.FromHours(1), "No clock ended it.");
             time.Advance(TimeSpan.FromSeconds(5));
-            await Task.Yield();
-        }
+            return reading.IsCompleted;
+        }, () => "No clock ended it.");
 
         Assert.Equal(StallPhase.Read, (await Assert.ThrowsAsync<RequestStalledException>(() => reading)).Phase);
         await side.SettledAsync();

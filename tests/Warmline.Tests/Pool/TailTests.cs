@@ -180,27 +180,32 @@ public sealed class TailTests
     }
 
     [Theory(Timeout = Rig.Patience)]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task A_compressed_stream_that_the_pool_decodes_ends_as_any_other(bool http2)
+    [InlineData(true, "text/event-stream", SseFixtures.OpenAiChat, 3)]
+    [InlineData(false, "text/event-stream", SseFixtures.OpenAiChat, 3)]
+    [InlineData(true, "text/plain", SseFixtures.OpenAiChat, 3)]
+    [InlineData(false, "text/plain", "\n\n" + SseFixtures.OpenAiChat, 3)]
+    [InlineData(true, "application/x-ndjson", Done, 0)]
+    [InlineData(false, "application/x-ndjson", Done, 0)]
+    public async Task A_compressed_stream_that_the_pool_decodes_ends_as_any_other(bool http2, string type, string stream, int tokens)
     {
         await using var server = await SseServer.StartAsync(http2, async play =>
         {
+            play.Response.ContentType = type;
             play.Response.Headers.ContentEncoding = "gzip";
             await using var gzip = new System.IO.Compression.GZipStream(play.Response.Body, System.IO.Compression.CompressionMode.Compress, leaveOpen: true);
-            await gzip.WriteAsync(Encoding.UTF8.GetBytes(SseFixtures.OpenAiChat));
+            await gzip.WriteAsync(Encoding.UTF8.GetBytes(stream));
             await gzip.FlushAsync();
         }, options => options.AutomaticDecompression = System.Net.DecompressionMethods.GZip);
         for (var call = 0; call < 20; call++)
         {
             using var response = await server.SendAsync();
-            await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), "[DONE]\n\n");
+            await SseServer.ReadUntilAsync(await response.Content.ReadAsStreamAsync(Rig.Ct), stream[^14..]);
             response.Dispose();
             await server.QuietAsync();
-            Assert.True(response.TryGetPoolTimings(out var timings) && timings is { Tokens: 3, FirstToken: not null });
+            Assert.True(response.TryGetPoolTimings(out var timings) && timings.Tokens == tokens && timings.FirstToken is not null == tokens > 0);
         }
 
-        Assert.Equal((1, 0), (server.Connections, server.Aborted));
+        Assert.Equal((1, 0, 0L), (server.Connections, server.Aborted, server.Stats.Faults.Abandoned));
     }
 
     /// <summary>The last item, and what is to be read of the answer when the reader leaves.</summary>
@@ -359,6 +364,57 @@ public sealed class TailTests
         }
 
         Assert.Equal((1, 0L), (server.Connections, server.Stats.Faults.Abandoned));
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, "text/plain", "x")]
+    [InlineData(false, "text/plain", "x")]
+    [InlineData(true, "application/x-ndjson", "{\"done\":false}\n")]
+    [InlineData(false, "application/x-ndjson", "{\"done\":false}\n")]
+    [InlineData(false, "application/json", " ")]
+    [InlineData(false, "text/event-stream", "data: {}\n\n")]
+    public async Task What_comes_faster_than_it_is_read_is_left_all_the_same(bool http2, string type, string piece)
+    {
+        var time = new ManualTime();   // and it stands still: only the bytes count
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            play.Response.ContentType = type;
+            while (true)
+            {
+                await play.SayAsync(string.Concat(Enumerable.Repeat(piece, 1_000)));
+            }
+        }, time: time);
+        await server.WarmUpAsync();
+        for (var call = 1; call <= 20; call++)
+        {
+            var response = await server.SendAsync();
+            await (await response.Content.ReadAsStreamAsync(Rig.Ct)).ReadExactlyAsync(new byte[100], Rig.Ct);
+            response.Dispose();
+            Assert.Equal(0, server.Stats.Active);
+            await server.AbortedAsync(call);
+        }
+
+        Assert.Equal(20, server.Stats.Faults.Abandoned);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_terminal_event_that_is_there_and_was_not_read_is_an_end_too(bool http2)
+    {
+        var end = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var server = await SseServer.StartAsync(http2, async play =>
+        {
+            await play.SayAsync(SseFixtures.OpenAiChat);
+            await play.UntilAsync(end.Task);
+        });
+        var response = await server.SendAsync();
+        await (await response.Content.ReadAsStreamAsync(Rig.Ct)).ReadExactlyAsync(new byte[SseFixtures.OpenAiChat.Length - 14], Rig.Ct);   // up to "data: [DONE]"
+        response.Dispose();
+        end.SetResult();
+        await server.QuietAsync();
+        await CallAsync(server);
+        Assert.Equal((1, 0, 0L), (server.Connections, server.Aborted, server.Stats.Faults.Abandoned));
     }
 
     static async Task CallAsync(SseServer server, string expected = "[DONE]")

@@ -38,6 +38,9 @@ internal struct BodyShape
     /// <summary>From here on the bytes decide.</summary>
     public void Begin() => Kind = BodyKind.Blank;
 
+    /// <summary>What it was taken for it is not.</summary>
+    public void GiveUp() => Kind = BodyKind.Other;
+
     /// <summary>
     /// Takes the next bytes, until the kind is decided. <paramref name="start"/> is where the first line with content begins in them, and <paramref name="before"/> what
     /// came of it in earlier pieces.

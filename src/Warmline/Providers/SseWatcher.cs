@@ -47,6 +47,9 @@ internal sealed class SseWatcher
     /// <summary>Error events so far.</summary>
     public long Errors { get; private set; }
 
+    /// <summary>A line came that is none of the fields of an event: a reader of events ignores it, and no provider sends any.</summary>
+    public bool HasForeignLines { get; private set; }
+
     /// <summary>The last event that was no ping said that nothing follows.</summary>
     public bool IsOver { get; private set; }
 
@@ -167,8 +170,14 @@ internal sealed class SseWatcher
             case (byte)'e' when IsField(ref line, ref length, "event"u8):
                 TakeName(line, length);
                 break;
+            case (byte)'i' when IsField(ref line, ref length, "id"u8):
+            case (byte)'r' when IsField(ref line, ref length, "retry"u8):
+                break;
             case (byte)':':
                 Pings++;
+                break;
+            default:
+                HasForeignLines = true;
                 break;
         }
 

@@ -15,11 +15,11 @@ internal sealed partial class ResponseBody
     bool IsNearEnd => HasSaidItsEnd || IsWhole || (exchange.EndsWithItsAnswer && _read < _length && _length - _read <= MostReadOn);
 
     /// <summary>Nothing is read where somebody is reading, or wants no more; from a connection that is the caller's own; or of a known length that is too long.</summary>
-    bool MayReadOn => Volatile.Read(ref _ended) == 0 && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite && _length - _read <= MostReadOn;
+    bool MayReadOn => !Volatile.Read(ref _ended) && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite && _length - _read <= MostReadOn;
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0)
+        if (disposing && !Interlocked.Exchange(ref _disposed, true))
         {
             if (MayReadOn)
             {
@@ -57,7 +57,7 @@ internal sealed partial class ResponseBody
 
     void Abandon()
     {
-        if (Volatile.Read(ref _ended) == 0 && !IsWhole)
+        if (!Volatile.Read(ref _ended) && !IsWhole)
         {
             exchange.ResponseAbandoned(isCounted: !HasSaidItsEnd);   // if the end does not come then, that is the server's doing
         }

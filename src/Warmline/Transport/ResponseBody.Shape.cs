@@ -14,7 +14,7 @@ internal sealed partial class ResponseBody
         _isDecoded = isDecoded;
         _events = new SseWatcher();
         exchange.Clocks.WatchContent();
-        if (Volatile.Read(ref _ended) == 0)
+        if (!Volatile.Read(ref _ended))
         {
             exchange.Events = _events;
         }
@@ -67,8 +67,27 @@ internal sealed partial class ResponseBody
                 FeedLines(bytes);
                 return SseKind.None;
             default:
-                return _events?.Feed(bytes) ?? SseKind.None;
+                return FeedEvents(bytes);
         }
+    }
+
+    /// <summary>A text whose first line looked like an event's shows in its further lines that it is none.</summary>
+    SseKind FeedEvents(ReadOnlySpan<byte> bytes)
+    {
+        if (_events is not { } events)
+        {
+            return SseKind.None;
+        }
+
+        var found = events.Feed(bytes);
+        if (_isGuessed && events.HasForeignLines)
+        {
+            _events = null;
+            _shape.GiveUp();
+            exchange.Clocks.EndContent();
+        }
+
+        return _events is null ? SseKind.None : found;
     }
 
     SseKind RecognizeBeginning(ReadOnlySpan<byte> bytes)
@@ -77,8 +96,9 @@ internal sealed partial class ResponseBody
         switch (_shape.Kind)
         {
             case BodyKind.Events when _events is null:
+                _isGuessed = true;
                 Watch(_isDecoded);
-                return _events!.Feed(before) | _events.Feed(bytes[start..]);
+                return FeedEvents(before) | FeedEvents(bytes[start..]);
             case BodyKind.Json:
                 exchange.Clocks.EndContent();
                 FeedLines(bytes[start..]);
@@ -87,7 +107,7 @@ internal sealed partial class ResponseBody
                 exchange.Clocks.EndContent();
                 return SseKind.None;
             default:
-                return _events?.Feed(bytes) ?? SseKind.None;
+                return FeedEvents(bytes);
         }
     }
 

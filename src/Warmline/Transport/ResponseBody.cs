@@ -26,8 +26,9 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     bool _isDecoded;
     bool _errorSeen;
     long _read;
-    int _ended;
-    int _disposed;
+    bool _isGuessed;
+    bool _ended;
+    bool _disposed;
 
     /// <summary>Nobody can read or dispose it any more. The pool itself refers to the exchange and never to its body, or this could not be seen.</summary>
     [SuppressMessage("Usage", "MA0055", Justification = "That nobody holds a response any more is known to nobody else.")]
@@ -36,7 +37,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         ThreadPool.UnsafeQueueUserWorkItem(static body => body.Reclaim(), this, preferLocal: false);   // the garbage collector's thread has others to serve
     }
 
-    public override bool CanRead => Volatile.Read(ref _disposed) == 0;
+    public override bool CanRead => !Volatile.Read(ref _disposed);
 
     public override bool CanSeek => false;
 
@@ -86,13 +87,13 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
             return ReadCancellableAsync(buffer, cancellationToken);
         }
 
-        ObjectDisposedException.ThrowIf(_disposed != 0, this);
+        ObjectDisposedException.ThrowIf(_disposed, this);
         var clocks = exchange.Clocks;
         clocks.BeginRead();
         ValueTask<int> pending;
         try
         {
-            pending = inner.ReadAsync(buffer, _ended == 0 ? clocks.Token : CancellationToken.None);
+            pending = inner.ReadAsync(buffer, !_ended ? clocks.Token : CancellationToken.None);
         }
         catch (Exception error)
         {
@@ -114,7 +115,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         var buffer = ArrayPool<byte>.Shared.Rent(4096);
         try
         {
-            for (int read; most > 0 && _ended == 0 && (read = await ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0; most -= read)
+            for (int read; most > 0 && !_ended && (read = await ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0; most -= read)
             {
             }
         }
@@ -170,7 +171,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
     {
-        ObjectDisposedException.ThrowIf(_disposed != 0, this);
+        ObjectDisposedException.ThrowIf(_disposed, this);
         if (caller.IsCancellationRequested)
         {
             throw Failed(new OperationCanceledException(caller), caller)!;
@@ -178,7 +179,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
 
         var clocks = exchange.Clocks;
         clocks.BeginRead();
-        var pending = inner.ReadAsync(buffer, _ended == 0 ? clocks.Token : caller);
+        var pending = inner.ReadAsync(buffer, !_ended ? clocks.Token : caller);
         if (pending.IsCompletedSuccessfully)
         {
             var read = pending.Result;
@@ -233,7 +234,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     [SuppressMessage("Usage", "CA1816", Justification = "Its end is what the finalizer looks for; Dispose is one way to it.")]
     public void End(bool whole)
     {
-        if (Interlocked.Exchange(ref _ended, 1) == 0)
+        if (!Interlocked.Exchange(ref _ended, true))
         {
             GC.SuppressFinalize(this);
             exchange.ResponseEnded(whole);

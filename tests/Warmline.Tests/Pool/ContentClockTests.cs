@@ -87,6 +87,7 @@ public sealed class ContentClockTests
     [InlineData("text/plain", "x", " ")]
     [InlineData("text/plain", "da", "ta")]
     [InlineData("text/plain", " data: a\n", "\n")]   // a field's name begins its line
+    [InlineData("text/plain", "id: 1\nname: x\n", "id: 2\n")]   // a text whose further lines are no fields of an event
     [InlineData("application/x-ndjson", "{\"a\":\"data: \"}\n", "\n")]
     [InlineData("text/event-streams", "event-streams\n", ": x\n")]
     [InlineData("text/event-stream", "{\"error\":", " ")]   // what it is called does not make JSON a stream of events

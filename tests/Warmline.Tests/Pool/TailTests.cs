@@ -273,6 +273,7 @@ public sealed class TailTests
     [InlineData(false, "application/json", "[{\"done\":true}")]
     [InlineData(true, "text/plain", "The text data: [DONE]\n\ndata: [DONE]\n\n")]
     [InlineData(false, "text/plain", " data: [DONE]\n\n")]
+    [InlineData(true, "text/plain", "id: 1\nname: x\n\ndata: [DONE]\n\n")]
     [InlineData(false, "text/event-stream", "data: {}\n\n", "none")]
     public async Task What_only_contains_the_text_of_an_end_is_left_at_once(bool http2, string type, string body, string? encoding = null)
     {

@@ -29,7 +29,7 @@ internal sealed class SseWatcher
 
     // Unknown names, of the event under way and of the last one; made with the first of them.
     byte[]? _unknown;
-    int _lastUnknownLength;
+    byte _lastUnknownLength;
     SseEvent? _last;
     TimeSpan _firstContentAt = TimeSpan.MinValue;
     TimeSpan _lastContentAt = TimeSpan.MinValue;
@@ -243,7 +243,7 @@ internal sealed class SseWatcher
                 Errors += (kind & SseKind.Error) is not SseKind.None ? 1 : 0;
                 IsOver = (kind & SseKind.Terminal) is not SseKind.None;
                 _last = pending;
-                _lastUnknownLength = isUnknown ? _unknownLength : 0;
+                _lastUnknownLength = (byte)(isUnknown ? _unknownLength : 0);
                 if (isUnknown)
                 {
                     _unknown.AsSpan(0, _unknownLength).CopyTo(_unknown.AsSpan(MostOfName));

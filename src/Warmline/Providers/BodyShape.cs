@@ -20,7 +20,8 @@ internal enum BodyKind : byte
 }
 
 /// <summary>
-/// Tells by the first bytes of a body what it is, in pieces of any size, whatever its headers call it. Whitespace (RFC 8259, section 2) and a byte order mark at the very
+/// Tells by the first bytes of a body what it is, in pieces of any size, whatever its headers call it. Whitespace (RFC 8259, section 2) and
+/// a byte order mark at the very
 /// beginning say nothing. A field of an event begins its line: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 /// </summary>
 internal struct BodyShape
@@ -42,7 +43,8 @@ internal struct BodyShape
     public void GiveUp() => Kind = BodyKind.Other;
 
     /// <summary>
-    /// Takes the next bytes, until the kind is decided. <paramref name="start"/> is where the first line with content begins in them, and <paramref name="before"/> what
+    /// Takes the next bytes, until the kind is decided. <paramref name="start"/> is where the first line with content begins in them, and
+    /// <paramref name="before"/> what
     /// came of it in earlier pieces.
     /// </summary>
     public void Feed(ReadOnlySpan<byte> bytes, out ReadOnlySpan<byte> before, out int start)

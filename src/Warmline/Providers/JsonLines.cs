@@ -1,8 +1,10 @@
 namespace Warmline.Providers;
 
 /// <summary>
-/// Reads along JSON values that follow each other, in pieces of any size, and knows whether the last of them said that it is the last: by <c>"done":true</c> at its top
-/// level (Ollama: https://docs.ollama.com/api/streaming) or <c>"is_finished":true</c> (Cohere's first chat API: https://docs.cohere.com/v1/reference/chat-stream). Text inside
+/// Reads along JSON values that follow each other, in pieces of any size, and knows whether the last of them said that it is the last: by
+/// <c>"done":true</c> at its top
+/// level (Ollama: https://docs.ollama.com/api/streaming) or <c>"is_finished":true</c> (Cohere's first chat API:
+/// https://docs.cohere.com/v1/reference/chat-stream). Text inside
 /// strings and members of inner objects say nothing. Keeps none of the data and allocates nothing. For one reader.
 /// </summary>
 internal struct JsonLines

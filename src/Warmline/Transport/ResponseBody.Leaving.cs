@@ -2,7 +2,8 @@ using System.Buffers;
 
 namespace Warmline.Transport;
 
-/// <summary>What becomes of a body when its reader leaves: what has come already is read, and then its end is waited for, or the exchange is aborted at once.</summary>
+/// <summary>What becomes of a body when its reader leaves: what has come already is read, and then its end is waited for, or the exchange
+/// is aborted at once.</summary>
 internal sealed partial class ResponseBody
 {
     /// <summary>Some tens of microseconds.</summary>
@@ -11,11 +12,14 @@ internal sealed partial class ResponseBody
     /// <summary>The end is there, or all but it.</summary>
     bool IsWhole => _read == _length;
 
-    /// <summary>Whether the rest is worth waiting for: of a body that has said its end, that has all its bytes, or, where leaving costs the connection, the short rest of a known length.</summary>
+    /// <summary>Whether the rest is worth waiting for: of a body that has said its end, that has all its bytes, or, where leaving costs the
+    /// connection, the short rest of a known length.</summary>
     bool IsNearEnd => HasSaidItsEnd || IsWhole || (exchange.EndsWithItsAnswer && _read < _length && _length - _read <= MostReadOn);
 
-    /// <summary>Nothing is read where somebody is reading, or wants no more; from a connection that is the caller's own; or of a known length that is too long.</summary>
-    bool MayReadOn => !Volatile.Read(ref _ended) && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite && _length - _read <= MostReadOn;
+    /// <summary>Nothing is read where somebody is reading, or wants no more; from a connection that is the caller's own; or of a known
+    /// length that is too long.</summary>
+    bool MayReadOn => !Volatile.Read(ref _ended) && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite
+        && _length - _read <= MostReadOn;
 
     protected override void Dispose(bool disposing)
     {
@@ -34,7 +38,8 @@ internal sealed partial class ResponseBody
         base.Dispose(disposing);
     }
 
-    /// <summary>A reader that read a stream to its last event is not accused. Its connection is not worth a try either: the platform's own finalizers run beside this one, and end it.</summary>
+    /// <summary>A reader that read a stream to its last event is not accused. Its connection is not worth a try either: the platform's own
+    /// finalizers run beside this one, and end it.</summary>
     void Reclaim()
     {
         if (exchange.Clocks.IsWaiting || !IsNearEnd)
@@ -49,7 +54,8 @@ internal sealed partial class ResponseBody
     {
         Abandon();
 
-        // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be known before the lease ends.
+        // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be
+        // known before the lease ends.
         inner.Dispose();
         exchange.Clocks.EndRest();
         End(IsWhole);
@@ -64,13 +70,16 @@ internal sealed partial class ResponseBody
     }
 
     /// <summary>
-    /// Disposing does not wait for the end; the lease does. What is there already, as the end of a stream mostly is, in one packet with its last event, is read at once: then
+    /// Disposing does not wait for the end; the lease does. What is there already, as the end of a stream mostly is, in one packet with its
+    /// last event, is read at once: then
     /// the lease has ended when the caller goes on, and its next call finds the connection free.
     /// </summary>
     void ReadOn()
     {
         exchange.Clocks.BeginRest(ReadOnTime);
-        var mayLag = !exchange.EndsWithItsAnswer;   // on HTTP/2 another thread hands out what came, frame by frame: the end may be a moment behind the data that it came with
+
+        // On HTTP/2 another thread hands out what came, frame by frame: the end may be a moment behind the data that it came with.
+        var mayLag = !exchange.EndsWithItsAnswer;
         var buffer = ArrayPool<byte>.Shared.Rent(4096);
         try
         {
@@ -127,7 +136,8 @@ internal sealed partial class ResponseBody
     }
 
     /// <summary>
-    /// The answer goes on: the exchange ends now, under the read that found nothing. On HTTP/1.1 cancelling that read closes the connection, and the stream must not be
+    /// The answer goes on: the exchange ends now, under the read that found nothing. On HTTP/1.1 cancelling that read closes the
+    /// connection, and the stream must not be
     /// touched beside it; on HTTP/2 disposing resets the stream and ends the read.
     /// </summary>
     void LeaveReading(ValueTask<int> pending, byte[] buffer)

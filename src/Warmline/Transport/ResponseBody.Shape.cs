@@ -8,7 +8,8 @@ internal sealed partial class ResponseBody
     /// <summary>The last event, or line of JSON, said that nothing follows; or an error did, which ends most streams.</summary>
     bool HasSaidItsEnd => _shape.Kind is BodyKind.Json ? _lines.IsOver : _events is { IsNearEnd: true };
 
-    /// <summary>It is a stream of events. <paramref name="isDecoded"/>: not in these bytes, which are compressed; whoever decodes them reports what it <see cref="Saw"/>.</summary>
+    /// <summary>It is a stream of events. <paramref name="isDecoded"/>: not in these bytes, which are compressed; whoever decodes them
+    /// reports what it <see cref="Saw"/>.</summary>
     public void Watch(bool isDecoded)
     {
         _isDecoded = isDecoded;
@@ -20,7 +21,8 @@ internal sealed partial class ResponseBody
         }
     }
 
-    /// <summary>What it is shows when it begins. <paramref name="isEvents"/>: its headers call it a stream of events. <paramref name="isDecoded"/>: as above.</summary>
+    /// <summary>What it is shows when it begins. <paramref name="isEvents"/>: its headers call it a stream of events. <paramref
+    /// name="isDecoded"/>: as above.</summary>
     public void Begin(bool isEvents, bool isDecoded)
     {
         _shape.Begin();
@@ -123,7 +125,9 @@ internal sealed partial class ResponseBody
     /// <summary>The same error, where the answer was whole when it came; else null. The type stays, as callers catch it.</summary>
     IOException? BehindTerminal(Exception error)
     {
-        var last = _shape.Kind is BodyKind.Json ? _lines.IsOver ? "its last line of JSON" : null : _events?.TerminalEvent is { } name ? $"its terminal event, {name}," : null;
+        var last = _shape.Kind is BodyKind.Json
+            ? _lines.IsOver ? "its last line of JSON" : null
+            : _events?.TerminalEvent is { } name ? $"its terminal event, {name}," : null;
         if (last is null)
         {
             return null;
@@ -140,8 +144,9 @@ internal sealed partial class ResponseBody
 
         string Explain(string message)
         {
-            var reason = $" ({(error as HttpIOException)?.HttpRequestError})";   // which these exceptions append to their messages by themselves
-            return $"The response broke off after {last} had arrived: {(message.EndsWith(reason, StringComparison.Ordinal) ? message[..^reason.Length] : message)}";
+            var reason = $" ({(error as HttpIOException)?.HttpRequestError})";   // these exceptions append it to their messages themselves
+            var text = message.EndsWith(reason, StringComparison.Ordinal) ? message[..^reason.Length] : message;
+            return $"The response broke off after {last} had arrived: {text}";
         }
     }
 }

@@ -51,7 +51,7 @@ internal static class AnswerFaults
         var call = s.Send();
         await s.Server.CuedAsync("pinged").WaitAsync(Stage.Ct);
         await s.PlayedAsync();
-        if (!call.Task.IsCompleted)
+        if (!await s.ComesAsync(call.Task, unhurried: 1))
         {
             await Stage.LeaveAsync(call);
             s.Note = "open all the time";

@@ -87,7 +87,7 @@ public sealed class RequestStalledException : TimeoutException
 {
     internal RequestStalledException(StallPhase phase, TimeSpan limit, TimeSpan silence, RequestVerdict verdict, string origin, SseWatcher? events)
         : base(string.Create(CultureInfo.InvariantCulture,
-            $"{Explain(phase)} {origin} for {limit.TotalSeconds:0.###} s (Timeouts.{phase}){Seen(events)}. Raise Timeouts.{phase} if the call may take that long."))
+            $"{Explain(phase, events)} {origin} for {limit.TotalSeconds:0.###} s (Timeouts.{phase}){Seen(events)}. Raise Timeouts.{phase} if the call may take that long."))
     {
         Phase = phase;
         Limit = limit;
@@ -103,7 +103,7 @@ public sealed class RequestStalledException : TimeoutException
     /// <summary>Its limit.</summary>
     public TimeSpan Limit { get; }
 
-    /// <summary>How long nothing had come when the clock ran out: no byte could be written, no headers, no byte, or, in <see cref="StallPhase.Content"/>, no event.
+    /// <summary>How long nothing had come when the clock ran out: no byte could be written, no headers, no byte, or, in <see cref="StallPhase.Content"/>, no event, or nothing but whitespace.
     /// In <see cref="StallPhase.Total"/>, how long the caller had been waiting for a byte just then.</summary>
     public TimeSpan Silence { get; }
 
@@ -116,12 +116,12 @@ public sealed class RequestStalledException : TimeoutException
     /// <summary>Whether the server can have worked on the request.</summary>
     public RequestVerdict Verdict { get; }
 
-    static string Explain(StallPhase phase) => phase switch
+    static string Explain(StallPhase phase, SseWatcher? events) => phase switch
     {
         StallPhase.Write => "No byte of the request body could be written to",
         StallPhase.FirstByte => "No response headers came from",
         StallPhase.Read => "No byte of the response body came from",
-        StallPhase.Content => "No event but pings came from",
+        StallPhase.Content => events is null ? "Nothing but whitespace came from" : "No event but pings came from",
         _ => "The call did not end at",
     };
 

@@ -24,8 +24,9 @@ public static class PoolResponseExtensions
     /// <c>response.completed</c>, <c>response.incomplete</c>, <c>response.failed</c>), or what came last before the end of the body. Leaving before it stops the
     /// provider: the stream is reset, the HTTP/1.1 connection closed. After it the connection is kept for the next call. An <c>error</c> event is given like any other.
     /// The response may come from any <see cref="HttpClient"/>; send with <see cref="HttpCompletionOption.ResponseHeadersRead"/>, or all events come at the end.
+    /// A <c>Content-Encoding</c> that compresses nothing (empty, <c>identity</c>, <c>none</c>, …) does not matter.
     /// </summary>
-    /// <exception cref="InvalidOperationException">The content is no <c>text/event-stream</c>: an error answer mostly. Thrown at once.</exception>
+    /// <exception cref="InvalidOperationException">The content is no <c>text/event-stream</c>: an error answer mostly; or it is compressed. Thrown at once.</exception>
     /// <exception cref="RequestStalledException">While reading: <see cref="PoolTimeouts.Read"/>, <see cref="PoolTimeouts.Content"/> or <see cref="PoolTimeouts.Total"/> was over.</exception>
     /// <exception cref="OperationCanceledException">While reading: the caller's token; the exchange was aborted.</exception>
     public static IAsyncEnumerable<SseItem<string>> ReadServerSentEventsAsync(this HttpResponseMessage response, CancellationToken cancellationToken = default) =>

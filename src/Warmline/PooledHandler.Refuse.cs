@@ -31,7 +31,7 @@ internal sealed partial class PooledHandler
             return new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.Unknown, SendFailed, cause);
         }
 
-        if (version == HttpVersion.Version10 && (isChunked || request.Content is { Headers.ContentLength: null }))
+        if (version == HttpVersion.Version10 && (isChunked || (request.Content is { Headers.ContentLength: null } && !Buffers(request))))
         {
             return new NotSupportedException(NoChunksInHttp10);
         }

@@ -119,7 +119,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     engine.NoteLimits(call, response);
                     engine.InspectRefusal(call, response);
                     call.CheckPersistence(response);
-                    response.Content = new PooledContent(response.Content, call, hasBody: request.Method != HttpMethod.Head && response.StatusCode is not (HttpStatusCode.NoContent or HttpStatusCode.NotModified), decompress);
+                    response.Content = new PooledContent(response, request.Method, call, decompress);
                     isAnswered = true;
                     return response;
                 }

@@ -86,7 +86,7 @@ internal sealed partial class PooledRequest
     /// <summary>Both bodies are over.</summary>
     public void TellEnd()
     {
-        if (Events is not null)
+        if (Interlocked.Exchange(ref _stream, StreamOver) == Streaming)   // a read may find it to be a stream in this moment
         {
             _engine.StreamEnded();
         }

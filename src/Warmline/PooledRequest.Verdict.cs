@@ -122,8 +122,8 @@ internal sealed partial class PooledRequest
 
     /// <summary>Whether the failure is the platform's or the content's own, before anything was sent: sending it again would fail in the
     /// same way.</summary>
-    bool IsNeverSent(Exception error) => NeverSent
-        && (!Connection!.IsHttp2 || (!Slot.HasEnded && !IsUploadOpen && UploadedAt is null && HeadersAt is null && !IsOfTheWire(error)));
+    bool IsNeverSent(Exception error) => NeverSent && (!Connection!.IsHttp2
+        || (!Slot.HasEnded && !_wasPulled && HeadersAt is null && error is not OperationCanceledException && !IsOfTheWire(error)));
 
     /// <summary>
     /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written at the same time, the count of

@@ -14,14 +14,11 @@ namespace Warmline;
 /// </summary>
 internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchange
 {
-    const int NoUpload = 0;
-    const int Uploading = 1;
-    const int UploadOver = 2;
+    const int NoStream = 0;
+    const int Streaming = 1;
+    const int StreamOver = 2;
 
     static readonly TimeSpan Never = TimeSpan.MinValue;
-
-    /// <summary>How long a connection may allow no byte of any body before new bodies avoid it: at most, and where the write clock is off.</summary>
-    static readonly TimeSpan MaxDryTime = TimeSpan.FromSeconds(2);
 
     readonly PoolEngine _engine;
     readonly CancellationToken _caller;
@@ -44,7 +41,9 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     int _readsSeen;
     int _readsAtLook = -1;
     int _counted;
+    int _stream;
     bool _refused;
+    bool _wasPulled;
     volatile bool _broken;
 
     public PooledRequest(PoolEngine engine, CallTimeouts timeouts, CancellationToken caller)
@@ -67,7 +66,10 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         set
         {
             field = value;   // once
-            _engine.StreamBegan();
+            if (Interlocked.CompareExchange(ref _stream, Streaming, NoStream) == NoStream)
+            {
+                _engine.StreamBegan();
+            }
         }
     }
 
@@ -195,6 +197,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         }
 
         Clocks.Sending = null;
+        _wasPulled = false;
         _streamBefore = Connection.IsHttp2 ? Slot.Sent.LastStreamId : 0;
         _writtenBefore = Slot.BytesWritten;
         _readBefore = Slot.BytesRead;
@@ -205,69 +208,16 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// <summary>Whether a connection that had rested is found to be gone, before anything is sent on it: then the call is placed anew.</summary>
     public bool IsBypassed() => Rested >= IdleLimit.Moment && _engine.Bypass(this);
 
-    /// <summary>
-    /// Whether a body of this length has nothing to wait for on the connection that was granted: on HTTP/2 the server's credit covers it. Then it goes out in one write
-    /// that nothing holds up.
-    /// </summary>
-    public bool Claim(long bytes) => Slot.Claim(_claimed = bytes);
-
-    /// <summary>
-    /// Whether the connection that was granted has taken no byte of any body for a while, and another can be had: then the call is placed again. Not at once, as every
-    /// large upload uses up the credit until the server's next frame.
-    /// </summary>
-    public bool IsHeldUp()
-    {
-        if (!Connection!.IsHttp2 || Slot.DryFor is not { Ticks: > 0 } dry)
-        {
-            return false;
-        }
-
-        var most = Timeouts.Write > TimeSpan.Zero ? Timeouts.Write / 8 : MaxDryTime;
-        return dry >= (most < MaxDryTime ? most : MaxDryTime) && _engine.TryMove(this);
-    }
-
     /// <summary>Gives the lease back without having used it.</summary>
     public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Unused);
 
-    public void UploadBegan()
+    public void ResponseAbandoned(bool isCounted)
     {
-        // The platform may pull the body a second time, for a stream that the server refused; the upload has ended for us then.
-        if (Interlocked.CompareExchange(ref _upload, Uploading, NoUpload) == NoUpload)
+        if (isCounted)
         {
-            Clocks.EndWait();   // from here to its end the write clock counts, while a write is under way: a body may take its time to be made
-            Clocks.Sending = new SendWatch(Slot);
-            if (Early is not null)
-            {
-                Slot.UploadBegan();
-            }
-        }
-    }
-
-    public void UploadEnded(bool whole, bool cancelled)
-    {
-        UploadWasCancelled |= cancelled;
-        UploadFailed |= !whole && !cancelled;
-        if (Interlocked.Exchange(ref _upload, UploadOver) == UploadOver)
-        {
-            return;
+            _engine.Count(Fault.Abandoned);
         }
 
-        Clocks.EndWrite();
-        Unclaim();
-        _uploadedAt = _engine.Now;
-        if (_headersAt == Never)
-        {
-            Clocks.BeginFirstByte();
-        }
-
-        Unweigh();
-        PartEnded(whole);
-        Volatile.Read(ref _uploadOver)?.TrySetResult();
-    }
-
-    public void ResponseAbandoned()
-    {
-        _engine.Count(Fault.Abandoned);
         Slot.Abandon();
     }
 
@@ -396,45 +346,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _placed.OnCompleted(continuation, state, token, flags);
 
-    void UploadNeverBegan()
-    {
-        if (Volatile.Read(ref _openParts) == 2 && Interlocked.CompareExchange(ref _upload, UploadOver, NoUpload) == NoUpload)
-        {
-            Unweigh();
-            PartEnded(whole: true);
-        }
-    }
-
-    void EndEarly()
-    {
-        if (Early is { } early)
-        {
-            Slot.UploadEnded();
-            if (early.WasCut)
-            {
-                _broken = true;
-            }
-        }
-    }
-
     static TimeSpan? At(TimeSpan time) => time == Never ? null : time;
-
-    /// <summary>The body waits for no credit any more.</summary>
-    void Unclaim()
-    {
-        if (_claimed != 0 && Interlocked.Exchange(ref _claimed, 0) is var bytes && bytes != 0 && Connection!.IsHttp2)
-        {
-            Slot.Unclaim(bytes);
-        }
-    }
-
-    void Unweigh()
-    {
-        if (UploadBytes > 0)
-        {
-            _engine.UploadEnded(this);
-        }
-    }
 
     void PartEnded(bool whole)
     {

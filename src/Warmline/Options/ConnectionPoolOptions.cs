@@ -245,7 +245,8 @@ public sealed class PoolTimeouts
     /// <summary>Silence while the caller waits for more of the response body. Default 120 s. Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Read { get; set; }
 
-    /// <summary>In a stream of server-sent events: bytes come, but only pings, comments or the beginning of an event that does not end. Counted from the last other event, or the
+    /// <summary>In a stream of server-sent events: bytes come, but only pings, comments, blank lines or the beginning of an event that does not end. In any other body: only whitespace
+    /// has come; once it has begun, it has no such clock. Counted from the last other event, or the
     /// headers, while the caller waits for more; silence without a byte is <see cref="Read"/>'s alone. Default 600 s: as long as <see cref="FirstByte"/> allows a model to think where it does not stream; behind pings it may think as long.
     /// Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Content { get; set; }

@@ -29,7 +29,7 @@ internal sealed class SseWatcher
 
     // Unknown names, of the event under way and of the last one; made with the first of them.
     byte[]? _unknown;
-    int _lastUnknownLength;
+    byte _lastUnknownLength;
     SseEvent? _last;
     TimeSpan _firstContentAt = TimeSpan.MinValue;
     TimeSpan _lastContentAt = TimeSpan.MinValue;
@@ -47,6 +47,9 @@ internal sealed class SseWatcher
     /// <summary>Error events so far.</summary>
     public long Errors { get; private set; }
 
+    /// <summary>A line came that is none of the fields of an event: a reader of events ignores it, and no provider sends any.</summary>
+    public bool HasForeignLines { get; private set; }
+
     /// <summary>The last event that was no ping said that nothing follows.</summary>
     public bool IsOver { get; private set; }
 
@@ -55,6 +58,9 @@ internal sealed class SseWatcher
     /// not, as a reader by lines may have seen enough then.
     /// </summary>
     public bool IsNearEnd => ((_dataLines > 0 ? Pending : _last)?.Kind & (SseKind.Error | SseKind.Terminal)) is not (null or SseKind.None);
+
+    /// <summary>The name of the last event, if that is a terminal one, whole or not.</summary>
+    public string? TerminalEvent => (_dataLines > 0 ? Pending : _last) is { } last && (last.Kind & SseKind.Terminal) is not SseKind.None ? last.Name : null;
 
     /// <summary>The name of the last event that was no ping, at most 48 characters of it; null before the first. Made here, so not on the way of a stream that is well.</summary>
     public string? LastEvent => _last?.Name ?? (_lastUnknownLength == 0 ? null : Harmless(_unknown.AsSpan(MostOfName, _lastUnknownLength)));
@@ -164,8 +170,14 @@ internal sealed class SseWatcher
             case (byte)'e' when IsField(ref line, ref length, "event"u8):
                 TakeName(line, length);
                 break;
+            case (byte)'i' when IsField(ref line, ref length, "id"u8):
+            case (byte)'r' when IsField(ref line, ref length, "retry"u8):
+                break;
             case (byte)':':
                 Pings++;
+                break;
+            default:
+                HasForeignLines = true;
                 break;
         }
 
@@ -231,7 +243,7 @@ internal sealed class SseWatcher
                 Errors += (kind & SseKind.Error) is not SseKind.None ? 1 : 0;
                 IsOver = (kind & SseKind.Terminal) is not SseKind.None;
                 _last = pending;
-                _lastUnknownLength = isUnknown ? _unknownLength : 0;
+                _lastUnknownLength = (byte)(isUnknown ? _unknownLength : 0);
                 if (isUnknown)
                 {
                     _unknown.AsSpan(0, _unknownLength).CopyTo(_unknown.AsSpan(MostOfName));

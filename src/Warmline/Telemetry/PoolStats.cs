@@ -242,7 +242,8 @@ public sealed record FaultStats
     /// <summary>The same by the clock; clocks that ended none are left out.</summary>
     public IReadOnlyDictionary<StallPhase, long> StalledIn { get; init; } = new Dictionary<StallPhase, long>();
 
-    /// <summary>Responses that their readers left before the end; the server was told at once.</summary>
+    /// <summary>Responses that their readers left before the end; the exchange was aborted at once. A stream that was left after its terminal event, or an error event, is none, however
+    /// its rest fails.</summary>
     public long Abandoned { get; init; }
 
     /// <summary>Responses that were let go, neither read to their end nor disposed, and that the garbage collector found.</summary>

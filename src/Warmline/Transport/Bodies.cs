@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Net;
+using System.Net.Http.Headers;
 using Warmline.Providers;
 
 namespace Warmline.Transport;
@@ -24,8 +25,8 @@ internal interface IExchange
     /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
     void UploadEnded(bool whole, bool cancelled);
 
-    /// <summary>The caller leaves the response body before its end.</summary>
-    void ResponseAbandoned();
+    /// <summary>The caller leaves the response body before its end. <paramref name="isCounted"/>: and before it had all that it could want of it.</summary>
+    void ResponseAbandoned(bool isCounted);
 
     /// <summary>The response's stream of events brought an error. Comes for its first only.</summary>
     void StreamErrorSeen();
@@ -47,25 +48,27 @@ internal sealed class PooledContent : HttpContent
     readonly ResponseBody _body;
     readonly Stream? _decoded;
 
-    public PooledContent(HttpContent inner, IExchange exchange, bool hasBody, DecompressionMethods decompress = DecompressionMethods.None)
+    public PooledContent(HttpResponseMessage response, HttpMethod method, IExchange exchange, DecompressionMethods decompress = DecompressionMethods.None)
     {
+        var inner = response.Content;
         _inner = inner;
         Exchange = exchange;
         Bodies.CopyHeaders(inner, this);
-        _body = new ResponseBody(inner.ReadAsStream(), exchange, hasBody ? inner.Headers.ContentLength : null);
+        var stream = inner.ReadAsStream();
+        var framing = Bodies.FramingOf(response, method);
+        _body = new ResponseBody(stream, exchange, framing is Framing.None ? 0 : framing is Framing.Message && !Bodies.IsChunked(response) ? inner.Headers.ContentLength : null);
         if (decompress is not DecompressionMethods.None)
         {
             _decoded = Decompression.Decode(_body, Headers, decompress);
         }
 
-        if (hasBody && Bodies.IsEventStream(this))
+        if (ReferenceEquals(stream, Bodies.NoBody) || (framing is Framing.None && exchange.EndsWithItsAnswer))
         {
-            _body.Watch(isDecoded: _decoded is not null);
+            _body.End(whole: true);   // nothing will come: the lease need not wait for a reader. On HTTP/2 headers alone do not prove it
         }
-
-        if (!hasBody || inner.Headers.ContentLength == 0)
+        else if (framing is Framing.Message && Bodies.CodingOf(Headers) is not Coding.Compressed and var coding)
         {
-            _body.End(whole: true);   // nothing will come: the lease need not wait for somebody to look
+            _body.Begin(isEvents: coding is Coding.None && Bodies.IsCalledEventStream(Headers), isDecoded: _decoded is not null);
         }
     }
 
@@ -124,8 +127,37 @@ internal sealed class PooledContent : HttpContent
     }
 }
 
+/// <summary>What ends the body of an answer.</summary>
+internal enum Framing
+{
+    /// <summary>A length, chunks, the stream or the connection.</summary>
+    Message,
+
+    /// <summary>There is none, whatever length is told.</summary>
+    None,
+
+    /// <summary>Its two ends: the connection is the caller's.</summary>
+    Tunnel,
+}
+
+/// <summary>What an encoding does to the bytes of a body, from the least to the most.</summary>
+internal enum Coding
+{
+    /// <summary>Nothing: none is named, or <c>identity</c> (RFC 9110, section 8.4.1).</summary>
+    None,
+
+    /// <summary>It is no coding that is in use (<c>none</c>, <c>utf-8</c>): the bytes say whether they can be read.</summary>
+    Unknown,
+
+    /// <summary>It hides them.</summary>
+    Compressed,
+}
+
 internal static class Bodies
 {
+    /// <summary>What the platform gives as the body of an answer that has none: the same stream for each, also for a response that is made by hand.</summary>
+    public static readonly Stream NoBody = new HttpResponseMessage().Content.ReadAsStream();
+
     public static void CopyHeaders(HttpContent from, HttpContent to)
     {
         foreach (var header in from.Headers.NonValidated)
@@ -141,17 +173,68 @@ internal static class Bodies
         }
     }
 
-    /// <summary>By its type; not one that is compressed, whose events nobody here can see.</summary>
-    public static bool IsEventStream(HttpContent content)
+    /// <summary>Called a stream of events, and under no encoding that would hide them.</summary>
+    public static bool IsEventStream(HttpContent content) => IsCalledEventStream(content.Headers) && CodingOf(content.Headers) is not Coding.Compressed;
+
+    public static bool IsCalledEventStream(HttpContentHeaders headers)
     {
         const string Type = "text/event-stream";
-        if (!content.Headers.NonValidated.TryGetValues("Content-Type", out var values) || content.Headers.NonValidated.Contains("Content-Encoding"))
+        if (!headers.NonValidated.TryGetValues("Content-Type", out var values))
         {
             return false;
         }
 
         var value = values.ToString().AsSpan().Trim();
         return value.StartsWith(Type, StringComparison.OrdinalIgnoreCase) && (value.Length == Type.Length || value[Type.Length] is ';' or ' ' or '\t');
+    }
+
+    /// <summary>What Content-Encoding says: of several codings each may hide what the others leave readable.</summary>
+    public static Coding CodingOf(HttpContentHeaders headers)
+    {
+        var coding = Coding.None;
+        if (headers.NonValidated.TryGetValues("Content-Encoding", out var values))
+        {
+            foreach (var value in values)
+            {
+                foreach (var part in value.AsSpan().Split(','))
+                {
+                    var one = CodingOf(value.AsSpan(part).Trim());
+                    coding = one > coding ? one : coding;
+                }
+            }
+        }
+
+        return coding;
+    }
+
+    /// <summary>The framing of HTTP/1.1 overrides a length: https://www.rfc-editor.org/rfc/rfc9112#section-6.3. The platform goes by the same look.</summary>
+    public static bool IsChunked(HttpResponseMessage response) => response.Headers.NonValidated.Contains("Transfer-Encoding") && response.Headers.TransferEncodingChunked == true;
+
+    public static Framing FramingOf(HttpResponseMessage response, HttpMethod method) => response.StatusCode switch
+    {
+        _ when method == HttpMethod.Head => Framing.None,
+        HttpStatusCode.NoContent or HttpStatusCode.NotModified => Framing.None,
+        HttpStatusCode.SwitchingProtocols => Framing.Tunnel,
+        >= HttpStatusCode.OK and < HttpStatusCode.MultipleChoices when method == HttpMethod.Connect => Framing.Tunnel,
+        _ => Framing.Message,
+    };
+
+    static Coding CodingOf(ReadOnlySpan<char> coding)
+    {
+        if (coding.IsEmpty || coding.Equals("identity", StringComparison.OrdinalIgnoreCase))
+        {
+            return Coding.None;
+        }
+
+        foreach (var compressed in (ReadOnlySpan<string>)["gzip", "br", "deflate", "zstd", "x-gzip", "compress", "x-compress"])
+        {
+            if (coding.Equals(compressed, StringComparison.OrdinalIgnoreCase))
+            {
+                return Coding.Compressed;
+            }
+        }
+
+        return Coding.Unknown;
     }
 
     /// <summary>Whether a content is nothing but bytes in memory. By its very type: one derived from it may write what it likes.</summary>

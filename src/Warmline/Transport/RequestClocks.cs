@@ -229,8 +229,15 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         BeginWait(StallPhase.Read);
     }
 
-    /// <summary>The body is a stream of events: bytes alone are no progress from here on.</summary>
+    /// <summary>The body is a stream of events, or has not begun: bytes alone are no progress from here on.</summary>
     public void WatchContent() => _watchesContent = true;
+
+    /// <summary>The body has begun, and is no stream of events: every byte is progress.</summary>
+    public void EndContent()
+    {
+        _watchesContent = false;
+        Volatile.Write(ref _eventless, 0);
+    }
 
     /// <summary>The headers, or bytes of the body, have come.</summary>
     public void EndWait()

@@ -8,6 +8,7 @@ namespace Warmline.Tests.Faults;
 /// <summary>Answers that do not come, break off or are none, and errors that are answers.</summary>
 internal static class AnswerFaults
 {
+    const string Json = "Content-Type: application/json\r\n";
     const string Ping = ": keep-alive\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n";
 
     public const string NoClock = "before the headers only `HttpClient.Timeout` (100 s by default) would end it";
@@ -19,22 +20,17 @@ internal static class AnswerFaults
     [
         new("no headers", Once) { First = [Take, Silence], Reason = NoClock },
         new("silence in mid-body", Once) { First = [Take, Head, Part, Silence], Reason = NoReadClock },
-        new("only pings, for 20 minutes", async s =>
-        {
-            var call = s.Send();
-            await s.Server.CuedAsync("pinged").WaitAsync(Stage.Ct);
-            await s.PlayedAsync();
-            if (!call.Task.IsCompleted)
-            {
-                await Stage.LeaveAsync(call);
-                s.Note = "open all the time";
-            }
-        })
+        new("only pings, for 20 minutes", Dripped)
         { First = [Take, Head, Part, Drip(Ping, 60, Gap), Tell("pinged"), Silence], Reason = "bytes come, so a read clock alone would be content; the pool knows events from pings" },
+        new("only blank lines where JSON should come, for 20 minutes", Dripped)
+        { First = [Take, HeadOf(headers: Json), Drip("\n", 60, Gap), Tell("pinged"), Silence], Reason = "whitespace is no content: https://www.rfc-editor.org/rfc/rfc8259#section-2" },
+        new("blank lines for 5 minutes, then JSON", Once) { First = [Take, HeadOf(headers: Json), Drip("\n", 15, Gap), Say("{}"), End] },
         new("a letter every 20 s, for 10 minutes", Once) { First = [Take, Head, Drip("x", 30, Gap), End] },
+        new("JSON of which a letter comes every 20 s, for 20 minutes", Once) { First = [Take, HeadOf(headers: Json), Drip("1", 60, Gap), End] },
         new("the body ends before its length, with the connection", Once) { First = [Take, HeadOf(length: 100), Part, Heard, Fin] },
         new("the body ends before its length, in good order", Once) { First = [Take, HeadOf(length: 100), Part, End], On = On.Http2, Reason = "the platform does not compare the two on HTTP/2" },
         new("the body ends without its last chunk, with the connection", Once) { First = [Take, Head, Part, Heard, Fin] },
+        new("the body ends without its last chunk behind the terminal event, with the connection", Once) { First = [Take, Head, Part, Say("data: [DONE]\n\n"), Heard, Fin] },
         new("the body ends within a chunk, with the connection", Once) { First = [Take, Head, Part, Heard, Raw("40\r\nhalf"), Fin], On = On.Http1 },
         new("RST in mid-body", Once) { First = [Take, Head, Part, Heard, Reset] },
         new("nonsense instead of an answer", Once) { First = [Take, Raw("This is neither a status line nor a frame, but it ends as a head does.\r\n\r\n"), Fin] },
@@ -50,4 +46,15 @@ internal static class AnswerFaults
         },
     ];
 
+    static async Task Dripped(Stage s)
+    {
+        var call = s.Send();
+        await s.Server.CuedAsync("pinged").WaitAsync(Stage.Ct);
+        await s.PlayedAsync();
+        if (!await s.ComesAsync(call.Task, unhurried: 1))
+        {
+            await Stage.LeaveAsync(call);
+            s.Note = "open all the time";
+        }
+    }
 }

@@ -37,6 +37,7 @@ internal static class EndFaults
         { First = [Take, Head, Part, Silence], Reason = Drains },
         new("a tail behind the terminal event, at once; the next call", Tail(TimeSpan.Zero)) { First = [Take, Head, Part, Done, CueFor("tail"), End] },
         new("a tail behind the terminal event, after 5 s; the next call", Tail(TimeSpan.FromSeconds(5))) { First = [Take, Head, Part, Done, CueFor("tail"), End] },
+        new("FIN instead of a tail behind the terminal event; the next call", Tail(TimeSpan.Zero)) { First = [Take, Head, Part, Done, CueFor("tail"), Fin] },
         new("a tail behind the terminal event that never ends; the next call", Tail(null)) { First = [Take, Head, Part, Done] },
     ];
 

@@ -19,7 +19,7 @@ internal sealed class Http1Wire(FaultServer server, Socket socket, int number) :
         _length = length;
         copy.SaidHead = true;
         var framing = length is { } bytes ? $"Content-Length: {bytes}" : "Transfer-Encoding: chunked";
-        return WriteAsync(string.Create(CultureInfo.InvariantCulture, $"HTTP/1.1 {status} Status\r\nContent-Type: text/event-stream\r\n{headers}{framing}\r\n\r\n"));
+        return WriteAsync(string.Create(CultureInfo.InvariantCulture, $"HTTP/1.1 {status} Status\r\n{(HasType(headers) ? "" : "Content-Type: text/event-stream\r\n")}{headers}{framing}\r\n\r\n"));
     }
 
     public override Task PartAsync(Copy copy, string text)

@@ -34,7 +34,7 @@ internal sealed class Http2Wire(FaultServer server, Socket socket, int number) :
         }
 
         copy.SaidHead = true;
-        List<byte> block = [.. status == 200 ? [0x88] : Literal(8, $"{status}"), .. Literal(31, "text/event-stream")];   // names by their place in HPACK's static table
+        List<byte> block = [.. status == 200 ? [0x88] : Literal(8, $"{status}"), .. HasType(headers) ? [] : Literal(31, "text/event-stream")];   // names by their place in HPACK's static table
         if (length is not null)
         {
             block.AddRange(Literal(28, string.Create(CultureInfo.InvariantCulture, $"{length}")));

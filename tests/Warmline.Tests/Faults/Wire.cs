@@ -172,6 +172,9 @@ internal abstract partial class Wire(FaultServer server, Socket socket, int numb
         return result;
     }
 
+    /// <summary>Whether the row names the answer's type; it is a stream of events otherwise.</summary>
+    protected static bool HasType(string headers) => headers.StartsWith("Content-Type:", StringComparison.OrdinalIgnoreCase);
+
     public abstract Task HeadAsync(Copy copy, int status = 200, long? length = null, string headers = "");
 
     public abstract Task PartAsync(Copy copy, string text);

@@ -31,6 +31,10 @@ internal static class AnswerBehaviours
         new("an HTTP/1.0 answer without a length", side => RawAsync(side, "HTTP/1.0 200 OK\r\n\r\nhello", closes: true), On: On.Http1),
         new("an answer without a length", side => RawAsync(side, "HTTP/1.1 200 OK\r\n\r\nhello", closes: true), On: On.Http1),
         new("chunks with extensions", side => RawAsync(side, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b;c=\"d\"\r\nhel\r\n2 ; e\r\nlo\r\n0\r\n\r\n"), On: On.Http1),
+        new("a length of 500 beside chunks of 5 bytes", side => TwoAsync(side, "Content-Length: 500\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), On: On.Http1),
+        new("a length of 0 beside chunks of 5 bytes", side => TwoAsync(side, "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), On: On.Http1),
+        new("the same length twice", side => RawAsync(side, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", closes: true), On: On.Http1),
+        new("two lengths that differ", side => RawAsync(side, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", closes: true), On: On.Http1),
         new("chunks that break off", side => RawAsync(side, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nwo", closes: true), On: On.Http1),
         new("chunks of nonsense", side => RawAsync(side, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nhello", closes: true), On: On.Http1),
         new("no HTTP at all", side => RawAsync(side, "SSH-2.0-OpenSSH_9.2\r\n", closes: true), On: On.Http1),
@@ -41,6 +45,23 @@ internal static class AnswerBehaviours
         new("HTTP/1.0 with a length on every answer", side => OftenAsync(side, "HTTP/1.0 200 OK\r\n"), Ends, On.Http1),
         new("the same with `Connection: keep-alive`", side => OftenAsync(side, "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n"), On: On.Http1),
     ];
+
+    /// <summary>Two calls, one after the other.</summary>
+    static async Task<string> TwoAsync(Side side, string answer)
+    {
+        var most = 0;
+        var address = side.ServeRaw(async peer =>
+        {
+            most = Math.Max(most, peer.Number + 1);
+            while (await peer.ReadHeadAsync() is not "")
+            {
+                await peer.SayAsync("HTTP/1.1 200 OK\r\n" + answer);
+            }
+        });
+        var first = await Side.TellAsync(side.GetAsync(address));
+        await side.SettledAsync();
+        return $"{first}, {await Side.TellAsync(side.GetAsync(address))}; {(most == 1 ? "connection kept" : $"{most} connections")}";
+    }
 
     static async Task<string> HeadAsync(Side side)
     {

@@ -35,6 +35,8 @@ internal static class BodyBehaviours
         new("`BeginRead` and `EndRead`", BeginReadAsync),
         new("`ReadAsStream`, `CopyTo` of the content", ContentSyncAsync),
         new("a read of 0 bytes", ZeroAsync),
+        new("a read into null, and beyond the buffer", ArgumentsAsync),
+        new("what the stream can, and can after it was disposed", CanAsync),
         new("`HttpClient.Send`", SendAsync, Sync),
         new("`MaxResponseContentBufferSize` exceeded", TooLargeAsync),
         new("events as they come", EventsAsync),
@@ -152,6 +154,27 @@ internal static class BodyBehaviours
         using var response = await side.GetAsync(address);
         await using var body = await response.Content.ReadAsStreamAsync(Side.Ct);
         return $"{await body.ReadAsync(Memory<byte>.Empty, Side.Ct)}, then {await new StreamReader(body).ReadToEndAsync(Side.Ct)}";
+    }
+
+    static async Task<string> ArgumentsAsync(Side side)
+    {
+        var address = await side.ServeAsync(Answer(endless: true));
+        using var response = await side.GetAsync(address);
+        await using var body = await response.Content.ReadAsStreamAsync(Side.Ct);
+        await body.ReadExactlyAsync(new byte[5], Side.Ct);
+        return $"{await ErrorAsync(() => body.ReadAsync(null!, 0, 0, Side.Ct))}, {await ErrorAsync(() => body.ReadAsync(new byte[4], 2, 3, Side.Ct))}, {await ErrorAsync(() => Task.FromResult(body.Read(null!, 0, 1)))}";
+    }
+
+    static async Task<string> CanAsync(Side side)
+    {
+        var address = await side.ServeAsync(Answer(endless: false));
+        using var response = await side.GetAsync(address);
+        var body = await response.Content.ReadAsStreamAsync(Side.Ct);
+        var before = Can(body);
+        await body.DisposeAsync();
+        return $"{before}, then {Can(body)}";
+
+        static string Can(Stream stream) => (stream.CanRead, stream.CanWrite, stream.CanSeek) switch { (true, false, false) => "reading", (false, false, false) => "nothing", var other => $"{other}" };
     }
 
     static async Task<string> SendAsync(Side side)

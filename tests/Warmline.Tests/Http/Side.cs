@@ -41,6 +41,14 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
 
     public int? MaxConcurrentRequests { get; set; }
 
+    /// <summary>What else the pool gets.</summary>
+    public Action<ConnectionPoolOptions>? Configure { get; set; }
+
+    /// <summary>The pool's clock.</summary>
+    public TimeProvider? Time { get; set; }
+
+    public ConnectionPool Pool => _pool!;
+
     public HttpClient Client => _client ??= new HttpClient(NewHandler()) { DefaultRequestVersion = Version, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
 
     public HttpMessageInvoker Invoker => _invoker ??= new HttpMessageInvoker(NewHandler());
@@ -182,11 +190,13 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
             };
         }
 
-        _pool ??= new ConnectionPool(new ConnectionPoolOptions
+        var options = new ConnectionPoolOptions
         {
             SslOptions = Authority.Trust(), AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression, MaxConcurrentRequests = MaxConcurrentRequests,
             Timeouts = { Write = TimeSpan.FromMinutes(5) },   // no clock may end what the pool should end by itself
-        });
+        };
+        Configure?.Invoke(options);
+        _pool ??= new ConnectionPool(options, timeProvider: Time);
         return _pool.CreateHandler();
     }
 

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text;
 using System.Threading.Channels;
 using Warmline.Tests.Support;
@@ -80,21 +81,123 @@ public sealed class ContentClockTests
     }
 
     [Theory(Timeout = Rig.Patience)]
-    [InlineData("text/plain")]
-    [InlineData("application/x-ndjson")]
-    [InlineData("text/event-streams")]
-    [InlineData("text/event-stream", "gzip")]   // which the pool does not undo unasked: it cannot see the events
-    public async Task Other_bodies_have_no_content_clock(string type, string? encoding = null)
+    [InlineData("application/json", "{\"a\":", " ")]
+    [InlineData("application/json", "\n\n \t\r\n[", "\n")]
+    [InlineData("application/json", "\uFEFF{\"a\":1}", "\n")]
+    [InlineData("text/plain", "x", " ")]
+    [InlineData("text/plain", "da", "ta")]
+    [InlineData("text/plain", " data: a\n", "\n")]   // a field's name begins its line
+    [InlineData("text/plain", "id: 1\nname: x\n", "id: 2\n")]   // a text whose further lines are no fields of an event
+    [InlineData("application/x-ndjson", "{\"a\":\"data: \"}\n", "\n")]
+    [InlineData("text/event-streams", "event-streams\n", ": x\n")]
+    [InlineData("text/event-stream", "{\"error\":", " ")]   // what it is called does not make JSON a stream of events
+    [InlineData("text/event-stream", ": x\n", "\n", "gzip")]   // which the pool does not undo unasked: it cannot see the events
+    [InlineData("application/json", "\n", "\n", "br")]
+    [InlineData("text/event-stream", "\0\n", ": x\n", "made-up")]   // an encoding that nobody knows, over bytes that are no events
+    [InlineData(null, "x", "\n")]
+    public async Task Other_bodies_have_no_content_clock_once_they_have_begun(string? type, string start, string piece, string? encoding = null)
     {
         await using var play = await Playing.StartAsync(http2: true, options => options.Timeouts.Content = Limit, type: type, encoding: encoding);
+        await play.SayAsync(start);
         for (var round = 0; round < 100; round++)
         {
-            await play.SayAsync(Ping);
+            await play.SayAsync(piece);
             play.Time.Advance(Step);
         }
 
         await play.EndAsync();
         Assert.Equal(0, play.Server.Aborted);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, "application/json", "\n")]
+    [InlineData(false, "application/json", "\n")]
+    [InlineData(true, "application/json", " ")]
+    [InlineData(false, "text/plain", "\r\n")]
+    [InlineData(true, "audio/mpeg", "\t")]
+    [InlineData(false, null, "\n")]
+    [InlineData(true, "application/json", "\n", "\uFEFF")]
+    [InlineData(true, "application/json", "\n", "", "none")]
+    [InlineData(false, "application/json", "\n", "", "identity")]
+    [InlineData(false, "application/json", "\n", "", "gzip")]   // undone by the pool: there is whitespace inside
+    [InlineData(true, "application/json", "\n", "", "gzip")]
+    [InlineData(false, "application/json", "\n", "", null, 5_000L)]
+    [InlineData(true, "application/json", "\n", "", null, 5_000L)]
+    public async Task Whitespace_alone_ends_in_the_content_clock_whatever_the_type(bool http2, string? type, string piece, string start = "", string? encoding = null, long? length = null)
+    {
+        await using var play = await Playing.StartAsync(http2, options => (options.Timeouts.Content, options.AutomaticDecompression) = (Limit, DecompressionMethods.GZip),
+            type: type, encoding: encoding, length: length);
+        await play.SayAsync(start + piece);
+        await EndsByContentAsync(play, piece, $"Nothing but whitespace came from {play.Origin} for 60 s (Timeouts.Content). Raise Timeouts.Content if the call may take that long.");
+        await play.Server.AbortedAsync(1);
+        await play.Server.QuietAsync();
+        Assert.Equal(1, play.Server.Stats.Faults.StalledIn[StallPhase.Content]);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Whitespace_alone_ends_a_buffered_call_too(bool http2)
+    {
+        await using var play = await Playing.StartAsync(http2, options => options.Timeouts.Content = Limit, type: "application/json", buffers: true);
+        await Eventually.TrueAsync(() =>
+        {
+            play.Write("\n");
+            play.Time.Advance(Step);
+            return play.Reading.IsCompleted;
+        }, () => "No clock ended it.");
+
+        Assert.Equal(StallPhase.Content, (await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading)).Phase);
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(true, "application/json")]
+    [InlineData(false, "application/x-ndjson")]
+    [InlineData(true, "text/plain")]
+    [InlineData(false, null)]
+    [InlineData(true, "text/event-stream", "none")]
+    [InlineData(false, "text/event-stream", "identity")]
+    [InlineData(true, "text/event-stream", "utf-8")]
+    public async Task Events_have_their_content_clock_under_any_type(bool http2, string? type, string? encoding = null)
+    {
+        await using var play = await Playing.StartAsync(http2, options => options.Timeouts.Content = Limit, type: type, encoding: encoding);
+        foreach (var piece in new[] { "\n", "\r\n", "da", "ta: {\"a\":1}", "\n\n" })
+        {
+            await play.SayAsync(piece);
+        }
+
+        await EndsByContentAsync(play, ": ping\n\n", $"No event but pings came from {play.Origin} for 60 s (Timeouts.Content), after 1 event, message. Raise Timeouts.Content if the call may take that long.");
+    }
+
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("application/json")]
+    [InlineData("text/event-stream")]
+    public async Task The_callers_own_pauses_between_blank_lines_do_not_count(string type)
+    {
+        await using var play = await Playing.StartAsync(http2: true, options => options.Timeouts.Content = Limit, reads: false, type: type);
+        for (var round = 0; round < 20; round++)
+        {
+            await play.SayAsync("\n");
+            await play.ReadAsync();
+            play.Time.Advance(TimeSpan.FromHours(1));   // the caller is elsewhere
+        }
+
+        Assert.Equal((0, 1), (play.Server.Aborted, play.Server.Stats.Active));
+    }
+
+    static async Task EndsByContentAsync(Playing play, string piece, string message)
+    {
+        var waited = TimeSpan.Zero;
+        for (; !play.Reading.IsCompleted && waited < TimeSpan.FromHours(1); waited += Step)
+        {
+            await play.SayAsync(piece);
+            play.Time.Advance(Step);
+        }
+
+        Assert.True(waited < TimeSpan.FromHours(1), "No clock ended it.");
+        var error = await Assert.ThrowsAsync<RequestStalledException>(() => play.Reading);
+        Assert.Equal((StallPhase.Content, message), (error.Phase, error.Message));
+        Assert.True(waited >= Limit && error.Silence >= Limit, $"{waited}, {error.Silence}");
     }
 
     [Theory(Timeout = Rig.Patience)]
@@ -189,17 +292,27 @@ public sealed class ContentClockTests
 
         public string Origin => Server.Address.GetLeftPart(UriPartial.Authority);
 
-        public static async Task<Playing> StartAsync(bool http2, Action<ConnectionPoolOptions> configure, bool reads = true, string type = "text/event-stream; charset=utf-8", PoolRequestOptions? own = null, string? encoding = null)
+        public static async Task<Playing> StartAsync(bool http2, Action<ConnectionPoolOptions> configure, bool reads = true, string? type = "text/event-stream; charset=utf-8", PoolRequestOptions? own = null, string? encoding = null,
+            long? length = null, bool buffers = false)
         {
             var play = new Playing();
             play.Server = await SseServer.StartAsync(http2, async answer =>
             {
                 answer.Response.ContentType = type;
                 answer.Response.Headers.ContentEncoding = encoding;
+                answer.Response.ContentLength = length;
                 await answer.Response.Body.FlushAsync();
-                await answer.FollowAsync(play._script.Reader);
+                await answer.FollowAsync(play._script.Reader, packs: encoding == "gzip" && play.Server.Options.AutomaticDecompression is not DecompressionMethods.None);
             }, configure, play.Time);
             await play.Server.WarmUpAsync();
+            if (buffers)
+            {
+                play._body = Stream.Null;
+                play.Reading = play.Server.Client.SendAsync(Calls.Chat(stream: true), Rig.Ct);
+                await Eventually.TrueAsync(() => play.IsWaiting, () => Rig.Describe(play.Server.Stats));
+                return play;
+            }
+
             var response = await play.Server.SendAsync(own);
             Assert.Equal(type, response.Content.Headers.ContentType?.ToString());
             play._body = await response.Content.ReadAsStreamAsync(Rig.Ct);
@@ -214,6 +327,8 @@ public sealed class ContentClockTests
             await _script.Writer.WriteAsync(text, Rig.Ct);
             await Eventually.TrueAsync(() => Reading.IsCompleted || Interlocked.Read(ref _read) == _said, () => $"{_read} of {_said} bytes read; {Rig.Describe(Server.Stats)}");
         }
+
+        public void Write(string text) => Assert.True(_script.Writer.TryWrite(text));
 
         /// <summary>What was said, in as many reads as it takes.</summary>
         public async Task ReadAsync()

@@ -124,6 +124,41 @@ public sealed class LastFramesTests
         Assert.Equal(new byte[8], server.Served[0].ClientGoAway);
     }
 
+    /// <summary>What the platform refuses before its HEADERS are written was not sent, also while other calls write on the same connection.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("X-Title", "Café")]
+    [InlineData("Authorization", "Bearer ｋｅｙ")]
+    [InlineData("Authorization", "Bearer long")]
+    public async Task A_request_that_the_platform_refuses_was_not_sent(string name, string value)
+    {
+        value = value.Replace("long", new string('k', 6000), StringComparison.Ordinal);
+        using var server = new RawHttp2Server { Says = [(6, 4096)] };   // SETTINGS_MAX_HEADER_LIST_SIZE
+        server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
+        await using var pool = server.NewPool(static options => options.Http2.SpreadConnections = 1);
+        using var client = pool.CreateClient(server.Address);
+        await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
+        var good = Enumerable.Range(0, 4).Select(_ => Task.Run(async () =>
+        {
+            for (var i = 0; i < 50; i++)
+            {
+                using var response = await client.PostAsync("v1", new StringContent("{}"), Rig.Ct);
+                Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+            }
+        })).ToArray();
+
+        for (var i = 0; i < 20; i++)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, "v1") { Content = new StringContent("{}") };
+            request.Headers.TryAddWithoutValidation(name, value);
+            var error = await Assert.ThrowsAsync<PoolRequestException>(() => client.SendAsync(request, Rig.Ct));
+            Assert.True(error.Verdict is RequestVerdict.NotSent, $"{error}");
+        }
+
+        await Task.WhenAll(good);
+        var stats = pool.GetStats();
+        Assert.Equal((1, 20L, 0L), (server.Served.Count, stats.Faults.FailedNotSent, stats.Faults.FailedUnknown));
+    }
+
     /// <summary>A content of one's own that writes until its token stops it, and waits in between.</summary>
     sealed class WaitingContent : HttpContent
     {

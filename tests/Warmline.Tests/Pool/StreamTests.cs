@@ -243,7 +243,7 @@ public sealed class StreamTests
 
         public void UploadEnded(bool whole, bool cancelled) => throw new NotSupportedException();
 
-        public void ResponseAbandoned() => throw new NotSupportedException();
+        public void ResponseAbandoned(bool isCounted) => throw new NotSupportedException();
 
         public void ResponseLeaked() => throw new NotSupportedException();
 

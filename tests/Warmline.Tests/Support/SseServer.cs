@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.IO.Compression;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Threading.Channels;
@@ -34,6 +35,8 @@ internal sealed class SseServer : IAsyncDisposable
 
     public int Requests => Volatile.Read(ref _requests);
 
+    public ConnectionPoolOptions Options { get; private set; } = null!;
+
     public PoolStats Stats => Pool.GetStats();
 
     public Uri Address => new($"https://localhost:{_server.Port}");
@@ -45,6 +48,7 @@ internal sealed class SseServer : IAsyncDisposable
         server._server = await KestrelServer.StartAsync(server._certificate, server.AnswerAsync, http2 ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1);
         var options = new ConnectionPoolOptions { SslOptions = server._authority.Trust() };
         configure?.Invoke(options);
+        server.Options = options;
         server.Pool = new ConnectionPool(options, timeProvider: time);
         server.Client = server.Pool.CreateClient(server.Address);
         return server;
@@ -120,11 +124,20 @@ internal sealed class SseServer : IAsyncDisposable
         }
 
         /// <summary>Says what the test writes, until it writes no more.</summary>
-        public async Task FollowAsync(ChannelReader<string> script)
+        public async Task FollowAsync(ChannelReader<string> script, bool packs = false)
         {
+            await using var gzip = packs ? new GZipStream(http.Response.Body, CompressionLevel.Fastest, leaveOpen: true) : null;
             await foreach (var text in script.ReadAllAsync(http.RequestAborted))
             {
-                await SayAsync(text);
+                if (gzip is null)
+                {
+                    await SayAsync(text);
+                    continue;
+                }
+
+                await gzip.WriteAsync(Encoding.UTF8.GetBytes(text), http.RequestAborted);
+                await gzip.FlushAsync(http.RequestAborted);
+                await http.Response.Body.FlushAsync(http.RequestAborted);
             }
         }
 

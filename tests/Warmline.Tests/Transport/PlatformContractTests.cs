@@ -25,6 +25,35 @@ public sealed class PlatformContractTests() : BareHandlerTestBase("contract.exam
         }
     }
 
+    [Theory(Timeout = TestLimit.Milliseconds)]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_answer_without_a_body_has_the_stream_of_a_response_that_is_made_by_hand(bool http2)
+    {
+        var (invoker, server) = await ConnectAsync(http2);
+        using (invoker)
+        {
+            using var request = Request(http2);
+            var sending = invoker.SendAsync(request, Ct);
+            if (http2)
+            {
+                var peer = new Http2Peer(server);
+                _ = peer.ListenAsync();
+                await peer.SaySettingsAsync(100);
+                await peer.AnswerAsync(await peer.HearAsync(Http2Peer.Headers));
+            }
+            else
+            {
+                await ReadHeadAsync(server);
+                await server.WriteAsync("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"u8.ToArray(), Ct);
+            }
+
+            using var response = await sending;
+            using var made = new HttpResponseMessage();
+            Assert.Same(await made.Content.ReadAsStreamAsync(Ct), await response.Content.ReadAsStreamAsync(Ct));
+        }
+    }
+
     [Fact(Timeout = TestLimit.Milliseconds)]
     public async Task An_exact_version_2_on_a_plain_stream_is_spoken_with_prior_knowledge()
     {

@@ -1,0 +1,203 @@
+using System.Buffers;
+
+namespace Warmline.Transport;
+
+/// <summary>What becomes of a body when its reader leaves: what has come already is read, and then its end is waited for, or the exchange
+/// is aborted at once.</summary>
+internal sealed partial class ResponseBody
+{
+    /// <summary>Some tens of microseconds.</summary>
+    const int MostSpins = 20;
+
+    /// <summary>The end is there, or all but it.</summary>
+    bool IsWhole => _read == _length;
+
+    /// <summary>Whether the rest is worth waiting for: of a body that has said its end, that has all its bytes, or, where leaving costs the
+    /// connection, the short rest of a known length.</summary>
+    bool IsNearEnd => HasSaidItsEnd || IsWhole || (exchange.EndsWithItsAnswer && _read < _length && _length - _read <= MostReadOn);
+
+    /// <summary>Nothing is read where somebody is reading, or wants no more; from a connection that is the caller's own; or of a known
+    /// length that is too long.</summary>
+    bool MayReadOn => !Volatile.Read(ref _ended) && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite
+        && _length - _read <= MostReadOn;
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing && !Interlocked.Exchange(ref _disposed, true))
+        {
+            if (MayReadOn)
+            {
+                ReadOn();
+            }
+            else
+            {
+                Leave();
+            }
+        }
+
+        base.Dispose(disposing);
+    }
+
+    /// <summary>A reader that read a stream to its last event is not accused. Its connection is not worth a try either: the platform's own
+    /// finalizers run beside this one, and end it.</summary>
+    void Reclaim()
+    {
+        if (exchange.Clocks.IsWaiting || !IsNearEnd)
+        {
+            exchange.ResponseLeaked();
+        }
+
+        Leave();
+    }
+
+    void Leave()
+    {
+        Abandon();
+
+        // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be
+        // known before the lease ends.
+        inner.Dispose();
+        exchange.Clocks.EndRest();
+        End(IsWhole);
+    }
+
+    void Abandon()
+    {
+        if (!Volatile.Read(ref _ended) && !IsWhole)
+        {
+            exchange.ResponseAbandoned(isCounted: !HasSaidItsEnd);   // if the end does not come then, that is the server's doing
+        }
+    }
+
+    /// <summary>
+    /// Disposing does not wait for the end; the lease does. What is there already, as the end of a stream mostly is, in one packet with its
+    /// last event, is read at once: then
+    /// the lease has ended when the caller goes on, and its next call finds the connection free.
+    /// </summary>
+    void ReadOn()
+    {
+        exchange.Clocks.BeginRest(ReadOnTime);
+
+        // On HTTP/2 another thread hands out what came, frame by frame: the end may be a moment behind the data that it came with.
+        var mayLag = !exchange.EndsWithItsAnswer;
+        var buffer = ArrayPool<byte>.Shared.Rent(4096);
+        try
+        {
+            for (var most = MostReadOn; most > 0;)
+            {
+                var pending = inner.ReadAsync(buffer, exchange.Clocks.Token);
+                for (var spin = default(SpinWait); !pending.IsCompleted && mayLag && spin.Count < MostSpins;)
+                {
+                    spin.SpinOnce(sleep1Threshold: -1);
+                }
+
+                if (!pending.IsCompletedSuccessfully)
+                {
+                    if (pending.IsCompleted || IsNearEnd)
+                    {
+                        _ = ReadOnAsync(pending, buffer, most);
+                    }
+                    else
+                    {
+                        LeaveReading(pending, buffer);
+                    }
+
+                    return;
+                }
+
+                most = GoesOn(pending.Result, buffer, most);
+            }
+        }
+        catch (Exception)
+        {
+            // As below.
+        }
+
+        ArrayPool<byte>.Shared.Return(buffer);
+        Leave();
+    }
+
+    async Task ReadOnAsync(ValueTask<int> pending, byte[] buffer, long most)
+    {
+        try
+        {
+            while ((most = GoesOn(await pending.ConfigureAwait(false), buffer, most)) > 0)
+            {
+                pending = inner.ReadAsync(buffer, exchange.Clocks.Token);
+            }
+        }
+        catch (Exception)
+        {
+            // It did not come in time, or not at all: then the connection is not worth waiting for.
+        }
+
+        ArrayPool<byte>.Shared.Return(buffer);
+        Leave();
+    }
+
+    /// <summary>
+    /// The answer goes on: the exchange ends now, under the read that found nothing. On HTTP/1.1 cancelling that read closes the
+    /// connection, and the stream must not be
+    /// touched beside it; on HTTP/2 disposing resets the stream and ends the read.
+    /// </summary>
+    void LeaveReading(ValueTask<int> pending, byte[] buffer)
+    {
+        Abandon();
+        if (exchange.EndsWithItsAnswer)
+        {
+            try
+            {
+                exchange.Clocks.Cancel();
+            }
+            catch (ObjectDisposedException)
+            {
+                // It ended by itself meanwhile.
+            }
+        }
+        else
+        {
+            inner.Dispose();
+        }
+
+        exchange.Clocks.EndRest();
+        End(whole: false);
+        _ = EndReadAsync(pending, buffer);
+    }
+
+    async Task EndReadAsync(ValueTask<int> pending, byte[] buffer)
+    {
+        try
+        {
+            await pending.ConfigureAwait(false);
+        }
+        catch (Exception)
+        {
+            // As intended.
+        }
+
+        inner.Dispose();
+        ArrayPool<byte>.Shared.Return(buffer);
+    }
+
+    /// <summary>How much more to read.</summary>
+    long GoesOn(int read, byte[] buffer, long most)
+    {
+        _read += read;
+        if (read == 0)
+        {
+            if (_read >= _length)
+            {
+                End(whole: true);
+            }
+
+            return 0;
+        }
+
+        if (!_isDecoded && !HasSaidItsEnd)   // the reader may have left before what is here
+        {
+            Recognize(buffer.AsSpan(0, read));
+        }
+
+        return most - read;
+    }
+}

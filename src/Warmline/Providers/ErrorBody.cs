@@ -90,7 +90,7 @@ internal static class ErrorBody
     {
         foreach (var part in encodings.AsSpan().Split(','))
         {
-            if (CodingOf(encodings.AsSpan(part)) is Coding.Unknown)
+            if (CompressionOf(encodings.AsSpan(part)) is Compression.Unknown)
             {
                 return false;
             }
@@ -103,11 +103,11 @@ internal static class ErrorBody
     public static ReadOnlySpan<byte> Decode(ReadOnlySpan<byte> bytes, string encodings)
     {
         var last = encodings.LastIndexOf(',');
-        var decoded = Decode(bytes, CodingOf(encodings.AsSpan(last + 1)));
+        var decoded = Decode(bytes, CompressionOf(encodings.AsSpan(last + 1)));
         return last < 0 ? decoded : Decode(decoded, encodings[..last]);
     }
 
-    enum Coding
+    enum Compression
     {
         None,
         GZip,
@@ -116,20 +116,20 @@ internal static class ErrorBody
         Unknown,
     }
 
-    static Coding CodingOf(ReadOnlySpan<char> name)
+    static Compression CompressionOf(ReadOnlySpan<char> name)
     {
         name = name.Trim();
-        return name.IsEmpty || name.Equals("identity", StringComparison.OrdinalIgnoreCase) ? Coding.None
-            : name.Equals("gzip", StringComparison.OrdinalIgnoreCase) ? Coding.GZip
-            : name.Equals("x-gzip", StringComparison.OrdinalIgnoreCase) ? Coding.GZip   // RFC 9110, section 8.4.1.3
-            : name.Equals("deflate", StringComparison.OrdinalIgnoreCase) ? Coding.Deflate
-            : name.Equals("br", StringComparison.OrdinalIgnoreCase) ? Coding.Brotli
-            : Coding.Unknown;
+        return name.IsEmpty || name.Equals("identity", StringComparison.OrdinalIgnoreCase) ? Compression.None
+            : name.Equals("gzip", StringComparison.OrdinalIgnoreCase) ? Compression.GZip
+            : name.Equals("x-gzip", StringComparison.OrdinalIgnoreCase) ? Compression.GZip   // RFC 9110, section 8.4.1.3
+            : name.Equals("deflate", StringComparison.OrdinalIgnoreCase) ? Compression.Deflate
+            : name.Equals("br", StringComparison.OrdinalIgnoreCase) ? Compression.Brotli
+            : Compression.Unknown;
     }
 
-    static ReadOnlySpan<byte> Decode(ReadOnlySpan<byte> bytes, Coding coding)
+    static ReadOnlySpan<byte> Decode(ReadOnlySpan<byte> bytes, Compression coding)
     {
-        if (coding is Coding.None || bytes.IsEmpty)
+        if (coding is Compression.None || bytes.IsEmpty)
         {
             return bytes;
         }
@@ -137,8 +137,8 @@ internal static class ErrorBody
         using var from = new MemoryStream(bytes.ToArray());
         using Stream decoder = coding switch
         {
-            Coding.GZip => new GZipStream(from, CompressionMode.Decompress),
-            Coding.Brotli => new BrotliStream(from, CompressionMode.Decompress),
+            Compression.GZip => new GZipStream(from, CompressionMode.Decompress),
+            Compression.Brotli => new BrotliStream(from, CompressionMode.Decompress),
 
             // As Decompression does: many servers leave zlib's header out.
             _ when (bytes[0] & 0x0F) == 8 => new ZLibStream(from, CompressionMode.Decompress),

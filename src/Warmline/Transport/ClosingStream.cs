@@ -119,6 +119,11 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         {
             _isBroken = true;
             Leave(Reading | (Reading << ToStuck));
+            if (_cause is { } cause)
+            {
+                throw cause;
+            }
+
             throw;
         }
     }
@@ -198,6 +203,11 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
             if (IsForTheReader(error))
             {
                 return default;
+            }
+
+            if (_cause is { } cause)
+            {
+                throw cause;
             }
 
             throw;
@@ -320,7 +330,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
             seen = found;
         }
 
-        throw Gone();
+        throw _cause ?? Gone();
     }
 
     void Leave(int use)

@@ -95,7 +95,7 @@ internal sealed partial class ConnectionStream
     /// <summary>Ends a connection that is believed dead: what is under way on it fails with <paramref name="cause"/>.</summary>
     public void Lose(Exception cause)
     {
+        inner.Break(cause);   // first, so that whatever the report leads to fails with the cause
         ReportClosing(ConnectionEnd.Lost);
-        inner.Break(cause);
     }
 }

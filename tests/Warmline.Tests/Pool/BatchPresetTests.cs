@@ -24,15 +24,17 @@ public sealed class BatchPresetTests
         var calls = Enumerable.Range(0, most + 20).Select(_ => rig.CallAsync(gate.Hold(Calls.Chat()))).ToArray();
         await Eventually.TrueAsync(() => gate.Held == most - 8 && rig.Stats.Queued == 28, () => $"{gate.Held} held; {Rig.Describe(rig.Stats)}");
 
+        var streams = new List<HttpResponseMessage>();   // held, or the garbage collector would end them
         for (var stream = 0; stream < 8; stream++)
         {
-            var response = await rig.SendAsync(Calls.Stream());   // at once, each beside the others
-            Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+            streams.Add(await rig.SendAsync(Calls.Stream()));   // at once, each beside the others
+            Assert.Equal(HttpStatusCode.OK, streams[^1].StatusCode);
         }
 
         Assert.Equal(8, rig.Pool.GetStreams().Count(open => open.Lane == "stream"));
         Assert.Equal(28, rig.Stats.Queued);
         gate.Open();
+        streams.ForEach(static response => response.Dispose());
     }
 
     [Fact(Timeout = Rig.Patience)]

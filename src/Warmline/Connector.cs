@@ -29,7 +29,14 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             var (dialed, span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
             connection.LocalAddress = dialed.LocalAddress;
-            connection.Slot = new Slot(dialed, engine.PingsAreUnwelcome(connection.Key) ? _withoutPings : http2, time, this, connection) { Span = span };
+            var isPinged = !engine.PingsAreUnwelcome(connection.Key);
+            var slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
+            if (!isPinged)
+            {
+                slot.WithholdPings();   // those that measure the round trip, too
+            }
+
+            connection.Slot = slot;
             LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
             engine.TellManyPools(key.Origin);
             engine.NoteDial(connection, dialed.Timings);

@@ -5,9 +5,8 @@ using Warmline.Scheduling;
 namespace Warmline;
 
 /// <summary>
-/// Of the places that a waiting call could have: how many are taken, and how many of these by responses whose callers do not read on. A
-/// caller
-/// who waits for a place inside the loop that reads a response holds one itself; where all are held so, none becomes free.
+/// Of the places that a waiting call could have: how many are taken, and how many of these by responses that are not being read. A caller
+/// that waits for a place inside the loop that reads a response holds one itself; if all are held in this way, none becomes free.
 /// </summary>
 [StructLayout(LayoutKind.Auto)]
 internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestGrant)
@@ -43,9 +42,14 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
 
     /// <summary>A sentence for the end of a refusal; empty where none is held.</summary>
     public string Explain() => Held == 0 ? ""
-        : string.Create(CultureInfo.InvariantCulture, $" {Held} of {Taken} {Subject} not reading{(AreAll ? Remedy : "")}.");
+        : string.Create(CultureInfo.InvariantCulture, $" {Held} of {Taken} {Subject} not being read{(AreAll ? Remedy : "")}.");
 
-    string Subject => Held == 1 ? "is held by a response whose reader is" : "are held by responses whose readers are";
+    string Subject => (Held == 1, Taken == 1) switch
+    {
+        (true, true) => "place is held by a response that is",
+        (true, false) => "places is held by a response that is",
+        _ => "places are held by responses that are",
+    };
 
     string Remedy => Held == 1 ? ": read it to the end or dispose it before calling again"
         : ": read them to the end or dispose them before calling again";

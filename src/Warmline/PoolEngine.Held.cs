@@ -6,19 +6,19 @@ namespace Warmline;
 /// end by itself.</summary>
 internal sealed partial class PoolEngine
 {
-    /// <summary>A wait that may last longer than this is looked at. A shorter one ends in an error that says the same.</summary>
+    /// <summary>Waits that may last longer than this are checked. A shorter one ends in an error that says the same.</summary>
     static readonly TimeSpan LongWait = TimeSpan.FromSeconds(60);
 
-    /// <summary>Between two looks. What was not read on from one to the next is held.</summary>
-    static readonly TimeSpan HeldLook = TimeSpan.FromSeconds(30);
+    /// <summary>Time between two checks. A response that was not read from one to the next counts as held.</summary>
+    static readonly TimeSpan CheckInterval = TimeSpan.FromSeconds(30);
 
-    /// <summary>Of one origin's waiting calls so many are asked what they wait for, at most: the lock is held meanwhile.</summary>
+    /// <summary>Upper bound on the waiters examined per origin, as the lock is held during the check.</summary>
     const int MostAsked = 100;
 
     readonly Lock _heldGate = new();
-    readonly HashSet<(string Origin, PoolRejectionReason Reason)> _heldLogged = [];   // by the look alone
+    readonly HashSet<(string Origin, PoolRejectionReason Reason)> _heldLogged = [];   // used by the check alone
     ITimer? _heldTimer;
-    volatile bool _looksForHeld;
+    volatile bool _isCheckingHeld;
 
     /// <summary>The error of a call that got no place.</summary>
     Exception RefusalOf(PooledRequest call, in SchedulerAction action)
@@ -29,40 +29,40 @@ internal sealed partial class PoolEngine
         return PoolErrors.Refused(call, action, Settings, Complete(stats), Now - call.AskedAt, _disposed, held);
     }
 
-    /// <summary>A call begins to wait. Looks are taken only while one may wait for long: a quiet pool wakes nobody.</summary>
+    /// <summary>A call begins to wait. The timer runs only while some call may wait for long.</summary>
     void WatchHeld(PooledRequest call)
     {
-        if (_looksForHeld || call.Deadline - call.AskedAt <= LongWait)
+        if (_isCheckingHeld || call.Deadline - call.AskedAt <= LongWait)
         {
             return;
         }
 
         lock (_heldGate)
         {
-            if (_looksForHeld || _disposed)
+            if (_isCheckingHeld || _disposed)
             {
                 return;
             }
 
-            _looksForHeld = true;
+            _isCheckingHeld = true;
             if (_heldTimer is null)
             {
                 using (SuppressFlow())
                 {
                     _heldTimer = _time.CreateTimer(
-                        static state => ((PoolEngine)state!).CheckHeld(), this, HeldLook, Timeout.InfiniteTimeSpan);
+                        static state => ((PoolEngine)state!).CheckHeld(), this, CheckInterval, Timeout.InfiniteTimeSpan);
                 }
             }
             else
             {
-                _heldTimer.Change(HeldLook, Timeout.InfiniteTimeSpan);
+                _heldTimer.Change(CheckInterval, Timeout.InfiniteTimeSpan);
             }
         }
     }
 
-    ValueTask StopHeldLooksAsync()
+    ValueTask StopHeldChecksAsync()
     {
-        lock (_heldGate)   // no look begins after this: the pool is disposed
+        lock (_heldGate)   // no check begins after this: the pool is disposed
         {
             return _heldTimer?.DisposeAsync() ?? default;
         }
@@ -70,6 +70,12 @@ internal sealed partial class PoolEngine
 
     void CheckHeld()
     {
+        // Before the look: a call that begins to wait after it starts the timer again by itself.
+        lock (_heldGate)
+        {
+            _isCheckingHeld = false;
+        }
+
         var (stuck, goesOn, at) = Read(FindStuck);
         try
         {
@@ -82,10 +88,10 @@ internal sealed partial class PoolEngine
 
         lock (_heldGate)
         {
-            _looksForHeld = goesOn && !_disposed;
-            if (_looksForHeld)
+            if (goesOn && !_isCheckingHeld && !_disposed)
             {
-                _heldTimer!.Change(HeldLook, Timeout.InfiniteTimeSpan);
+                _isCheckingHeld = true;
+                _heldTimer!.Change(CheckInterval, Timeout.InfiniteTimeSpan);
             }
         }
     }

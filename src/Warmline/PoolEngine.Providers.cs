@@ -42,7 +42,7 @@ internal sealed partial class PoolEngine
     }
 
     /// <summary>
-    /// Has the body of a paced call's refusal inspected while the caller reads it: some providers say only there how long to wait, or
+    /// Inspects the body of a paced call's refusal inspected while the caller reads it: some providers say only there how long to wait, or
     /// that requests grow too fast.
     /// </summary>
     public void InspectRefusal(PooledRequest call, HttpResponseMessage response)

@@ -92,7 +92,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         await _timer.DisposeAsync().ConfigureAwait(false);
         await _namesTimer.DisposeAsync().ConfigureAwait(false);
         await _leakTimer.DisposeAsync().ConfigureAwait(false);
-        await StopHeldLooksAsync().ConfigureAwait(false);
+        await StopHeldChecksAsync().ConfigureAwait(false);
         _idleWatch.Dispose();
         if (_statsLog is not null)
         {

@@ -27,38 +27,34 @@ internal sealed partial class PoolEngine
             return false;
         }
 
-        var actions = RentActions();
-        lock (_gate)
-        {
-            call.ResetPlacement();   // before the event: it may be placed within it
-            _scheduler.Bypass(call, state switch { WireState.Ended => ConnectionEnd.InOrder, WireState.Lost => ConnectionEnd.Lost, _ => ConnectionEnd.Alone }, Now, actions);
-            NoteReason_NeedsLock(call);
-            NoteEnds();
-        }
-
-        Run(actions);
-        return true;
+        return Move(call, state switch { WireState.Ended => ConnectionEnd.InOrder, WireState.Lost => ConnectionEnd.Lost, _ => ConnectionEnd.Alone }, always: true);
     }
 
     /// <summary>Takes a call off a connection on which no body gets on, and the connection out of use. False where there is no other to be had: then it has to wait there.</summary>
-    public bool TryMove(PooledRequest call)
+    public bool TryMove(PooledRequest call) => Move(call, ConnectionEnd.Alone, always: false);
+
+    /// <summary>Lets a connection that takes no bodies end: it gets no further calls.</summary>
+    public void TakeOutOfUse(ConnectionState connection) =>
+        Play(connection, static (scheduler, connection, now, actions) => scheduler.TakeOutOfUse(connection, now, actions));
+
+    bool Move(PooledRequest call, ConnectionEnd end, bool always)
     {
         var actions = RentActions();
-        bool moved;
+        bool moves;
         lock (_gate)
         {
-            moved = _scheduler.CanMove(call);
-            if (moved)
+            moves = always || _scheduler.CanMove(call);
+            if (moves)
             {
                 call.ResetPlacement();   // before the event: it may be placed within it
-                _scheduler.Bypass(call, ConnectionEnd.Alone, Now, actions);
+                _scheduler.Bypass(call, end, Now, actions);
                 NoteReason_NeedsLock(call);
                 NoteEnds();
             }
         }
 
         Run(actions);
-        return moved;
+        return moves;
     }
 
     /// <summary>Notes how long the server keeps the connection (RFC 2068 section 19.7.1.1, said by Node and Apache): <c>Keep-Alive: timeout=5, max=100</c>. The call holds the lease, so that

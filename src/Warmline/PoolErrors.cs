@@ -71,7 +71,7 @@ public sealed class PoolConnectException : HttpRequestException
 }
 
 /// <summary>The request failed: the connection broke, the answer was not HTTP, or it cannot be sent as it is.
-/// <see cref="Exception.InnerException"/> is the cause that the platform's handler gives.</summary>
+/// <see cref="Exception.InnerException"/> is the same as with .NET's own handler.</summary>
 public sealed class PoolRequestException : HttpRequestException
 {
     internal PoolRequestException(
@@ -121,7 +121,7 @@ public sealed class RequestStalledException : TimeoutException
         StallPhase.Write => "No byte of the request body could be written to",
         StallPhase.FirstByte => "No response headers came from",
         StallPhase.Read => "No byte of the response body came from",
-        StallPhase.Content => events is null ? "Nothing but whitespace came from" : "No event but pings came from",
+        StallPhase.Content => events is null ? "Nothing but whitespace came from" : "Only pings, and no event, came from",
         _ => "The call did not end at",
     };
 

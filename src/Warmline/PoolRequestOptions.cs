@@ -29,21 +29,20 @@ public sealed class PoolRequestOptions
     public int? Priority { get; init; }
 
     /// <summary>
-    /// Runs when the call has its place on a connection and before anything of it is sent: to sign the request, or to put a fresh token
-    /// into it, however long it has waited. None by default: then the
-    /// pool's, <see cref="ConnectionPoolOptions.BeforeSend"/>.
+    /// Called once the call has its place on a connection, before anything is sent: use it to sign the request or to add a fresh token,
+    /// however long the call has waited. None by default: then the pool's, <see cref="ConnectionPoolOptions.BeforeSend"/>.
     /// </summary>
     /// <remarks>
     /// <para>It runs once for each attempt: again before the pool sends a call a second time, for each hop of a redirect that is followed,
-    /// and when the connection ended while it ran. So replace a header, do
-    /// not add to it, and look at <see cref="HttpRequestMessage.RequestUri"/> where a redirect may lead to another origin.</para>
-    /// <para>It may change headers, the content's included. When it changes the method, the address, the version, the content or the Host
-    /// header the call fails with
-    /// <see cref="InvalidOperationException"/>. What it sets stays in the request.</para>
-    /// <para>The call holds its place meanwhile, so fetch a token ahead where you can, and not through the same pool: a call that waits
-    /// for a place which its own caller holds never gets it.
-    /// <see cref="PoolTimeouts.Total"/>, the caller's token and the pool's end cancel the token that it is given and end the call, also
-    /// when it takes no notice. No other clock runs.</para>
+    /// and when the connection ended while it ran. So
+    /// replace headers rather than adding them, and check <see cref="HttpRequestMessage.RequestUri"/> where a redirect may lead to another
+    /// origin.</para>
+    /// <para>It may change headers, the content's included, and read the content. If it changes the method, the address, the version, the
+    /// content or the Host header, the call fails with <see cref="InvalidOperationException"/>. What it sets stays in the request.</para>
+    /// <para>The call holds its place while the callback runs. Fetch tokens ahead where you can, and not through the same pool: otherwise
+    /// the token call can wait for the place that this call holds, and both are stuck. <see cref="PoolTimeouts.Total"/>, the caller's token
+    /// and the pool's end cancel the token that the callback is given, and end the call even if the callback ignores it; after that it must
+    /// not touch the request. No other timeout applies.</para>
     /// <para>What it throws reaches the caller as it is. The place is given back unused and the connection kept.</para>
     /// </remarks>
     public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend { get; init; }

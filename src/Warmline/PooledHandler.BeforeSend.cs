@@ -4,9 +4,8 @@ namespace Warmline;
 internal sealed partial class PooledHandler
 {
     /// <summary>
-    /// Runs it, for one attempt. The call holds its place meanwhile; if it does not come to a send the place is given back unused. True
-    /// when the
-    /// connection was found to be gone afterwards: then the call waits for its place again.
+    /// Runs the callback for one attempt, while the call holds its place. If nothing is sent in the end, the place is given back unused.
+    /// True when the connection was found to be gone afterwards: then the call waits for its place again.
     /// </summary>
     static async ValueTask<bool> PrepareAsync(
         Func<HttpRequestMessage, CancellationToken, ValueTask> beforeSend, PooledRequest call, HttpRequestMessage request,
@@ -31,7 +30,7 @@ internal sealed partial class PooledHandler
         }
 
         call.EndBeforeSend();
-        if (call.EndedBeforeSend(null, cancellationToken) is { } over)   // it took no notice of its token
+        if (call.EndedBeforeSend(null, cancellationToken) is { } over)   // it ignored its token
         {
             call.ReturnUnused();
             throw over;
@@ -52,7 +51,7 @@ internal sealed partial class PooledHandler
         }
         else
         {
-            // It may heed no token. It then goes on by itself, and its error is of no interest.
+            // The callback may ignore its token; let it finish, and ignore its error.
             var task = run.AsTask();
             _ = task.ContinueWith(static ended => ended.Exception, CancellationToken.None,
                 TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
@@ -62,15 +61,15 @@ internal sealed partial class PooledHandler
         if (before != FixedOf(request))
         {
             throw new InvalidOperationException("BeforeSend may change the request's headers only. "
-                + "It changed the method, the address, the version, the content or the Host header; do that before the call.");
+                + "It changed the method, the address, the version, the content or the Host header; make such changes before you send the request.");
         }
     }
 
     static (HttpMethod, Uri?, Version, HttpVersionPolicy, HttpContent?, string? Host) FixedOf(HttpRequestMessage request) =>
         (request.Method, request.RequestUri, request.Version, request.VersionPolicy, request.Content, request.Headers.Host);
 
-    /// <summary>The way past the pool, for calls that come while it is switched off.</summary>
-    async Task<HttpResponseMessage> SendPastAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    /// <summary>Sends without the pool while it is switched off.</summary>
+    async Task<HttpResponseMessage> SendWithoutPoolAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         if ((CallOptions.Of(request, defaults).BeforeSend ?? engine.Settings.BeforeSend) is { } beforeSend)
         {

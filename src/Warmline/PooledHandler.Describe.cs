@@ -91,20 +91,20 @@ internal sealed partial class PooledHandler
     }
 
     /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. An exact version,
-    /// or HTTP/2 or higher, is an order.</summary>
+    /// or HTTP/2 or higher, is a requirement.</summary>
     HttpProtocols Protocols(HttpRequestMessage request, bool isHttps)
     {
         var (major, policy) = (request.Version.Major, request.VersionPolicy);
         var exact = policy is HttpVersionPolicy.RequestVersionExact;
         if (exact && major > 2)
         {
-            throw new HttpRequestException(HttpRequestError.VersionNegotiationError, $"The pool speaks HTTP/1.1 and HTTP/2; the request insists on {request.Version}. Set VersionPolicy to RequestVersionOrLower.");
+            throw new HttpRequestException(HttpRequestError.VersionNegotiationError, $"The pool supports HTTP/1.1 and HTTP/2, but the request requires {request.Version}. Set VersionPolicy to RequestVersionOrLower.");
         }
 
         if (major >= 2 && policy is not HttpVersionPolicy.RequestVersionOrLower && engine.Settings.Http2Mode is Http2Mode.Disabled)
         {
             throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
-                $"The pool speaks HTTP/1.1 only (Http2.Mode is Disabled); the request insists on {request.Version}. "
+                $"The pool supports only HTTP/1.1 (Http2.Mode is Disabled), but the request requires {request.Version}. "
                 + "Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.");
         }
 
@@ -131,7 +131,7 @@ internal sealed partial class PooledHandler
     /// <summary>HTTP/2 or higher, over TLS: offered as every other call, whose connections it shares, so only the connection tells whether
     /// the server speaks it.</summary>
     static bool InsistsOnHttp2(Version version, HttpVersionPolicy policy) =>
-        version.Major == 2 && policy is HttpVersionPolicy.RequestVersionOrHigher;
+        version.Major >= 2 && policy is HttpVersionPolicy.RequestVersionOrHigher;
 
     static string HostWithoutPort(string host)
     {

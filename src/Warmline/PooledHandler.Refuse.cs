@@ -38,6 +38,6 @@ internal sealed partial class PooledHandler
 
         return request.RequestUri is not { IsAbsoluteUri: true } uri ? new InvalidOperationException(NoAddress)
             : uri.Scheme is "https" or "http" or "wss" or "ws" ? null   // the last two are what ClientWebSocket says
-            : new NotSupportedException($"The pool carries http and https requests; this one is for '{uri.GetLeftPart(UriPartial.Path)}'.");
+            : new NotSupportedException($"The pool supports only http and https; the request URI is '{uri.GetLeftPart(UriPartial.Path)}'.");
     }
 }

@@ -28,8 +28,8 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
         engine.Settings.AllowAutoRedirect
-            ? Redirects.FollowAsync(request, engine.IsOff ? SendPastAsync : SendOnceAsync, engine.Time, cancellationToken)
-        : engine.IsOff ? SendPastAsync(request, cancellationToken)
+            ? Redirects.FollowAsync(request, engine.IsOff ? SendWithoutPoolAsync : SendOnceAsync, engine.Time, cancellationToken)
+        : engine.IsOff ? SendWithoutPoolAsync(request, cancellationToken)
         : SendOnceAsync(request, cancellationToken);
 
     async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
@@ -78,11 +78,11 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 {
                     call.ReturnUnused();
                     throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
-                        $"{key.Origin} speaks HTTP/1.1 only; the request insists on {version} or higher. "
+                        $"{key.Origin} supports only HTTP/1.1, but the request requires {version} or higher. "
                         + "Set VersionPolicy to RequestVersionOrLower.");
                 }
 
-                if (call.IsBypassed() || (content is not null && call.IsHeldUp()))
+                if (call.IsBypassed() || (content is not null && call.TryMoveIfDry()))
                 {
                     await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                     continue;
@@ -176,7 +176,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
     {
         PoolRejectedException or PoolConnectException => null,
         _ when call.Slot.Frames is { SawSettings: false } && !call.IsRefusedHere && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
-            new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} agreed on HTTP/2 and did not send SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
+            new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} negotiated HTTP/2 but sent no SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
                 error is HttpRequestException ? error.InnerException : error),
 
         // The platform gave its own error up for a second connection. It is what an end without an answer is.
@@ -187,8 +187,8 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         // Not the platform's: a content threw an error of its own type.
         HttpRequestException when error.GetType() != typeof(HttpRequestException) => null,
 
-        // In place of the platform's error, with its cause: what asks for InnerException finds what it would find without the pool. Where
-        // nothing came from the wire it is not the target's error.
+        // In place of the platform's error, with its cause: code that checks InnerException sees what it would see without the pool. If
+        // nothing came from the wire, it is not the target's error.
         HttpRequestException failed => new PoolRequestException(call.Verdict, failed.HttpRequestError,
             call.IsRefusedHere || (call.UploadFailed && !IsOfTheWire(call, failed)) ? failed.Message : Failed(call, failed),
             failed.InnerException, failed.StatusCode),

@@ -22,7 +22,7 @@ internal sealed partial class PooledRequest
     /// Whether the connection that was granted has taken no byte of any body for a while, and another can be had: then the call is placed again. Not at once, as every
     /// large upload uses up the credit until the server's next frame.
     /// </summary>
-    public bool IsHeldUp()
+    public bool TryMoveIfDry()
     {
         if (!Connection!.IsHttp2 || Slot.DryFor is not { Ticks: > 0 } dry)
         {
@@ -32,6 +32,9 @@ internal sealed partial class PooledRequest
         var most = Timeouts.Write > TimeSpan.Zero ? Timeouts.Write / 8 : MaxDryTime;
         return dry >= (most < MaxDryTime ? most : MaxDryTime) && _engine.TryMove(this);
     }
+
+    public bool IsCovered(long written, int bytes) => Slot.Frames is not { } frames
+        || (written + bytes <= frames.InitialWindowSize && bytes <= Slot.Credit);
 
     public void UploadBegan()
     {

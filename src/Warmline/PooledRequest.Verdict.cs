@@ -23,6 +23,11 @@ internal sealed partial class PooledRequest
     {
         UploadNeverBegan();
         EndEarly();
+        if (Clocks.Stalled is StallPhase.Write && Connection!.IsHttp2)
+        {
+            _engine.TakeOutOfUse(Connection);   // before the caller knows, who may call again at once
+        }
+
         var proof = Proof(error);
         IsRefusedHere = proof is null && error is not OperationCanceledException && IsNeverSent(error);
         _verdict = proof ?? (IsRefusedHere ? RequestVerdict.NotSent : RequestVerdict.Unknown);
@@ -84,7 +89,7 @@ internal sealed partial class PooledRequest
         CountFailure(caller);
         if (Clocks.Stalled is { } phase)
         {
-            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, NothingWritten || !Slot.SentRequest ? RequestVerdict.NotSent : Judge(error), Key!.Key.Origin, Events);
+            return new RequestStalledException(phase, Clocks.LimitOf(phase), Clocks.StalledFor, VerdictOfStall(error), Key!.Key.Origin, Events);
         }
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
@@ -117,6 +122,10 @@ internal sealed partial class PooledRequest
             });
         }
     }
+
+    /// <summary>Once the platform has pulled the body over HTTP/2, the HEADERS stand in its buffer at least, and go out with the reset.</summary>
+    RequestVerdict VerdictOfStall(Exception error) =>
+        (NothingWritten || !Slot.SentRequest) && !(_wasPulled && Connection!.IsHttp2) ? RequestVerdict.NotSent : Judge(error);
 
     RequestVerdict Judge(Exception error) => Proof(error) ?? (IsNeverSent(error) ? RequestVerdict.NotSent : RequestVerdict.Unknown);
 

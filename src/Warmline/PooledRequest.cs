@@ -34,7 +34,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     int _aborted;
     TaskCompletionSource? _settled;
     RequestVerdict _verdict = RequestVerdict.Unknown;
-    TimeSpan _headersAt = Never;   // these four without the room that a nullable takes, for each call
+    TimeSpan _headersAt = Never;   // a sentinel instead of a nullable, to save memory in each call
     TimeSpan _uploadedAt = Never;
     TimeSpan _endedAt = Never;
     TimeSpan _heldSince = Never;
@@ -65,8 +65,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         get;
         set
         {
-            field = value;   // once
-            if (Interlocked.CompareExchange(ref _stream, Streaming, NoStream) == NoStream)
+            field = value;
+            if (value is null)
+            {
+                if (Interlocked.CompareExchange(ref _stream, NoStream, Streaming) == Streaming)
+                {
+                    _engine.StreamEnded();
+                }
+            }
+            else if (Interlocked.CompareExchange(ref _stream, Streaming, NoStream) == NoStream)
             {
                 _engine.StreamBegan();
             }
@@ -116,7 +123,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// <summary>The caller has the response and does not read on at this moment.</summary>
     public bool IsHeld => Phase is StreamPhase.Held;
 
-    /// <summary>The same, from the look before the last one to the last one.</summary>
+    /// <summary>The same, all the time between the last two checks.</summary>
     public bool IsUnread { get; private set; }
 
     /// <summary>
@@ -229,6 +236,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     {
         _endedAt = _engine.Now;
         Clocks.EndWait();
+        Clocks.EndAnswer();
         if (Volatile.Read(ref _upload) is Uploading && (_refused || !whole))
         {
             Abandon();   // HTTP/2: nobody wants the rest of the body, and it would keep the lease
@@ -244,6 +252,11 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         UploadNeverBegan();
         EndEarly();
         _refused = status >= HttpStatusCode.MultipleChoices;
+        if (Volatile.Read(ref _upload) is Uploading)
+        {
+            Clocks.BeginAnswer();
+        }
+
         if (status is HttpStatusCode.SwitchingProtocols)
         {
             Clocks.Stop();   // the connection is the caller's from here on, who may be silent as long as he likes
@@ -252,8 +265,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     }
 
     /// <summary>
-    /// An answer that ends its connection without saying so: the lease then returns none that could be used again. Before the body, which
-    /// may end the lease at once.
+    /// An HTTP/1.0 response may end its connection without saying so: then the connection must not be used again. Called before the body is
+    /// watched, as that may end the lease at once.
     /// </summary>
     public void CheckPersistence(HttpResponseMessage response)
     {

@@ -131,11 +131,10 @@ public sealed class ConnectionPoolOptions
     /// Default false: such headers are shown in <see cref="PoolStats.RateLimits"/> and nothing is delayed. <see cref="OriginOptions.Pacing"/> sets it for one origin.</summary>
     public bool Pacing { get; set; }
 
-    /// <summary>Runs for every call when it has its place on a connection and before anything of it is sent, once for each attempt: to
-    /// sign requests, or to put a fresh token into them, however long
-    /// they have waited. None by default. <see cref="PoolRequestOptions.BeforeSend"/>, which says all of it, takes its place for one call
-    /// or one client. Also runs for calls that go past the pool
-    /// while <see cref="Enabled"/> is false. Can be changed while the pool runs.</summary>
+    /// <summary>Called for each attempt once the call has its place on a connection, before anything is sent: use it to sign the request or
+    /// to add a fresh token, however long the call has waited. None by default. <see cref="PoolRequestOptions.BeforeSend"/> documents the
+    /// details and overrides this for one call or client. It also runs while <see cref="Enabled"/> is false. Can be changed while the pool
+    /// runs.</summary>
     public Func<HttpRequestMessage, CancellationToken, ValueTask>? BeforeSend { get; set; }
 
     /// <summary>How often the line of <see cref="PoolStats"/> is logged at level Information. None by default. Range: 1 s to 24 days.</summary>
@@ -213,12 +212,12 @@ public sealed class Http2Options
     public int MaxStreamsPerConnection { get; set; } = 32;
 
     /// <summary>Silence on a connection, idle ones included, after which the peer is asked for a sign of life. Default 15 s. Range: 1 s to 24 days, or infinite for never.
-    /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain. An origin that closes a connection because of PINGs (ENHANCE_YOUR_CALM) gets none
-    /// for an hour, and for twice as long each further time.</summary>
+    /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain. An origin that closes a
+    /// connection because of PINGs (ENHANCE_YOUR_CALM) gets none for an hour, and for twice as long each further time, a day at most.</summary>
     public TimeSpan PingDelay { get; set; } = TimeSpan.FromSeconds(15);
 
-    /// <summary>How long nothing at all may move, while a PING is unanswered, before the connection counts as dead: bytes that were read and bytes that the peer's kernel acknowledged are signs of
-    /// life. Default 10 s. Range: 1 s to 24 days, or infinite.</summary>
+    /// <summary>How long a PING may stay unanswered, with no other sign of life, before the connection counts as dead. Bytes read, and bytes
+    /// acknowledged by the peer's kernel, are signs of life. Default 10 s. Range: 1 s to 24 days, or infinite.</summary>
     public TimeSpan PingTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
     internal PoolPreset? Preset { get; set; }
@@ -235,7 +234,8 @@ public sealed class PoolTimeouts
     /// A pool-wide clock: a dial serves whoever comes, so a call cannot set it.</summary>
     public TimeSpan? Connect { get; set; }
 
-    /// <summary>Silence while writing the request body: no byte was let out by the server's HTTP/2 credit, and none acknowledged by its kernel. Default 10 s. Ends in <see cref="RequestStalledException"/>.</summary>
+    /// <summary>Silence while writing the request body: the server granted no HTTP/2 credit, or its kernel acknowledged nothing. Default
+    /// 10 s. Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Write { get; set; }
 
     /// <summary>From the request sent to the response's headers. Default 600 s: what a completion that does not stream may take, and what the provider SDKs allow.

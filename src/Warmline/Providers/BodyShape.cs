@@ -39,7 +39,7 @@ internal struct BodyShape
     /// <summary>From here on the bytes decide.</summary>
     public void Begin() => Kind = BodyKind.Blank;
 
-    /// <summary>What it was taken for it is not.</summary>
+    /// <summary>The guess was wrong.</summary>
     public void GiveUp() => Kind = BodyKind.Other;
 
     /// <summary>
@@ -58,7 +58,7 @@ internal struct BodyShape
             {
                 Match(next);
             }
-            else if (!IsBlank(next))
+            else if (!SkipBlank(next))
             {
                 start = at;
                 Kind = next is (byte)'{' or (byte)'[' ? BodyKind.Json : _isIndented || !Begins(next) ? BodyKind.Other : BodyKind.MaybeEvents;
@@ -86,7 +86,7 @@ internal struct BodyShape
         _ => ":"u8,
     };
 
-    bool IsBlank(byte next)
+    bool SkipBlank(byte next)
     {
         if ((!_hasBegun || _mark > 0) && _mark < Mark.Length && next == Mark[_mark])
         {

@@ -25,7 +25,7 @@ internal readonly record struct RefusalAdvice(TimeSpan? Wait, bool SlowDown)
 /// </remarks>
 internal static class ErrorBody
 {
-    /// <summary>Errors are shorter. Beyond it nothing is kept, compressed or not.</summary>
+    /// <summary>Error bodies are smaller than this; anything beyond it is dropped, compressed or not.</summary>
     public const int Largest = 256 * 1024;
 
     const int Deepest = 63;        // a bit for each level
@@ -124,7 +124,9 @@ internal static class ErrorBody
             : name.Equals("x-gzip", StringComparison.OrdinalIgnoreCase) ? Compression.GZip   // RFC 9110, section 8.4.1.3
             : name.Equals("deflate", StringComparison.OrdinalIgnoreCase) ? Compression.Deflate
             : name.Equals("br", StringComparison.OrdinalIgnoreCase) ? Compression.Brotli
-            : Compression.Unknown;
+            : name.Equals("zstd", StringComparison.OrdinalIgnoreCase) || name.EndsWith("compress", StringComparison.OrdinalIgnoreCase) || name.Contains(';')
+                ? Compression.Unknown
+            : Compression.None;   // no coding that is in use, like "none" or "utf-8": it changes no byte
     }
 
     static ReadOnlySpan<byte> Decode(ReadOnlySpan<byte> bytes, Compression coding)
@@ -159,7 +161,7 @@ internal static class ErrorBody
         }
         catch (Exception error) when (error is InvalidDataException or IOException or InvalidOperationException)
         {
-            // The rest has not come yet, or it is not what it says. What was decoded counts.
+            // The rest has not come yet, or it is not valid compressed data. What was decoded counts.
         }
 
         return decoded.AsSpan(0, count);

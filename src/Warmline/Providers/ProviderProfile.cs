@@ -93,7 +93,7 @@ public sealed record ProviderProfile
     /// <summary>Mistral. It documents no rate-limit headers.</summary>
     public static ProviderProfile Mistral { get; } = new() { Name = "Mistral", Hosts = ["api.mistral.ai"] };
 
-    /// <summary>OpenRouter.</summary>
+    /// <summary>OpenRouter: reads <c>X-RateLimit-*</c>, whose reset is Unix time in milliseconds.</summary>
     public static ProviderProfile OpenRouter { get; } = new()
     {
         Name = "OpenRouter",

@@ -69,7 +69,7 @@ internal static class RateLimitHeaders
         }
 
         // In the order of Azure's SDK (core-rest-pipeline, throttlingRetryStrategy: AllRetryAfterHeaders). Its "retry-after-ms first" is
-        // also OpenAI's (openai-python: _base_client.py). What is no number does not hide the next.
+        // also OpenAI's (openai-python: _base_client.py). A value that cannot be parsed is skipped.
         found.RetryAfter = milliseconds ?? azure ?? found.RetryAfter;
         return found;
     }

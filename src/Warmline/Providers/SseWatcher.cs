@@ -47,7 +47,7 @@ internal sealed class SseWatcher
     /// <summary>Error events so far.</summary>
     public long Errors { get; private set; }
 
-    /// <summary>A line came that is none of the fields of an event: a reader of events ignores it, and no provider sends any.</summary>
+    /// <summary>Saw a line that is not an SSE field: a reader of events ignores it, and no provider sends any.</summary>
     public bool HasForeignLines { get; private set; }
 
     /// <summary>The last event that was no ping said that nothing follows.</summary>

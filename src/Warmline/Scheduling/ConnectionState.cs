@@ -139,7 +139,7 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>RST_STREAM frames after which it gets a successor.</summary>
     public int ResetsBeforeSuccessor => ResetLimit * 3 / 4;
 
-    /// <summary>It has sent that many.</summary>
+    /// <summary>It has reached <see cref="ResetsBeforeSuccessor"/>.</summary>
     public bool IsWorn { get; internal set; }
 
     public override string ToString() => $"#{Id} {Key.Key} {(IsHttp2 ? "h2" : "h1")} {Phase} {Streams}/{Limit}";

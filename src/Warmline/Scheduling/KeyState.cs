@@ -16,8 +16,11 @@ internal sealed class OriginState(string name) : PermitGroup(name)
     /// <summary>How long the last such pause is; zero before the first.</summary>
     public TimeSpan PingPause { get; set; }
 
-    /// <summary>Resets that the server's behaviour says a connection may send at most.</summary>
+    /// <summary>Resets that a connection may send at most, as the server's behaviour has shown.</summary>
     public int ResetLimit { get; set; } = int.MaxValue;
+
+    /// <summary>When that is forgotten.</summary>
+    public TimeSpan ResetLimitUntil { get; set; }
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>

@@ -20,6 +20,11 @@ internal sealed partial class Scheduler
         Facts.CountDial(handshake);
         connection.IsHttp2 = isHttp2;
         connection.OpenedAt = _now;
+        if (_now >= key.Origin.ResetLimitUntil)
+        {
+            key.Origin.ResetLimit = int.MaxValue;
+        }
+
         if (_limits.ConnectionLifetime != Timeout.InfiniteTimeSpan)
         {
             var lifetime = _limits.ConnectionLifetime * (1 - (_random.NextDouble() / 10));
@@ -323,7 +328,7 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>
-    /// On HTTP/1.1 a server may end an answer with its connection. It has answered then, and another dial may do as well.
+    /// On HTTP/1.1 a server may end an answer with its connection. It has answered then, and so a new connection is likely to work.
     /// </summary>
     static bool IsEndOfAnswer(ConnectionState connection, ConnectionEnd end) =>
         end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };

@@ -5,7 +5,7 @@ namespace Warmline.Scheduling;
 /// <summary>Connections that are no longer believed in: they go together, before one call after the other meets them.</summary>
 internal sealed partial class Scheduler
 {
-    /// <summary>However few resets a server took for abuse, so many a connection may send.</summary>
+    /// <summary>Lower bound for a learned limit of resets.</summary>
     const int MinResets = 4;
 
     /// <summary>How long an origin that took PINGs for abuse gets none; doubled each time that it does so again.</summary>
@@ -50,11 +50,8 @@ internal sealed partial class Scheduler
     public bool CanMove(Waiter waiter) => waiter is { State: WaiterState.Leased, Connection: { } connection, Key: { } key }
         && (key.Dialing > 0 || key.Available.Count > (connection.CanTakeStream ? 1 : 0) || Obtainable(key) > 0);
 
-    /// <summary>
-    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it drains: what may be reset next goes to
-    /// another, and its long streams end in peace.
-    /// </summary>
-    public void ResetsSent(ConnectionState connection, long resets, TimeSpan now, List<SchedulerAction> actions)
+    /// <summary>The connection is found to be of no use to further calls: those that run on it end.</summary>
+    public void TakeOutOfUse(ConnectionState connection, TimeSpan now, List<SchedulerAction> actions)
     {
         if (!connection.IsUsable)
         {
@@ -62,14 +59,32 @@ internal sealed partial class Scheduler
         }
 
         Begin(now, actions);
-        var key = connection.Key;
+        Drain(connection);
+        Settle(connection.Key);
+        RestoreWarmth();
+        End();
+    }
+
+    /// <summary>
+    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it drains: what may be reset next goes to
+    /// another, and its long streams end in peace.
+    /// </summary>
+    public void ResetsSent(ConnectionState connection, long resets, TimeSpan now, List<SchedulerAction> actions)
+    {
         if (resets >= connection.ResetLimit)
         {
-            Drain(connection);
-            Settle(key);
-            RestoreWarmth();
+            TakeOutOfUse(connection, now, actions);
+            return;
         }
-        else if (!connection.IsWorn)
+
+        if (!connection.IsUsable)
+        {
+            return;
+        }
+
+        Begin(now, actions);
+        var key = connection.Key;
+        if (!connection.IsWorn)
         {
             connection.IsWorn = true;
             if (key.Dialing == 0 && !key.Connections.Any(static other => other is { IsUsable: true, IsWorn: false }) && MayDialAhead(key))
@@ -81,13 +96,21 @@ internal sealed partial class Scheduler
         End();
     }
 
-    /// <summary>The server took our resets, or our PINGs, for abuse (ENHANCE_YOUR_CALM): the origin gets fewer from now on. True if that is news.</summary>
+    /// <summary>
+    /// The server took our resets, or our PINGs, for abuse (ENHANCE_YOUR_CALM): the origin gets fewer for a while. True if a pause of PINGs
+    /// begins.
+    /// </summary>
     public bool AskedForCalm(ConnectionState connection, bool byPings, long resets, TimeSpan now)
     {
         var origin = connection.Key.Origin;
         if (!byPings)
         {
-            origin.ResetLimit = (int)Math.Clamp(resets / 2, MinResets, origin.ResetLimit);
+            if (resets >= 2 * MinResets)   // after fewer it meant something else
+            {
+                origin.ResetLimit = (int)Math.Min(resets / 2, origin.ResetLimit);
+                origin.ResetLimitUntil = now + _limits.KeyMemory;
+            }
+
             return false;
         }
 
@@ -96,7 +119,7 @@ internal sealed partial class Scheduler
             return false;   // another connection was on its way to the same end
         }
 
-        origin.PingPause = origin.PingPause == TimeSpan.Zero ? FirstPingPause : origin.PingPause < MaxPingPause ? origin.PingPause * 2 : MaxPingPause;
+        origin.PingPause = origin.PingPause == TimeSpan.Zero ? FirstPingPause : origin.PingPause * 2 < MaxPingPause ? origin.PingPause * 2 : MaxPingPause;
         origin.PingsFrom = now + origin.PingPause;
         return true;
     }

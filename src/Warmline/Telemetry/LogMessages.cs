@@ -44,15 +44,16 @@ internal static partial class LogMessages
     [LoggerMessage(13, LogLevel.Debug, "{Origin} ends idle connections: from now on they are kept for {Limit} s at most")]
     public static partial void IdleLimitLearned(ILogger logger, string origin, double limit);
 
-    [LoggerMessage(14, LogLevel.Warning, "Calls to {Origin} have waited for a place for up to {Seconds:0} s ({Reason}) and no place will become free: "
-        + "all {Count} are held by responses whose readers are not reading, the oldest for {Oldest:0} s. "
-        + "Read each response to its end or dispose it before calling again, or set a limit to the wait (Timeouts.Pool)")]
+    [LoggerMessage(14, LogLevel.Warning, "Calls to {Origin} have waited up to {Seconds:0} s for a place ({Reason}), and none will become free: "
+        + "all places ({Count}) are held by responses that are not being read, the oldest for {Oldest:0} s. "
+        + "Read each response to its end or dispose it before calling again, or limit the wait (Timeouts.Pool)")]
     public static partial void AllHeld(ILogger logger, string origin, double seconds, PoolRejectionReason reason, int count, double oldest);
 
-    [LoggerMessage(40, LogLevel.Warning, "{Origin} closed connection {Id} with GOAWAY {Code}{Text}. The connection had sent {Resets} resets (RST_STREAM) and {Pings} PINGs")]
+    [LoggerMessage(40, LogLevel.Warning, "{Origin} closed connection {Id} with GOAWAY {Code}{Text}, after {Resets} RST_STREAM and {Pings} PING frames were sent on it")]
     public static partial void GoAwayReceived(ILogger logger, string origin, long id, string code, string text, long resets, long pings);
 
-    [LoggerMessage(41, LogLevel.Warning, "{Origin} closed a connection because of HTTP/2 PINGs (ENHANCE_YOUR_CALM). It gets none for {Hours} h. Raise Http2.PingDelay (now {Delay}), or set it to infinite")]
+    [LoggerMessage(41, LogLevel.Warning, "{Origin} closed a connection because it received too many HTTP/2 PINGs (ENHANCE_YOUR_CALM). "
+        + "No PINGs will be sent to it for {Hours} h. Raise Http2.PingDelay (now {Delay}), or set it to infinite")]
     public static partial void PingsPaused(ILogger logger, string origin, double hours, string delay);
 
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]

@@ -174,11 +174,11 @@ public sealed record OriginStats
     /// <summary>Mean duration of a dial that succeeded; <see langword="null"/> before the first.</summary>
     public TimeSpan? AverageHandshake { get; init; }
 
-    /// <summary>HTTP/2 streams that were reset (RST_STREAM) from here: calls that were cancelled, timed out, or left by their reader. Servers close a connection that resets many,
-    /// so one that nears 100 takes no more calls and ends when its running ones have.</summary>
+    /// <summary>HTTP/2 streams that this pool reset (RST_STREAM) because the call was cancelled, timed out or abandoned. Servers close
+    /// connections that reset many streams, so a connection is drained well before 100.</summary>
     public long ResetsSent { get; init; }
 
-    /// <summary>HTTP/2 PINGs that were sent (<see cref="Http2Options.PingDelay"/>), those by which the platform measures the round trip included.</summary>
+    /// <summary>HTTP/2 PINGs sent (<see cref="Http2Options.PingDelay"/>), including those that .NET uses to measure the round trip.</summary>
     public long PingsSent { get; init; }
 
     /// <summary>How long a connection is kept idle at most because the server would end it: known of the provider, told by it (<c>Keep-Alive: timeout</c>) or learned from connections that it ended,

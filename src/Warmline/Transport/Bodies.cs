@@ -22,6 +22,10 @@ internal interface IExchange
     /// <summary>The platform pulls the request body.</summary>
     void UploadBegan();
 
+    /// <summary>Whether a piece of the body surely has nothing to wait for but the network, when <paramref name="written"/> bytes went before it: the server's HTTP/2
+    /// credit covers it.</summary>
+    bool IsCovered(long written, int bytes);
+
     /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
     void UploadEnded(bool whole, bool cancelled);
 
@@ -47,6 +51,7 @@ internal sealed class PooledContent : HttpContent
     readonly HttpContent _inner;
     readonly ResponseBody _body;
     readonly Stream? _decoded;
+    bool _isConsumed;
 
     public PooledContent(HttpResponseMessage response, HttpMethod method, IExchange exchange, DecompressionMethods decompress = DecompressionMethods.None)
     {
@@ -79,14 +84,15 @@ internal sealed class PooledContent : HttpContent
     /// <summary>Reads on to the end, if that is near, for the sake of the connection.</summary>
     public ValueTask DrainAsync(int most, CancellationToken cancellationToken) => _body.DrainAsync(most, cancellationToken);
 
-    protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult(Body);
+    protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult(Consume());
 
-    protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => Body;
+    protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => Consume();
 
     protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
 
     protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
+        Consume();
         var buffer = ArrayPool<byte>.Shared.Rent(16 * 1024);
         try
         {
@@ -104,11 +110,16 @@ internal sealed class PooledContent : HttpContent
 
     protected override void SerializeToStream(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
-        using (Body)
+        using (Consume())
         {
             Body.CopyTo(stream);
         }
     }
+
+    /// <summary>Once, as with the platform: what is left of a body that was read in part must not pass for the whole.</summary>
+    Stream Consume() => Interlocked.Exchange(ref _isConsumed, true)
+        ? throw new InvalidOperationException("The stream was already consumed. It cannot be read again.")
+        : Body;
 
     protected override bool TryComputeLength(out long length)
     {
@@ -146,7 +157,7 @@ internal enum Coding
     /// <summary>Nothing: none is named, or <c>identity</c> (RFC 9110, section 8.4.1).</summary>
     None,
 
-    /// <summary>It is no coding that is in use (<c>none</c>, <c>utf-8</c>): the bytes say whether they can be read.</summary>
+    /// <summary>Not a known coding (<c>none</c>, <c>utf-8</c>): the bytes say whether they can be read.</summary>
     Unknown,
 
     /// <summary>It hides them.</summary>
@@ -208,7 +219,8 @@ internal static class Bodies
     }
 
     /// <summary>The framing of HTTP/1.1 overrides a length: https://www.rfc-editor.org/rfc/rfc9112#section-6.3. The platform goes by the same look.</summary>
-    public static bool IsChunked(HttpResponseMessage response) => response.Headers.NonValidated.Contains("Transfer-Encoding") && response.Headers.TransferEncodingChunked == true;
+    public static bool IsChunked(HttpResponseMessage response) => response.Version.Major < 2
+        && response.Headers.NonValidated.Contains("Transfer-Encoding") && response.Headers.TransferEncodingChunked == true;
 
     public static Framing FramingOf(HttpResponseMessage response, HttpMethod method) => response.StatusCode switch
     {

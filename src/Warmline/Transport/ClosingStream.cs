@@ -63,7 +63,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         _inner.Dispose();
     }
 
-    /// <summary>How far the network is with what was written; null where it does not say.</summary>
+    /// <summary>Bytes written and acknowledged so far; null where the system does not say.</summary>
     public SendProgress? Progress() => connection.Progress();
 
     /// <summary>What the network knows of the connection after it has been idle for <paramref name="rested"/>.</summary>
@@ -119,11 +119,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         {
             _isBroken = true;
             Leave(Reading | (Reading << ToStuck));
-            if (_cause is { } cause)
-            {
-                throw cause;
-            }
-
+            ThrowCause();
             throw;
         }
     }
@@ -205,11 +201,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
                 return default;
             }
 
-            if (_cause is { } cause)
-            {
-                throw cause;
-            }
-
+            ThrowCause();
             throw;
         }
 
@@ -378,11 +370,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
                 return;
             }
 
-            if (_cause is { } cause)
-            {
-                throw cause;
-            }
-
+            ThrowCause();
             throw;
         }
         finally
@@ -397,6 +385,14 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     /// </summary>
     bool IsForTheReader(Exception error) => connection.IsHttp2 && _cause is null
         && error is IOException { InnerException: SocketException { SocketErrorCode: SocketError.ConnectionReset or SocketError.Shutdown or SocketError.ConnectionAborted } };
+
+    void ThrowCause()
+    {
+        if (_cause is { } cause)
+        {
+            throw cause;
+        }
+    }
 
     static IOException Gone() => new("The connection was closed by the pool.");
 }

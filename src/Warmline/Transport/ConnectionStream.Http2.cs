@@ -3,15 +3,15 @@ namespace Warmline.Transport;
 /// <summary>What an HTTP/2 connection learns from the frames that it reads along, in both directions.</summary>
 internal sealed partial class ConnectionStream
 {
-    const long HasCredit = 0;
+    const long NotDry = 0;
 
     Http2SentFrames _sent = new();
     PingWatch? _pings;
-    long _dryAt = HasCredit;        // when the last credit for request bodies was used up
+    long _dryAt = NotDry;        // when the last credit for request bodies was used up
     long _answersAtPing;
     int _pingsInRow;
     volatile bool _withholdsPings;
-    bool _sawError;                 // by the reader
+    bool _reportedGoAway;           // used by the reader alone
 
     /// <summary>The HTTP/2 frames that were handed to the connection.</summary>
     public ref readonly Http2SentFrames Sent => ref _sent;
@@ -26,7 +26,7 @@ internal sealed partial class ConnectionStream
     public long Credit => _frames is null ? long.MaxValue : _frames.ConnectionCredit - _sent.BodyBytes;
 
     /// <summary>How long the server has allowed no byte more of any request body; zero while it does.</summary>
-    public TimeSpan DryFor => Volatile.Read(ref _dryAt) is not HasCredit and var since ? inner.Time.GetElapsedTime(since) : TimeSpan.Zero;
+    public TimeSpan DryFor => Volatile.Read(ref _dryAt) is not NotDry and var since ? inner.Time.GetElapsedTime(since) : TimeSpan.Zero;
 
     void SeeSent(Http2FrameWatcher frames, ReadOnlySpan<byte> buffer)
     {
@@ -36,7 +36,7 @@ internal sealed partial class ConnectionStream
         if (pings > 0)
         {
             var answers = frames.Answers;
-            _pingsInRow = (answers == _answersAtPing ? _pingsInRow : 0) + (int)pings;
+            Volatile.Write(ref _pingsInRow, (answers == _answersAtPing ? _pingsInRow : 0) + (int)pings);
             _answersAtPing = answers;
             if (keepAlives > 0)
             {
@@ -49,13 +49,13 @@ internal sealed partial class ConnectionStream
             owner.FramesSent(slot, (int)resets, (int)pings);
         }
 
-        if (_dryAt == HasCredit && Credit <= 0)
+        if (_dryAt == NotDry && Credit <= 0)
         {
             // The reader may add credit between the look and the mark, and its own reset of the mark comes first then: so there is a second look.
             Volatile.Write(ref _dryAt, Math.Max(1, inner.Time.GetTimestamp()));
             if (Credit > 0)
             {
-                Volatile.Write(ref _dryAt, HasCredit);
+                Volatile.Write(ref _dryAt, NotDry);
             }
         }
     }
@@ -69,7 +69,7 @@ internal sealed partial class ConnectionStream
 
         if (news.HasFlag(Http2News.Credit))
         {
-            Volatile.Write(ref _dryAt, HasCredit);
+            Volatile.Write(ref _dryAt, NotDry);
         }
 
         if (news.HasFlag(Http2News.GoAway))
@@ -78,9 +78,9 @@ internal sealed partial class ConnectionStream
             ReportClosing(frames.GoAwayCode == 0 ? ConnectionEnd.InOrder : ConnectionEnd.Alone);
         }
 
-        if (news.HasFlag(Http2News.GoAwayEnd) && frames.GoAwayCode != 0 && !_sawError)
+        if (news.HasFlag(Http2News.GoAwayEnd) && frames.GoAwayCode != 0 && !_reportedGoAway)
         {
-            _sawError = true;
+            _reportedGoAway = true;
             owner.GoAwayReceived(slot);
         }
     }

@@ -125,9 +125,13 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
             return WriteWatchedAsync(buffer, early);
         }
 
-        if (_withholdsPings && _sent.IsPing(buffer.Span))
+        if (_withholdsPings && _sent.WithoutPings(buffer.Span) is { } others)
         {
-            return default;
+            buffer = others;
+            if (buffer.IsEmpty)
+            {
+                return default;
+            }
         }
 
         Count(buffer.Span);

@@ -45,7 +45,7 @@ internal static class Decompression
     public static Stream? Decode(ResponseBody body, HttpContentHeaders headers, DecompressionMethods methods)
     {
         var encoding = headers.ContentEncoding.LastOrDefault();
-        if (Known.FirstOrDefault(known => known.Name.Value == encoding && methods.HasFlag(known.Method)).Method is not (not DecompressionMethods.None and var method))
+        if (Known.FirstOrDefault(known => string.Equals(known.Name.Value, encoding, StringComparison.OrdinalIgnoreCase) && methods.HasFlag(known.Method)).Method is not (not DecompressionMethods.None and var method))
         {
             return null;
         }

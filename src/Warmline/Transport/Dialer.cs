@@ -53,7 +53,7 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
     /// <summary>What the network knows of it after it has been idle for <paramref name="rested"/>.</summary>
     public WireState Look(TimeSpan rested) => network?.Look(Wire, rested) ?? WireState.Alive;
 
-    /// <summary>How far the network is with what was written; null where it does not say.</summary>
+    /// <summary>Bytes written and acknowledged so far; null where the system does not say.</summary>
     public SendProgress? Progress() => network?.Progress(Wire);
 
     public void Dispose() => Transport.Dispose();

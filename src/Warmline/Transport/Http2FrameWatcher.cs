@@ -40,6 +40,8 @@ internal sealed class Http2FrameWatcher
     const byte PingFrame = 6;
     const byte GoAwayFrame = 7;
     const byte WindowUpdateFrame = 8;
+    const byte ContinuationFrame = 9;
+    const byte EndHeadersFlag = 4;
     const byte AckFlag = 1;
     const ushort MaxConcurrentStreamsId = 3;
     const ushort InitialWindowSizeId = 4;
@@ -53,10 +55,12 @@ internal sealed class Http2FrameWatcher
     bool _sawSettings;
     bool _changesStreams;
     bool _inDebugData;
+    bool _inHeaders;
     byte[]? _debug;
     int _debugLength;
     long _connectionWindow = 65_535;
     long _windowAtFirstAnswer;
+    long _answers;
     int _lastStreamId = int.MaxValue;
 
     /// <summary>Streams that the server allows at a time; <see cref="int.MaxValue"/> when it does not say.</summary>
@@ -84,9 +88,9 @@ internal sealed class Http2FrameWatcher
     public uint GoAwayCode { get; private set; }
 
     /// <summary>HEADERS and DATA frames so far: what a server counts as use of the connection.</summary>
-    public long Answers { get; private set; }
+    public long Answers => Volatile.Read(ref _answers);
 
-    /// <summary>PINGs of ours that ask for a sign of life and have had it.</summary>
+    /// <summary>Keep-alive PINGs that the server has answered.</summary>
     public long KeepAlivesAnswered { get; private set; }
 
     /// <summary>What the server's last GOAWAY said beside its code: the printable part of its beginning; empty for nothing.</summary>
@@ -167,15 +171,19 @@ internal sealed class Http2FrameWatcher
         _unitLength = _type switch
         {
             SettingsFrame when !isAck && _payloadLeft % SettingLength == 0 => SettingLength,
-            GoAwayFrame when _payloadLeft >= GoAwayLength => GoAwayLength,
+            GoAwayFrame when _payloadLeft >= GoAwayLength && !_inHeaders && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => GoAwayLength,
             PingFrame when isAck && _payloadLeft == PingLength => PingLength,
             WindowUpdateFrame when _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => WindowUpdateLength,
             _ => 0,
         };
         _changesStreams = false;
-        if (_type <= HeadersFrame && ++Answers == 1)
+
+        // Between HEADERS and the last CONTINUATION nothing else may come (RFC 9113, section 6.10): a GOAWAY there is a fault and proves nothing.
+        _inHeaders = (_type == HeadersFrame || (_type == ContinuationFrame && _inHeaders)) && (header[4] & EndHeadersFlag) == 0;
+        if (_type <= HeadersFrame)
         {
-            _windowAtFirstAnswer = _connectionWindow;
+            Volatile.Write(ref _answers, _answers + 1);
+            _windowAtFirstAnswer = _answers == 1 ? _connectionWindow : _windowAtFirstAnswer;
         }
 
         return _type == SettingsFrame && !isAck && _payloadLeft == 0 ? EndSettings() : Http2News.None;

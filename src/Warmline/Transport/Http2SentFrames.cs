@@ -44,12 +44,37 @@ internal struct Http2SentFrames()
     /// <summary>PING frames, answers to the server's not counted.</summary>
     public readonly long Pings => Volatile.Read(in _pings);
 
-    /// <summary>Those among them that ask for a sign of life; the others measure the round trip for the platform's windows.</summary>
+    /// <summary>Keep-alive PINGs; the rest measure the round trip for the platform's windows.</summary>
     public readonly long KeepAlives => Volatile.Read(in _keepAlives);
 
-    /// <summary>Whether these bytes, written next, are one PING of ours and nothing else.</summary>
-    public readonly bool IsPing(ReadOnlySpan<byte> next) =>
-        next.Length == HeaderLength + PingLength && _skip == 0 && _collected == 0 && next[2] == PingLength && next[3] == PingFrame && (next[4] & AckFlag) == 0;
+    /// <summary>These bytes, written next, without the PINGs of ours among their frames; null where there is none. For a writer that writes whole frames, as the
+    /// platform does.</summary>
+    public readonly byte[]? WithoutPings(ReadOnlySpan<byte> next)
+    {
+        if (_skip > 0 || _collected > 0)
+        {
+            return null;
+        }
+
+        List<byte>? others = null;
+        for (var at = 0; at < next.Length;)
+        {
+            var frame = next[at..];
+            var length = frame.Length < HeaderLength ? frame.Length : Math.Min(frame.Length, HeaderLength + ((frame[0] << 16) | (frame[1] << 8) | frame[2]));
+            if (length == HeaderLength + PingLength && frame[3] == PingFrame && (frame[4] & AckFlag) == 0)
+            {
+                others ??= [.. next[..at]];
+            }
+            else
+            {
+                others?.AddRange(frame[..length]);
+            }
+
+            at += length;
+        }
+
+        return others?.ToArray();
+    }
 
     public void Feed(ReadOnlySpan<byte> piece)
     {
@@ -99,7 +124,7 @@ internal struct Http2SentFrames()
         }
     }
 
-    /// <summary>The platform counts up in the payload of PINGs that ask for a sign of life, and down from -1 in those that measure the round trip.</summary>
+    /// <summary>The platform counts up in the payload of keep-alive PINGs, and down from -1 in those that measure the round trip.</summary>
     public static bool IsKeepAlive(ReadOnlySpan<byte> payload) => payload[0] < 0x80;
 
     [InlineArray(HeaderLength)]

@@ -20,7 +20,7 @@ internal enum WireState
     Doubtful,
 }
 
-/// <summary>How far the kernel is with the bytes that it took from us, counted since the connection began.</summary>
+/// <summary>Bytes that the kernel took from us and had acknowledged, counted since the connection began.</summary>
 /// <param name="Acknowledged">What the peer's kernel has confirmed.</param>
 /// <param name="Taken">What it took, sent or not.</param>
 [StructLayout(LayoutKind.Auto)]

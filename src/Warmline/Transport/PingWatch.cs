@@ -81,11 +81,12 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
             }
 
             var now = time.GetTimestamp();
-            var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;   // this process had no thread, or slept: what came meanwhile may lie unread
+            var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;   // this process had no thread, or slept: what has come since may lie unread
             _checkedAt = now;
-            if (isLate || (progress() is { Acknowledged: var acknowledged } && acknowledged != _acknowledged))
+            var acknowledged = progress()?.Acknowledged ?? _acknowledged;
+            if (isLate || acknowledged != _acknowledged)
             {
-                _acknowledged = progress()?.Acknowledged ?? 0;
+                _acknowledged = acknowledged;
                 Volatile.Write(ref _movedAt, now);
             }
 

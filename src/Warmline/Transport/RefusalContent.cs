@@ -11,19 +11,20 @@ internal sealed class RefusalContent : HttpContent
 {
     readonly RefusalStream _stream;
 
-    RefusalContent(HttpContent inner, string encodings, Action<RefusalAdvice> report)
+    RefusalContent(HttpContent inner, Stream stream, string encodings, Action<RefusalAdvice> report)
     {
         Bodies.CopyHeaders(inner, this);
-        _stream = new RefusalStream(inner.ReadAsStream(), encodings, report);
+        _stream = new RefusalStream(stream, encodings, report);
     }
 
-    /// <summary>The content with its bytes inspected, or as it is where they cannot be read.</summary>
+    /// <summary>The content with its bytes inspected, or unchanged where there are none or they cannot be decoded.</summary>
     /// <param name="inner">The platform's.</param>
     /// <param name="report">Called for what the body says, as soon as that has come; more than once if it says more.</param>
     public static HttpContent Of(HttpContent inner, Action<RefusalAdvice> report)
     {
         var encodings = inner.Headers.NonValidated.TryGetValues("Content-Encoding", out var values) ? values.ToString() : "";
-        return ErrorBody.CanDecode(encodings) ? new RefusalContent(inner, encodings, report) : inner;
+        var stream = inner.ReadAsStream();
+        return ErrorBody.CanDecode(encodings) && !ReferenceEquals(stream, Bodies.NoBody) ? new RefusalContent(inner, stream, encodings, report) : inner;
     }
 
     protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult<Stream>(_stream);
@@ -79,8 +80,16 @@ internal sealed class RefusalStream(Stream inner, string encodings, Action<Refus
     public override int Read(Span<byte> buffer)
     {
         _isReading = true;
-        var read = inner.Read(buffer);
-        _isReading = false;
+        int read;
+        try
+        {
+            read = inner.Read(buffer);
+        }
+        finally
+        {
+            _isReading = false;
+        }
+
         Inspect(buffer[..read], isEnd: read == 0 && buffer.Length > 0);
         return read;
     }
@@ -91,7 +100,17 @@ internal sealed class RefusalStream(Stream inner, string encodings, Action<Refus
     public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
         _isReading = true;
-        var pending = inner.ReadAsync(buffer, cancellationToken);
+        ValueTask<int> pending;
+        try
+        {
+            pending = inner.ReadAsync(buffer, cancellationToken);
+        }
+        catch
+        {
+            _isReading = false;
+            throw;
+        }
+
         return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer)) : GetAsync(pending, buffer);
     }
 

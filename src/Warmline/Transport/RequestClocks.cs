@@ -105,9 +105,8 @@ internal sealed class CoarseClock : IDisposable
 
     void Tick()
     {
-        List<RequestClocks>? sending = null;
-        List<RequestClocks>? over = null;
-        var before = 0L;
+        List<RequestClocks>? sending = null, over = null;
+        long before;
         lock (_gate)
         {
             var now = Elapsed();
@@ -164,6 +163,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     int _phase = (int)StallPhase.FirstByte;
     int _stalled = -1;
     bool _watchesContent;
+    volatile bool _isAnswering;
     int _reads;
 
     internal RequestClocks? Previous { get; set; }
@@ -201,10 +201,10 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     /// <summary>How long nothing had come when it did.</summary>
     public TimeSpan StalledFor { get; private set; }
 
-    /// <summary>How far the request body is on the wire; null where none is watched.</summary>
+    /// <summary>Follows the request body on the wire; null where none is watched.</summary>
     public SendWatch? Sending { get; set; }
 
-    /// <summary>Whether it is worth a look what the wire has taken of the request body: a write is under way, or the headers are waited for.</summary>
+    /// <summary>Whether to ask the kernel for the body's progress: a write is under way, or the headers are awaited.</summary>
     internal bool IsSending => Sending is { IsOver: false } && (Volatile.Read(ref _writeSince) != 0
         || (Volatile.Read(ref _waitSince) != 0 && _phase == (int)StallPhase.FirstByte));
 
@@ -216,6 +216,30 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     }
 
     public void Stop() => clock.Remove(this);
+
+    /// <summary>The time of the last tick, in ticks of 100 ns.</summary>
+    public long Now => clock.Now;
+
+    /// <summary>Time between two ticks, in ticks of 100 ns.</summary>
+    public long Resolution => clock.Resolution.Ticks;
+
+    /// <summary>The server answers although the body is not sent: from now on the answer's own clocks count, as it may never take the rest
+    /// (RFC 9113, section 8.1).</summary>
+    public void BeginAnswer() => _isAnswering = true;
+
+    /// <summary>The answer is over. What is left of the body must not keep the call's place for ever.</summary>
+    public void EndAnswer()
+    {
+        if (_isAnswering)
+        {
+            if (Volatile.Read(ref _writeSince) is not 0 and var since)
+            {
+                Interlocked.CompareExchange(ref _writeSince, clock.Now, since);
+            }
+
+            _isAnswering = false;
+        }
+    }
 
     public void BeginWrite() => Volatile.Write(ref _writeSince, clock.Now);
 
@@ -262,7 +286,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     internal void SeeProgress()
     {
         var (writeSince, waitSince) = (Volatile.Read(ref _writeSince), Volatile.Read(ref _waitSince));
-        if (Sending?.HasMoved(isWriting: writeSince != 0) != true)
+        if (Sending?.CheckProgress(isWriting: writeSince != 0) != true)
         {
             return;
         }
@@ -286,7 +310,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         }
 
         var waitSince = Volatile.Read(ref _waitSince);
-        StallPhase? over = IsOver(Volatile.Read(ref _writeSince), limits.Write, now) ? StallPhase.Write
+        StallPhase? over = !_isAnswering && IsOver(Volatile.Read(ref _writeSince), limits.Write, now) ? StallPhase.Write
             : IsOver(waitSince, LimitOf((StallPhase)_phase), now) ? (StallPhase)_phase
             : IsEventless(waitSince, now) ? StallPhase.Content
             : _totalSince != 0 && _totalSince != long.MaxValue && now - _totalSince >= limits.Total.Ticks ? StallPhase.Total

@@ -9,7 +9,7 @@ internal sealed partial class ResponseBody
     /// <summary>Some tens of microseconds.</summary>
     const int MostSpins = 20;
 
-    /// <summary>The end is there, or all but it.</summary>
+    /// <summary>All bytes of a known length have been read.</summary>
     bool IsWhole => _read == _length;
 
     /// <summary>Whether the rest is worth waiting for: of a body that has said its end, that has all its bytes, or, where leaving costs the
@@ -38,11 +38,11 @@ internal sealed partial class ResponseBody
         base.Dispose(disposing);
     }
 
-    /// <summary>A reader that read a stream to its last event is not accused. Its connection is not worth a try either: the platform's own
+    /// <summary>No leak is reported if the terminal event was read. Its connection is not worth a try either: the platform's own
     /// finalizers run beside this one, and end it.</summary>
     void Reclaim()
     {
-        if (exchange.Clocks.IsWaiting || !IsNearEnd)
+        if (exchange.Clocks.IsWaiting || !HasSaidItsEnd)
         {
             exchange.ResponseLeaked();
         }

@@ -37,7 +37,7 @@ internal sealed partial class ResponseBody
         }
     }
 
-    /// <summary>So much of the body is given to the caller.</summary>
+    /// <summary>These bytes of the body were returned to the caller.</summary>
     public void Saw(ReadOnlySpan<byte> bytes)
     {
         if (Recognize(bytes) is not (not SseKind.None and var found))
@@ -85,6 +85,7 @@ internal sealed partial class ResponseBody
         if (_isGuessed && events.HasForeignLines)
         {
             _events = null;
+            exchange.Events = null;   // the guess was wrong: it is no stream in any count either
             _shape.GiveUp();
             exchange.Clocks.EndContent();
         }
@@ -146,7 +147,7 @@ internal sealed partial class ResponseBody
         {
             var reason = $" ({(error as HttpIOException)?.HttpRequestError})";   // these exceptions append it to their messages themselves
             var text = message.EndsWith(reason, StringComparison.Ordinal) ? message[..^reason.Length] : message;
-            return $"The response broke off after {last} had arrived: {text}";
+            return $"The response ended abnormally, but {last} had already arrived: {text}";
         }
     }
 }

@@ -21,6 +21,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     readonly long _length = framedLength ?? Unknown;
 
     SseWatcher? _events;
+    Exception? _failure;   // what ended it: every later read meets it again, as an end would pass for the whole of the body
     BodyShape _shape;
     JsonLines _lines;
     bool _isDecoded;
@@ -88,6 +89,11 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         }
 
         ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_failure is { } failure)
+        {
+            return ValueTask.FromException<int>(failure);
+        }
+
         var clocks = exchange.Clocks;
         clocks.BeginRead();
         ValueTask<int> pending;
@@ -97,7 +103,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         }
         catch (Exception error)
         {
-            return ValueTask.FromException<int>(Failed(error, CancellationToken.None) ?? error);
+            return ValueTask.FromException<int>(Failed(error, CancellationToken.None));
         }
 
         if (!pending.IsCompletedSuccessfully)
@@ -156,12 +162,13 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         }
         catch (Exception error)
         {
-            if (Failed(error, caller) is { } telling)
+            var seen = Failed(error, caller);
+            if (seen == error)
             {
-                throw telling;
+                throw;
             }
 
-            throw;
+            throw seen;
         }
 
         return Got(read, buffer) ? read : throw CutShort(caller);
@@ -172,9 +179,14 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_failure is { } failure)
+        {
+            throw failure;
+        }
+
         if (caller.IsCancellationRequested)
         {
-            throw Failed(new OperationCanceledException(caller), caller)!;
+            throw Failed(new OperationCanceledException(caller), caller);
         }
 
         var clocks = exchange.Clocks;
@@ -215,12 +227,13 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         return true;
     }
 
-    Exception? Failed(Exception error, CancellationToken caller)
+    /// <summary>What the caller sees.</summary>
+    Exception Failed(Exception error, CancellationToken caller)
     {
         exchange.Clocks.EndWait();
         inner.Dispose();   // a cancelled read leaves an HTTP/2 stream open, and the provider generating
         End(whole: false);
-        return exchange.Translate(error, caller) ?? BehindTerminal(error);
+        return _failure = exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
     }
 
     /// <summary>HTTP/2 alone: the platform compares the two on HTTP/1.1.</summary>
@@ -228,7 +241,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     {
         End(whole: false);
         var error = new HttpIOException(HttpRequestError.ResponseEnded, $"The response ended after {_read} of {_length} bytes.");
-        return exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
+        return _failure = exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
     }
 
     [SuppressMessage("Usage", "CA1816", Justification = "Its end is what the finalizer looks for; Dispose is one way to it.")]

@@ -14,7 +14,7 @@ internal sealed class SendWatch(Slot slot)
     public bool IsOver { get; private set; }
 
     /// <summary>Whether the peer has confirmed bytes since the last look. <paramref name="isWriting"/>: the body is being written; else it was handed over as a whole.</summary>
-    public bool HasMoved(bool isWriting)
+    public bool CheckProgress(bool isWriting)
     {
         if (isWriting && slot is { IsHttp2: true, IsWriting: false })
         {

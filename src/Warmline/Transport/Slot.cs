@@ -136,13 +136,16 @@ internal sealed class Slot
     /// <summary>Lets no further PING out: the server takes them for abuse. The platform goes on to wait for the answer to the last.</summary>
     public void WithholdPings() => _stream.WithholdPings();
 
+    /// <summary>Bytes of request bodies that the server allows on the whole connection beyond those that were sent.</summary>
+    public long Credit => _stream.Credit;
+
     /// <summary>How long the server has allowed no byte more of any request body; zero while it does.</summary>
     public TimeSpan DryFor => _stream.DryFor;
 
     /// <summary>Whether the network has not taken yet what was written last.</summary>
     public bool IsWriting => _wire.IsWriting;
 
-    /// <summary>How far the network is with what was written; null where it does not say, or the connection has ended.</summary>
+    /// <summary>Bytes written and acknowledged so far; null where the system does not say, or the connection has ended.</summary>
     public SendProgress? Progress() => IsClosed ? null : _wire.Progress();
 
     /// <summary>
@@ -151,8 +154,8 @@ internal sealed class Slot
     /// </summary>
     public bool Claim(long bytes)
     {
-        var claimed = Interlocked.Add(ref _claimed, bytes);
-        return Frames is not { } frames || (frames.SawSettings && bytes <= frames.InitialWindowSize && claimed <= _stream.Credit);
+        return Frames is not { } frames
+            || (Interlocked.Add(ref _claimed, bytes) <= _stream.Credit && frames.SawSettings && bytes <= frames.InitialWindowSize);
     }
 
     /// <summary>The body is sent, or will not be.</summary>

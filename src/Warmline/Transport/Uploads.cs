@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net;
 using System.Runtime.CompilerServices;
 
@@ -43,14 +44,14 @@ internal sealed class UploadContent : HttpContent
             if (_inner is ByteArrayContent or ReadOnlyMemoryContent)
             {
                 // Contents that keep their bytes write them at once and do nothing else: for one piece, the time from begin to end is the write.
-                var isOnePiece = _inner.Headers.ContentLength <= Piece;
+                var isOnePiece = _inner.Headers.ContentLength is { } length && length <= Piece && _exchange.IsCovered(0, (int)length);
                 if (isOnePiece)
                 {
                     _exchange.Clocks.BeginWrite();
                 }
 
                 // Once the headers are there the platform heeds no token of ours for what is left of the body: the content's own writes have to.
-                var to = isOnePiece ? stream : new UploadStream(stream, _exchange.Clocks, Piece, CancellationToken.None);
+                var to = isOnePiece ? stream : new UploadStream(stream, _exchange, Piece, CancellationToken.None);
                 await _inner.CopyToAsync(to, context, _isLong ? _exchange.Clocks.Token : cancellationToken).ConfigureAwait(false);
             }
             else if (_isLong)
@@ -59,7 +60,7 @@ internal sealed class UploadContent : HttpContent
             }
             else
             {
-                await _inner.CopyToAsync(new UploadStream(stream, _exchange.Clocks, Piece, CancellationToken.None), context, cancellationToken).ConfigureAwait(false);
+                await _inner.CopyToAsync(new UploadStream(stream, _exchange, Piece, CancellationToken.None), context, cancellationToken).ConfigureAwait(false);
             }
 
             whole = true;
@@ -97,7 +98,7 @@ internal sealed class UploadContent : HttpContent
     async Task CopyLongAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(_early?.Token ?? _exchange.Clocks.Token, cancellationToken);
-        var upload = new UploadStream(stream, _exchange.Clocks, Piece, stop.Token);
+        var upload = new UploadStream(stream, _exchange, Piece, stop.Token);
         var copy = _inner.CopyToAsync(upload, context, stop.Token);
         if (!copy.IsCompleted)
         {
@@ -139,10 +140,16 @@ internal sealed class UploadContent : HttpContent
 }
 
 /// <summary>The platform's write side of a request body, with the write clock around every piece of <paramref name="most"/> bytes. Can be stopped while the content goes on.</summary>
-internal sealed class UploadStream(Stream inner, RequestClocks clocks, int most, CancellationToken stop) : WriteOnlyStream
+/// <remarks>
+/// The platform returns from a write when the last of its bytes was let out. Where the server's HTTP/2 credit may not cover a piece, pieces begin with one byte and double, and begin
+/// again after one that had to wait: so a write returns whenever the server lets out anything at all, and a healthy upload pays a few small frames once.
+/// </remarks>
+internal sealed class UploadStream(Stream inner, IExchange exchange, int most, CancellationToken stop) : WriteOnlyStream
 {
+    readonly RequestClocks _clocks = exchange.Clocks;
     readonly Lock _gate = new();
     TaskCompletionSource? _stopped;
+    int _next = 1;   // the size of the next piece that may have to wait for credit
     bool _writing;
 
     /// <summary>Bytes that the platform was given.</summary>
@@ -168,31 +175,55 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, int most,
         do
         {
             var piece = buffer[..Math.Min(buffer.Length, most)];
+            if (!exchange.EndsWithItsAnswer)
+            {
+                WriteCancellable(piece);
+            }
+            else
+            {
+                Begin(piece.Length);
+                try
+                {
+                    inner.Write(piece);
+                }
+                finally
+                {
+                    End();
+                }
+            }
+
             buffer = buffer[piece.Length..];
-            Begin(piece.Length);
-            try
-            {
-                inner.Write(piece);
-            }
-            finally
-            {
-                End();
-            }
         }
         while (!buffer.IsEmpty);
     }
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
-        buffer.Length <= most ? WritePieceAsync(buffer, cancellationToken) : WritePiecesAsync(buffer, cancellationToken);
+        buffer.Length <= most && exchange.IsCovered(Written, buffer.Length) ? WritePieceAsync(buffer, cancellationToken) : WritePiecesAsync(buffer, cancellationToken);
+
+    /// <summary>A synchronous write that waits for the server's credit could be ended by no clock: the platform's takes no token.</summary>
+    void WriteCancellable(ReadOnlySpan<byte> piece)
+    {
+        var copy = ArrayPool<byte>.Shared.Rent(Math.Max(1, piece.Length));
+        piece.CopyTo(copy);
+        WriteAsync(copy.AsMemory(0, piece.Length), _clocks.Token).AsTask().GetAwaiter().GetResult();
+        ArrayPool<byte>.Shared.Return(copy);   // not after a failed write: the platform may still hold it
+    }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     async ValueTask WritePiecesAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
     {
         while (!buffer.IsEmpty)
         {
-            var piece = buffer[..Math.Min(buffer.Length, most)];
+            var size = Math.Min(buffer.Length, most);
+            var isCovered = exchange.IsCovered(Written, size);
+            var piece = buffer[..(isCovered ? size : Math.Min(size, _next))];
             buffer = buffer[piece.Length..];
+            var before = _clocks.Now;
             await WritePieceAsync(piece, cancellationToken).ConfigureAwait(false);
+            if (!isCovered)
+            {
+                _next = _clocks.Now - before > _clocks.Resolution ? 1 : Math.Min(most, _next * 2);
+            }
         }
     }
 
@@ -235,12 +266,12 @@ internal sealed class UploadStream(Stream inner, RequestClocks clocks, int most,
             Written += bytes;
         }
 
-        clocks.BeginWrite();
+        _clocks.BeginWrite();
     }
 
     void End()
     {
-        clocks.EndWrite();
+        _clocks.EndWrite();
         lock (_gate)
         {
             _writing = false;

@@ -218,7 +218,9 @@ internal sealed class Stage : IAsyncDisposable
         await Server.DisposeAsync();
     }
 
-    public string Describe() => $"{(IsPool ? "pool" : ".NET's handler")} over {(Http2 ? "HTTP/2" : "HTTP/1.1")}: {string.Join("; ", _calls.Select(call => $"{call.Id}: {(call.Task.IsCompleted ? call.Outcome : "runs")} {call.Error?.Message}"))}\n"
+    static string Chain(Exception? error) => error is null ? "" : $"{error.GetType().Name} {error.Message}{(error.InnerException is { } inner ? $" <- {Chain(inner)}" : "")}";
+
+    public string Describe() => $"{(IsPool ? "pool" : ".NET's handler")} over {(Http2 ? "HTTP/2" : "HTTP/1.1")}: {string.Join("; ", _calls.Select(call => $"{call.Id}: {(call.Task.IsCompleted ? call.Outcome : "runs")} {Chain(call.Error)}"))}\n"
         + $"log: {string.Join("; ", Server.Ledger.Copies)}\nconnections: {string.Join("; ", Server.Wires.Select(wire => $"{wire.Number} {wire.State}"))}\n{(Stats is null ? "" : Rig.Describe(Stats))}";
 
     async Task RunAsync(Call call)

@@ -62,7 +62,7 @@ public sealed class TerminalTests
 
         var error = Assert.IsAssignableFrom<IOException>(call.Error);
         var name = stream == Line ? "its last line of JSON" : "its terminal event, " + NameOf(stream) + ",";
-        Assert.StartsWith($"The response broke off after {name} had arrived:", error.Message, StringComparison.Ordinal);
+        Assert.StartsWith($"The response ended abnormally, but {name} had already arrived:", error.Message, StringComparison.Ordinal);
         var faults = stage.Stats!.Faults;
         Assert.Equal((0L, 1L), (faults.Abandoned, faults.FailedUnknown));
     }

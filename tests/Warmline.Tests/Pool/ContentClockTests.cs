@@ -40,7 +40,7 @@ public sealed class ContentClockTests
 
         Assert.Equal((StallPhase.Content, Limit, RequestVerdict.Unknown, "content_block_delta", 2L), (error.Phase, error.Limit, error.Verdict, error.LastEvent, error.EventsSeen));
         Assert.True(waited >= Limit && error.Silence >= Limit, $"{waited}, {error.Silence}");
-        Assert.Equal($"No event but pings came from {play.Origin} for 60 s (Timeouts.Content), after 2 events, the last of them content_block_delta. Raise Timeouts.Content if the call may take that long.", error.Message);
+        Assert.Equal($"Only pings, and no event, came from {play.Origin} for 60 s (Timeouts.Content), after 2 events, the last of them content_block_delta. Raise Timeouts.Content if the call may take that long.", error.Message);
         await play.Server.AbortedAsync(1);
         await play.Server.QuietAsync();
     }
@@ -166,7 +166,7 @@ public sealed class ContentClockTests
             await play.SayAsync(piece);
         }
 
-        await EndsByContentAsync(play, ": ping\n\n", $"No event but pings came from {play.Origin} for 60 s (Timeouts.Content), after 1 event, message. Raise Timeouts.Content if the call may take that long.");
+        await EndsByContentAsync(play, ": ping\n\n", $"Only pings, and no event, came from {play.Origin} for 60 s (Timeouts.Content), after 1 event, message. Raise Timeouts.Content if the call may take that long.");
     }
 
     [Theory(Timeout = Rig.Patience)]

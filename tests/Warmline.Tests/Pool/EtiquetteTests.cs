@@ -107,8 +107,8 @@ public sealed class EtiquetteTests
 
         var (level, message) = Assert.Single(logs.Entries, static entry => entry.Message.Contains("GOAWAY", StringComparison.Ordinal));
         Assert.Equal(LogLevel.Warning, level);
-        Assert.Equal($"{server.Address.GetLeftPart(UriPartial.Authority)} closed connection 1 with GOAWAY ENHANCE_YOUR_CALM: \"slow??down, please\". "
-            + "The connection had sent 0 resets (RST_STREAM) and 0 PINGs", message);
+        Assert.Equal($"{server.Address.GetLeftPart(UriPartial.Authority)} closed connection 1 with GOAWAY ENHANCE_YOUR_CALM: \"slow??down, please\", "
+            + "after 0 RST_STREAM and 0 PING frames were sent on it", message);
     }
 
     [Fact(Timeout = Rig.Patience)]
@@ -164,7 +164,7 @@ public sealed class EtiquetteTests
         await calls.WaitAsync(Rig.Ct);
         await Assert.ThrowsAsync<PoolRequestException>(() => first);
         var (_, message) = Assert.Single(logs.Entries, static entry => entry.Message.Contains("Http2.PingDelay", StringComparison.Ordinal));
-        Assert.Contains("because of HTTP/2 PINGs (ENHANCE_YOUR_CALM). It gets none for 1 h. Raise Http2.PingDelay (now 1s)", message, StringComparison.Ordinal);
+        Assert.Contains("because it received too many HTTP/2 PINGs (ENHANCE_YOUR_CALM). No PINGs will be sent to it for 1 h. Raise Http2.PingDelay (now 1s)", message, StringComparison.Ordinal);
 
         var second = client.PostAsync("v1", new StringContent("{}"), Rig.Ct);
         await calls.WaitAsync(Rig.Ct);

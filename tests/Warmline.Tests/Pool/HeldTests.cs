@@ -8,7 +8,7 @@ namespace Warmline.Tests.Pool;
 /// <summary>Calls that wait inside the loops that read other responses: what they wait for is held by their own callers, and the pool says so.</summary>
 public sealed class HeldTests
 {
-    const string AllThree = "3 of 3 are held by responses whose readers are not reading: read them to the end or dispose them before calling again.";
+    const string AllThree = "3 of 3 places are held by responses that are not being read: read them to the end or dispose them before calling again.";
 
     public static TheoryData<string, bool> Limits
     {
@@ -60,7 +60,7 @@ public sealed class HeldTests
         await rig.StatsAsync(stats => stats.Queued == 1);
         time.Advance(TimeSpan.FromSeconds(11));
 
-        Assert.EndsWith(" 2 of 3 are held by responses whose readers are not reading.", (await Assert.ThrowsAsync<PoolTimeoutException>(() => child)).Message, StringComparison.Ordinal);
+        Assert.EndsWith(" 2 of 3 places are held by responses that are not being read.", (await Assert.ThrowsAsync<PoolTimeoutException>(() => child)).Message, StringComparison.Ordinal);
         held[0].Dispose();
         await rig.StatsAsync(stats => stats.Active == 2);
         gate.Open();
@@ -165,8 +165,8 @@ public sealed class HeldTests
 
         var (level, message) = Assert.Single(rig.Logs.Entries, IsHeldReport);
         Assert.Equal(LogLevel.Warning, level);
-        Assert.Contains($"Calls to {rig.Mock.BaseAddress.GetLeftPart(UriPartial.Authority)} have waited for a place for up to ", message, StringComparison.Ordinal);
-        Assert.Contains($"({limit}) and no place will become free: all 3 are held by responses whose readers are not reading, the oldest for ", message, StringComparison.Ordinal);
+        Assert.Contains($"Calls to {rig.Mock.BaseAddress.GetLeftPart(UriPartial.Authority)} have waited up to ", message, StringComparison.Ordinal);
+        Assert.Contains($"({limit}), and none will become free: all places (3) are held by responses that are not being read, the oldest for ", message, StringComparison.Ordinal);
         Assert.All(children, child => Assert.False(child.IsCompleted));
         held.ForEach(response => response.Dispose());
         foreach (var child in children)
@@ -209,7 +209,7 @@ public sealed class HeldTests
         }
     }
 
-    static bool IsHeldReport((LogLevel Level, string Message) entry) => entry.Message.Contains("no place will become free", StringComparison.Ordinal);
+    static bool IsHeldReport((LogLevel Level, string Message) entry) => entry.Message.Contains("none will become free", StringComparison.Ordinal);
 
     static void Advance(ManualTime time, TimeSpan by)
     {

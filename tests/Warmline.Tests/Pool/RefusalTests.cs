@@ -184,6 +184,7 @@ public sealed class RefusalTests
         if (isCompressed)
         {
             response.Dispose();   // at the latest
+            await pool.StatsAsync(static stats => stats.Active == 0);
         }
 
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Rig.Ct);

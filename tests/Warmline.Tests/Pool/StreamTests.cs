@@ -229,6 +229,8 @@ public sealed class StreamTests
 
     sealed class Exchange : IExchange
     {
+        public bool IsCovered(long written, int bytes) => true;
+
         public RequestClocks Clocks { get; } = new(new CoarseClock(new ManualTime(), TimeSpan.FromSeconds(1)), CallTimeouts.Default);
 
         public TimeSpan Now => TimeSpan.FromSeconds(1);

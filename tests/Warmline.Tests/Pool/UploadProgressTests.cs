@@ -253,6 +253,97 @@ public sealed class UploadProgressTests
         Assert.Equal(["200", "200", "200", "200", "200", "200", "Write", "200", "200", "200"], outcomes);
     }
 
+    /// <summary>However little the server lets out at a time, it is progress.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(1, 20, true)]
+    [InlineData(1, 20, false)]
+    [InlineData(1000, 60_000, true)]
+    [InlineData(3000, 60_000, false)]
+    public async Task Over_http2_a_body_gets_on_by_whatever_the_server_lets_out(int each, int length, bool ofTheStream)
+    {
+        using var server = new RawHttp2Server { Says = [(4, ofTheStream ? 1 : 1024 * 1024)] };
+        var stream = 0;
+        server.Serve((connection, frame, _) =>
+        {
+            stream = frame.Type is RawHttp2Server.Headers ? frame.Stream : stream;
+            return frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask;
+        });
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        using var client = pool.CreateClient(server.Address);
+        await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
+        long granted = 1;
+        if (!ofTheStream)
+        {
+            using var first = await client.PostAsync("v1", new ByteArrayContent(new byte[Window - 1]), Rig.Ct);
+            granted = Window;
+        }
+
+        var call = client.PostAsync("v1", new ByteArrayContent(new byte[length]), Rig.Ct);
+        for (; !call.IsCompleted; granted += each)
+        {
+            await Eventually.TrueAsync(() => call.IsCompleted || server.Served[0].BodyBytes >= granted);
+            _time.Advance(Step);
+            if (!call.IsCompleted)
+            {
+                await server.Served[0].CreditAsync(ofTheStream ? stream : 0, each);
+            }
+        }
+
+        using var response = await call;
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+    }
+
+    /// <summary>A content that writes synchronously blocks its thread in the platform; the clock ends it all the same.</summary>
+    [Fact(Timeout = Rig.Patience)]
+    public async Task Over_http2_synchronous_writes_that_do_not_get_on_end_by_the_write_clock()
+    {
+        using var server = new RawHttp2Server();
+        server.Serve(static (_, _, _) => Task.CompletedTask);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        using var client = pool.CreateClient(server.Address);
+
+        var call = Task.Run(() => client.PostAsync("v1", new SynchronousContent(), Rig.Ct));
+        await Eventually.TrueAsync(() => server.Served is [var only, ..] && only.BodyBytes >= Window);
+
+        Assert.Equal(StallPhase.Write, (await StallsAsync(call)).Phase);
+        await pool.StatsAsync(static stats => stats.Active == 0);
+    }
+
+    /// <summary>RFC 9113, section 8.1: a server may answer without ever taking the rest of the body.</summary>
+    [Fact(Timeout = Rig.Patience)]
+    public async Task An_answer_that_goes_on_is_not_cut_because_the_rest_of_the_body_stands_still()
+    {
+        using var server = new RawHttp2Server();
+        var stream = 0;
+        server.Serve((connection, frame, _) =>
+        {
+            stream = frame.Stream > 0 ? frame.Stream : stream;
+            return frame.Type is RawHttp2Server.Data && connection.BodyBytes == Window ? connection.AnswerAsync(stream, ended: false) : Task.CompletedTask;
+        });
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        using var client = pool.CreateClient(server.Address);
+        using var request = new HttpRequestMessage(HttpMethod.Post, "v1") { Content = new ByteArrayContent(new byte[200_000]) };
+        using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Rig.Ct);
+        await using var body = await response.Content.ReadAsStreamAsync(Rig.Ct);
+        var buffer = new byte[1];
+        for (var i = 0; i < 20; i++)
+        {
+            await server.Served[0].WriteAsync(RawHttp2Server.Data, 0, stream, [7]);
+            Assert.Equal(1, await body.ReadAsync(buffer, Rig.Ct));
+            _time.Advance(Step);
+        }
+
+        await server.Served[0].EndAsync(stream);
+        Assert.Equal(0, await body.ReadAsync(buffer, Rig.Ct));
+
+        // The rest of the body does not keep the place for ever.
+        await Eventually.TrueAsync(() =>
+        {
+            _time.Advance(Step);
+            return pool.GetStats().Active == 0;
+        });
+    }
+
     [Fact(Timeout = Rig.Patience)]
     public async Task A_small_body_that_the_streams_window_does_not_let_out_ends_by_the_write_clock()
     {
@@ -297,6 +388,21 @@ public sealed class UploadProgressTests
             "json text" => Small(200_000),
             _ => JsonContent.Create(new { Text = new string('x', 200_000) }),
         };
+    }
+
+    sealed class SynchronousContent : HttpContent
+    {
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context)
+        {
+            stream.Write(new byte[200_000], 0, 200_000);
+            return Task.CompletedTask;
+        }
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = 200_000;
+            return true;
+        }
     }
 
     /// <summary>A content that writes itself in pieces of one size.</summary>

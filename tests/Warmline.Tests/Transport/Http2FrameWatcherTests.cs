@@ -62,6 +62,19 @@ public sealed class Http2FrameWatcherTests(ITestOutputHelper output)
         Assert.Equal(3, _watcher.LastStreamId);
     }
 
+    /// <summary>RFC 9113, sections 6.8 and 6.10: such a GOAWAY is an error, and proves nothing of any stream.</summary>
+    [Fact]
+    public void Goaway_on_a_stream_or_within_headers_is_none()
+    {
+        byte[] goAway = GoAway(0, 0, []);
+        byte[] onStream = [.. goAway];
+        onStream[8] = 1;
+        Assert.Equal(Http2News.None, _watcher.Feed(onStream));
+        _watcher.Feed(Frame(Headers, 0, [0x88]));   // without END_HEADERS
+        Assert.Equal(Http2News.None, _watcher.Feed(goAway));
+        Assert.Equal(int.MaxValue, _watcher.LastStreamId);
+    }
+
     [Fact]
     public void Payloads_that_look_like_frames_are_skipped()
     {

@@ -5,9 +5,9 @@ namespace Warmline;
 /// <summary>The request body of a call: whether it may have to wait, that it is under way, and its end.</summary>
 internal sealed partial class PooledRequest
 {
-    const int NoUpload = 0;
-    const int Uploading = 1;
-    const int UploadOver = 2;
+    const byte NoUpload = 0;
+    const byte Uploading = 1;
+    const byte UploadOver = 2;
 
     /// <summary>How long a connection may allow no byte of any body before new bodies avoid it: at most, and where the write clock is off.</summary>
     static readonly TimeSpan MaxDryTime = TimeSpan.FromSeconds(2);
@@ -70,7 +70,7 @@ internal sealed partial class PooledRequest
 
         Unweigh();
         PartEnded(whole);
-        Volatile.Read(ref _uploadOver)?.TrySetResult();
+        Volatile.Read(ref _seldom)?.UploadOver?.TrySetResult();
     }
 
     void UploadNeverBegan()

@@ -7,8 +7,6 @@ internal sealed partial class PooledRequest
 {
     const long RefusedStream = 7;   // RFC 9113, section 7
 
-    TaskCompletionSource? _uploadOver;
-
     /// <summary>The last attempt was refused by the platform, or by the request's own content, before anything was sent.</summary>
     public bool IsRefusedHere { get; private set; }
 
@@ -64,7 +62,7 @@ internal sealed partial class PooledRequest
     async ValueTask UploadOverAsync()
     {
         var over = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        Interlocked.Exchange(ref _uploadOver, over);
+        Interlocked.Exchange(ref Rare.UploadOver, over);
         if (IsUploadOpen)
         {
             await over.Task.WaitAsync(Clocks.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -103,7 +101,7 @@ internal sealed partial class PooledRequest
     void CountFailure(CancellationToken caller)
     {
         var stalled = Clocks.Stalled;
-        if ((stalled is null && caller.IsCancellationRequested) || Interlocked.Exchange(ref _counted, 1) != 0)
+        if ((stalled is null && caller.IsCancellationRequested) || Interlocked.Exchange(ref _wasCounted, true))
         {
             return;
         }

@@ -14,9 +14,9 @@ namespace Warmline;
 /// </summary>
 internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchange
 {
-    const int NoStream = 0;
-    const int Streaming = 1;
-    const int StreamOver = 2;
+    const byte NoStream = 0;
+    const byte Streaming = 1;
+    const byte StreamOver = 2;
 
     static readonly TimeSpan Never = TimeSpan.MinValue;
 
@@ -30,18 +30,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     long _claimed;
     int _streamBefore;
     int _openParts;
-    int _upload;
     int _aborted;
-    TaskCompletionSource? _settled;
+    Seldom? _seldom;
     RequestVerdict _verdict = RequestVerdict.Unknown;
     TimeSpan _headersAt = Never;   // a sentinel instead of a nullable, to save memory in each call
     TimeSpan _uploadedAt = Never;
     TimeSpan _endedAt = Never;
-    TimeSpan _heldSince = Never;
-    int _readsSeen;
-    int _readsAtLook = -1;
-    int _counted;
-    int _stream;
+    byte _upload;
+    byte _stream;
+    bool _wasCounted;
     bool _refused;
     bool _wasPulled;
     volatile bool _broken;
@@ -98,7 +95,17 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public TimeSpan? EndedAt => At(_endedAt);
 
     /// <summary>Where the call comes from; only recorded where leaks are looked for.</summary>
-    public StackTrace? TakenBy { get; init; }
+    public StackTrace? TakenBy
+    {
+        get => _seldom?.TakenBy;
+        init
+        {
+            if (value is not null)
+            {
+                Rare.TakenBy = value;
+            }
+        }
+    }
 
     /// <summary>The body, where it was serialised ahead.</summary>
     public BufferedContent? Buffered { get; set; }
@@ -115,7 +122,9 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// <summary>The upload ended before the body did, and the platform did not stop it: the content, or a write, failed.</summary>
     public bool UploadFailed { get; private set; }
 
-    TimeSpan ConnectionAge { get; set; }
+    TimeSpan ConnectionAge => Connection is { } connection ? GrantedAt - connection.OpenedAt : TimeSpan.Zero;
+
+    Seldom Rare => _seldom ?? Interlocked.CompareExchange(ref _seldom, new(), null) ?? _seldom;
 
     StreamPhase Phase => HeadersAt is not null ? Clocks.IsWaiting ? StreamPhase.Reading : StreamPhase.Held
         : Volatile.Read(ref _upload) is UploadOver ? StreamPhase.Waiting : StreamPhase.Sending;
@@ -196,16 +205,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         _upload = hasContent ? NoUpload : UploadOver;
         _broken = false;
         UploadWasCancelled = UploadFailed = false;
-        ConnectionAge = GrantedAt - Connection!.OpenedAt;
         Early = null;
-        if (isLong && !Connection.IsHttp2)
+        if (isLong && !Connection!.IsHttp2)
         {
             Slot.WatchUpload(Early = new EarlyAnswer());
         }
 
         Clocks.Sending = null;
         _wasPulled = false;
-        _streamBefore = Connection.IsHttp2 ? Slot.Sent.LastStreamId : 0;
+        _streamBefore = Connection!.IsHttp2 ? Slot.Sent.LastStreamId : 0;
         _writtenBefore = Slot.BytesWritten;
         _readBefore = Slot.BytesRead;
         Clocks.Start(at - AskedAt);
@@ -260,7 +268,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         if (status is HttpStatusCode.SwitchingProtocols)
         {
             Clocks.Stop();   // the connection is the caller's from here on, who may be silent as long as he likes
-            _heldSince = TimeSpan.MaxValue;
+            Rare.HeldSince = TimeSpan.MaxValue;
         }
     }
 
@@ -280,7 +288,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public Task SettledAsync()
     {
         var settled = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        Interlocked.Exchange(ref _settled, settled);
+        Interlocked.Exchange(ref Rare.Settled, settled);
         if (Volatile.Read(ref _openParts) == 0)
         {
             settled.TrySetResult();
@@ -299,24 +307,25 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// reader a count and no time stamp.</summary>
     public TimeSpan? IsHeldFor(TimeSpan threshold, TimeSpan now)
     {
-        if (_headersAt == Never || _heldSince == TimeSpan.MaxValue)
+        var rare = Rare;
+        if (_headersAt == Never || rare.HeldSince == TimeSpan.MaxValue)
         {
             return null;
         }
 
         var reads = Clocks.Reads;
-        if (Clocks.IsWaiting || reads != _readsSeen)
+        if (Clocks.IsWaiting || reads != rare.ReadsSeen)
         {
-            (_heldSince, _readsSeen) = (now, reads);
+            (rare.HeldSince, rare.ReadsSeen) = (now, reads);
         }
 
-        var held = now - (At(_heldSince) ?? _headersAt);
+        var held = now - (At(rare.HeldSince) ?? _headersAt);
         if (held < threshold)
         {
             return null;
         }
 
-        _heldSince = TimeSpan.MaxValue;
+        rare.HeldSince = TimeSpan.MaxValue;
         return held;
     }
 
@@ -324,8 +333,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public void RecordReads()
     {
         var reads = Clocks.Reads;
-        IsUnread = IsHeld && reads == _readsAtLook;
-        _readsAtLook = reads;
+        IsUnread = IsHeld && reads == Rare.ReadsAtCheck;
+        Rare.ReadsAtCheck = reads;
     }
 
     /// <summary>The pool ends the call.</summary>
@@ -375,7 +384,23 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             Buffered?.Leave();
             TellEnd();
             _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : IsRefusedHere ? LeaseOutcome.Unused : LeaseOutcome.Reusable);
-            Volatile.Read(ref _settled)?.TrySetResult();
+            Volatile.Read(ref _seldom)?.Settled?.TrySetResult();
         }
+    }
+
+    /// <summary>What few calls need, in an object of its own: each call would carry the room for it.</summary>
+    sealed class Seldom
+    {
+        public TaskCompletionSource? Settled;
+        public TaskCompletionSource? UploadOver;
+
+        public StackTrace? TakenBy { get; set; }
+
+        /// <summary>Since when the response is not read on; MaxValue once that was reported.</summary>
+        public TimeSpan HeldSince { get; set; } = Never;
+
+        public int ReadsSeen { get; set; }
+
+        public int ReadsAtCheck { get; set; } = -1;
     }
 }

@@ -160,8 +160,8 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     long _totalSince;
     long _eventless;
     long _leftUntil;
-    int _phase = (int)StallPhase.FirstByte;
-    int _stalled = -1;
+    byte _phase = (byte)StallPhase.FirstByte;
+    sbyte _stalled = -1;
     bool _watchesContent;
     volatile bool _isAnswering;
     int _reads;
@@ -206,7 +206,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     /// <summary>Whether to ask the kernel for the body's progress: a write is under way, or the headers are awaited.</summary>
     internal bool IsSending => Sending is { IsOver: false } && (Volatile.Read(ref _writeSince) != 0
-        || (Volatile.Read(ref _waitSince) != 0 && _phase == (int)StallPhase.FirstByte));
+        || (Volatile.Read(ref _waitSince) != 0 && _phase == (byte)StallPhase.FirstByte));
 
     /// <summary>Starts to be watched. <paramref name="alreadySpent"/> is what the call has used of its total.</summary>
     public void Start(TimeSpan alreadySpent)
@@ -327,7 +327,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     internal void Stall(StallPhase phase)
     {
-        Volatile.Write(ref _stalled, (int)phase);
+        Volatile.Write(ref _stalled, (sbyte)phase);
         try
         {
             Cancel();
@@ -340,7 +340,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
 
     void BeginWait(StallPhase phase)
     {
-        _phase = (int)phase;
+        _phase = (byte)phase;
         Volatile.Write(ref _waitSince, clock.Now);
     }
 

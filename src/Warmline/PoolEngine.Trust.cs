@@ -30,7 +30,8 @@ internal sealed partial class PoolEngine
         return Move(call, state switch { WireState.Ended => ConnectionEnd.InOrder, WireState.Lost => ConnectionEnd.Lost, _ => ConnectionEnd.Alone }, always: true);
     }
 
-    /// <summary>Takes a call off a connection on which no body gets on, and the connection out of use. False where there is no other to be had: then it has to wait there.</summary>
+    /// <summary>Takes a call off a connection on which no body gets on, and the connection out of use. False where there is no other to be
+    /// had: then it has to wait there.</summary>
     public bool TryMove(PooledRequest call) => Move(call, ConnectionEnd.Alone, always: false);
 
     /// <summary>Lets a connection that takes no bodies end: it gets no further calls.</summary>

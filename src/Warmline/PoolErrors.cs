@@ -103,7 +103,8 @@ public sealed class RequestStalledException : TimeoutException
     /// <summary>Its limit.</summary>
     public TimeSpan Limit { get; }
 
-    /// <summary>How long nothing had come when the clock ran out: no byte could be written, no headers, no byte, or, in <see cref="StallPhase.Content"/>, no event, or nothing but whitespace.
+    /// <summary>How long nothing had come when the clock ran out: no byte could be written, no headers, no byte, or, in
+    /// <see cref="StallPhase.Content"/>, no event, or nothing but whitespace.
     /// In <see cref="StallPhase.Total"/>, how long the caller had been waiting for a byte just then.</summary>
     public TimeSpan Silence { get; }
 

@@ -26,7 +26,8 @@ public static class PoolResponseExtensions
     /// The response may come from any <see cref="HttpClient"/>; send with <see cref="HttpCompletionOption.ResponseHeadersRead"/>, or all events come at the end.
     /// A <c>Content-Encoding</c> that compresses nothing (empty, <c>identity</c>, <c>none</c>, …) does not matter.
     /// </summary>
-    /// <exception cref="InvalidOperationException">The content is no <c>text/event-stream</c>: an error answer mostly; or it is compressed. Thrown at once.</exception>
+    /// <exception cref="InvalidOperationException">The content is no <c>text/event-stream</c>: an error answer mostly; or it is compressed.
+    /// Thrown at once.</exception>
     /// <exception cref="RequestStalledException">While reading: <see cref="PoolTimeouts.Read"/>, <see cref="PoolTimeouts.Content"/> or <see cref="PoolTimeouts.Total"/> was over.</exception>
     /// <exception cref="OperationCanceledException">While reading: the caller's token; the exchange was aborted.</exception>
     public static IAsyncEnumerable<SseItem<string>> ReadServerSentEventsAsync(this HttpResponseMessage response, CancellationToken cancellationToken = default) =>

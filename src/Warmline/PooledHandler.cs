@@ -18,7 +18,8 @@ namespace Warmline;
 internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOptions? defaults) : HttpMessageHandler
 {
     /// <summary>
-    /// A body in memory up to this size goes into the socket's buffer as a whole. Where the server's HTTP/2 credit covers it too, its one write has nothing to wait
+    /// A body in memory up to this size goes into the socket's buffer as a whole. Where the server's HTTP/2 credit covers it too, its one
+    /// write has nothing to wait
     /// for: it is not watched, the first-byte clock counts from its start, and it is through before placement could take it into account.
     /// </summary>
     const int SmallUpload = 16 * 1024;

@@ -9,17 +9,20 @@ internal sealed partial class PooledRequest
     const byte Uploading = 1;
     const byte UploadOver = 2;
 
-    /// <summary>How long a connection may allow no byte of any body before new bodies avoid it: at most, and where the write clock is off.</summary>
+    /// <summary>How long a connection may allow no byte of any body before new bodies avoid it: at most, and where the write clock is
+    /// off.</summary>
     static readonly TimeSpan MaxDryTime = TimeSpan.FromSeconds(2);
 
     /// <summary>
-    /// Whether a body of this length has nothing to wait for on the connection that was granted: on HTTP/2 the server's credit covers it. Then it goes out in one write
+    /// Whether a body of this length has nothing to wait for on the connection that was granted: on HTTP/2 the server's credit covers it.
+    /// Then it goes out in one write
     /// that nothing holds up.
     /// </summary>
     public bool Claim(long bytes) => Slot.Claim(_claimed = bytes);
 
     /// <summary>
-    /// Whether the connection that was granted has taken no byte of any body for a while, and another can be had: then the call is placed again. Not at once, as every
+    /// Whether the connection that was granted has taken no byte of any body for a while, and another can be had: then the call is placed
+    /// again. Not at once, as every
     /// large upload uses up the credit until the server's next frame.
     /// </summary>
     public bool TryMoveIfDry()

@@ -121,7 +121,8 @@ internal sealed partial class PooledRequest
         }
     }
 
-    /// <summary>Once the platform has pulled the body over HTTP/2, the HEADERS stand in its buffer at least, and go out with the reset.</summary>
+    /// <summary>Once the platform has pulled the body over HTTP/2, the HEADERS stand in its buffer at least, and go out with the
+    /// reset.</summary>
     RequestVerdict VerdictOfStall(Exception error) =>
         (NothingWritten || !Slot.SentRequest) && !(_wasPulled && Connection!.IsHttp2) ? RequestVerdict.NotSent : Judge(error);
 
@@ -133,7 +134,8 @@ internal sealed partial class PooledRequest
         || (!Slot.HasEnded && !_wasPulled && HeadersAt is null && error is not OperationCanceledException && !IsOfTheWire(error)));
 
     /// <summary>
-    /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written at the same time, the count of
+    /// Whether nothing of the request was handed to the connection. On HTTP/1.1, where nothing else is written at the same time, the count
+    /// of
     /// bytes proves it. On HTTP/2 other calls write too: there the HEADERS of at least one call that was begun were never written.
     /// </summary>
     bool NeverSent => NothingWritten || (Connection!.IsHttp2 && Slot.Sends > Slot.Sent.Requests);

@@ -136,13 +136,15 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public bool IsUnread { get; private set; }
 
     /// <summary>
-    /// A clock ended the call, and not even a sign of life had come during it: on HTTP/2 the next call should not be the next to wait there. If it was the write clock,
+    /// A clock ended the call, and not even a sign of life had come during it: on HTTP/2 the next call should not be the next to wait
+    /// there. If it was the write clock,
     /// no sign of life counts: other calls may be answered, and PINGs, on a connection that takes no bodies.
     /// </summary>
     bool IsOnDeadConnection => Clocks.Stalled is { } stalled and not StallPhase.Total
         && (Slot.BytesRead == _readBefore || (stalled is StallPhase.Write && Connection!.IsHttp2));
 
-    /// <summary>The server's GOAWAY proves that it did not process the call: its stream is above the last one that it names. All that was opened before it was sent is below it.</summary>
+    /// <summary>The server's GOAWAY proves that it did not process the call: its stream is above the last one that it names. All that was
+    /// opened before it was sent is below it.</summary>
     bool IsAboveGoAway => Slot.Frames is { } frames && frames.LastStreamId <= _streamBefore;
 
     bool NothingWritten => Slot.BytesWritten == _writtenBefore;

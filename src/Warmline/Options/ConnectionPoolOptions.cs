@@ -213,10 +213,12 @@ public sealed class Http2Options
 
     /// <summary>Silence on a connection, idle ones included, after which the peer is asked for a sign of life. Default 15 s. Range: 1 s to 24 days, or infinite for never.
     /// After a GOAWAY of the server there are none: there TCP keep-alive and the clocks of the calls remain. An origin that closes a
-    /// connection because of PINGs (ENHANCE_YOUR_CALM) gets none for an hour, and for twice as long each further time, a day at most.</summary>
+    /// connection because of PINGs (ENHANCE_YOUR_CALM) gets none for an hour, and for twice as long each further time, a day at
+    /// most.</summary>
     public TimeSpan PingDelay { get; set; } = TimeSpan.FromSeconds(15);
 
-    /// <summary>How long a PING may stay unanswered, with no other sign of life, before the connection counts as dead. Bytes read, and bytes
+    /// <summary>How long a PING may stay unanswered, with no other sign of life, before the connection counts as dead. Bytes read, and
+    /// bytes
     /// acknowledged by the peer's kernel, are signs of life. Default 10 s. Range: 1 s to 24 days, or infinite.</summary>
     public TimeSpan PingTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
@@ -245,7 +247,8 @@ public sealed class PoolTimeouts
     /// <summary>Silence while the caller waits for more of the response body. Default 120 s. Ends in <see cref="RequestStalledException"/>.</summary>
     public TimeSpan? Read { get; set; }
 
-    /// <summary>In a stream of server-sent events: bytes come, but only pings, comments, blank lines or the beginning of an event that does not end. In any other body: only whitespace
+    /// <summary>In a stream of server-sent events: bytes come, but only pings, comments, blank lines or the beginning of an event that does
+    /// not end. In any other body: only whitespace
     /// has come; once it has begun, it has no such clock. Counted from the last other event, or the
     /// headers, while the caller waits for more; silence without a byte is <see cref="Read"/>'s alone. Default 600 s: as long as <see cref="FirstByte"/> allows a model to think where it does not stream; behind pings it may think as long.
     /// Ends in <see cref="RequestStalledException"/>.</summary>

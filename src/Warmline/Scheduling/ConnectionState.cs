@@ -131,7 +131,8 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     long Load => Streams * StreamWeight + UploadBytes;
 
     /// <summary>
-    /// RST_STREAM frames after which it takes no more calls. Servers close what sends 100 of them or more; every call that still runs may be reset as well, so that
+    /// RST_STREAM frames after which it takes no more calls. Servers close what sends 100 of them or more; every call that still runs may
+    /// be reset as well, so that
     /// much room is left.
     /// </summary>
     public int ResetLimit => Math.Min(Key.Origin.ResetLimit, Math.Clamp(92 - Limit, 32, 84));

@@ -66,7 +66,8 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>
-    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it drains: what may be reset next goes to
+    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it
+    /// drains: what may be reset next goes to
     /// another, and its long streams end in peace.
     /// </summary>
     public void ResetsSent(ConnectionState connection, long resets, TimeSpan now, List<SchedulerAction> actions)

@@ -178,7 +178,8 @@ public sealed record OriginStats
     /// connections that reset many streams, so a connection is drained well before 100.</summary>
     public long ResetsSent { get; init; }
 
-    /// <summary>HTTP/2 PINGs sent (<see cref="Http2Options.PingDelay"/>), including those that .NET uses to measure the round trip.</summary>
+    /// <summary>HTTP/2 PINGs sent (<see cref="Http2Options.PingDelay"/>), including those that .NET uses to measure the round
+    /// trip.</summary>
     public long PingsSent { get; init; }
 
     /// <summary>How long a connection is kept idle at most because the server would end it: known of the provider, told by it (<c>Keep-Alive: timeout</c>) or learned from connections that it ended,
@@ -242,7 +243,8 @@ public sealed record FaultStats
     /// <summary>The same by the clock; clocks that ended none are left out.</summary>
     public IReadOnlyDictionary<StallPhase, long> StalledIn { get; init; } = new Dictionary<StallPhase, long>();
 
-    /// <summary>Responses that their readers left before the end; the exchange was aborted at once. A stream that was left after its terminal event, or an error event, is none, however
+    /// <summary>Responses that their readers left before the end; the exchange was aborted at once. A stream that was left after its
+    /// terminal event, or an error event, is none, however
     /// its rest fails.</summary>
     public long Abandoned { get; init; }
 

@@ -59,7 +59,8 @@ public enum StallPhase
     /// <summary>The response body was silent for <see cref="PoolTimeouts.Read"/> while the caller waited for it.</summary>
     Read,
 
-    /// <summary>A stream of events brought bytes, but for <see cref="PoolTimeouts.Content"/> no event that was whole and neither a ping nor a comment, while the caller waited for it;
+    /// <summary>A stream of events brought bytes, but for <see cref="PoolTimeouts.Content"/> no event that was whole and neither a ping nor
+    /// a comment, while the caller waited for it;
     /// or another body brought nothing but whitespace for as long.</summary>
     Content,
 

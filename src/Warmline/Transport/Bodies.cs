@@ -22,14 +22,16 @@ internal interface IExchange
     /// <summary>The platform pulls the request body.</summary>
     void UploadBegan();
 
-    /// <summary>Whether a piece of the body surely has nothing to wait for but the network, when <paramref name="written"/> bytes went before it: the server's HTTP/2
+    /// <summary>Whether a piece of the body surely has nothing to wait for but the network, when <paramref name="written"/> bytes went
+    /// before it: the server's HTTP/2
     /// credit covers it.</summary>
     bool IsCovered(long written, int bytes);
 
     /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
     void UploadEnded(bool whole, bool cancelled);
 
-    /// <summary>The caller leaves the response body before its end. <paramref name="isCounted"/>: and before it had all that it could want of it.</summary>
+    /// <summary>The caller leaves the response body before its end. <paramref name="isCounted"/>: and before it had all that it could want
+    /// of it.</summary>
     void ResponseAbandoned(bool isCounted);
 
     /// <summary>The response's stream of events brought an error. Comes for its first only.</summary>
@@ -166,7 +168,8 @@ internal enum Coding
 
 internal static class Bodies
 {
-    /// <summary>What the platform gives as the body of an answer that has none: the same stream for each, also for a response that is made by hand.</summary>
+    /// <summary>What the platform gives as the body of an answer that has none: the same stream for each, also for a response that is made
+    /// by hand.</summary>
     public static readonly Stream NoBody = new HttpResponseMessage().Content.ReadAsStream();
 
     public static void CopyHeaders(HttpContent from, HttpContent to)
@@ -218,7 +221,8 @@ internal static class Bodies
         return coding;
     }
 
-    /// <summary>The framing of HTTP/1.1 overrides a length: https://www.rfc-editor.org/rfc/rfc9112#section-6.3. The platform goes by the same look.</summary>
+    /// <summary>The framing of HTTP/1.1 overrides a length: https://www.rfc-editor.org/rfc/rfc9112#section-6.3. The platform goes by the
+    /// same look.</summary>
     public static bool IsChunked(HttpResponseMessage response) => response.Version.Major < 2
         && response.Headers.NonValidated.Contains("Transfer-Encoding") && response.Headers.TransferEncodingChunked == true;
 

@@ -261,7 +261,8 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
     }
 
-    /// <summary>Not where the platform closed by itself: it does so after a protocol error of the server, and NO_ERROR would hide that (RFC 9113, section 5.4.1).</summary>
+    /// <summary>Not where the platform closed by itself: it does so after a protocol error of the server, and NO_ERROR would hide that (RFC
+    /// 9113, section 5.4.1).</summary>
     bool SaysGoAway => connection.IsHttp2 && _wroteAny && (_isOurs || _peerSaidGoAway);
 
     /// <summary>
@@ -380,7 +381,8 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     }
 
     /// <summary>
-    /// The connection is reset, and on HTTP/2 a read is always pending: it meets the same end, behind what the server said last, which may be a GOAWAY or an answer.
+    /// The connection is reset, and on HTTP/2 a read is always pending: it meets the same end, behind what the server said last, which may
+    /// be a GOAWAY or an answer.
     /// An error of the write would end the connection before that is read.
     /// </summary>
     bool IsForTheReader(Exception error) => connection.IsHttp2 && _cause is null

@@ -51,7 +51,8 @@ internal sealed partial class ConnectionStream
 
         if (_dryAt == NotDry && Credit <= 0)
         {
-            // The reader may add credit between the look and the mark, and its own reset of the mark comes first then: so there is a second look.
+            // The reader may add credit between the look and the mark, and its own reset of the mark comes first then: so there is a second
+            // look.
             Volatile.Write(ref _dryAt, Math.Max(1, inner.Time.GetTimestamp()));
             if (Credit > 0)
             {

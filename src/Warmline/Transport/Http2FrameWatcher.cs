@@ -23,8 +23,10 @@ internal enum Http2News
 }
 
 /// <summary>
-/// Reads along the HTTP/2 frames that come from the server: SETTINGS, GOAWAY, answered PINGs and by how much the connection's window is opened. Every
-/// other frame is skipped by its length. Takes the bytes in pieces of any size, and allocates only for a GOAWAY with debug data. It judges nothing:
+/// Reads along the HTTP/2 frames that come from the server: SETTINGS, GOAWAY, answered PINGs and by how much the connection's window is
+/// opened. Every
+/// other frame is skipped by its length. Takes the bytes in pieces of any size, and allocates only for a GOAWAY with debug data. It judges
+/// nothing:
 /// a server that breaks the protocol is the platform's to refuse.
 /// </summary>
 internal sealed class Http2FrameWatcher
@@ -75,7 +77,8 @@ internal sealed class Http2FrameWatcher
     /// <summary>The longest frame that the server takes.</summary>
     public int MaxFrameSize { get; private set; } = 16_384;
 
-    /// <summary>Bytes of request bodies that the server has allowed on all streams together since the connection began, those that were sent included.</summary>
+    /// <summary>Bytes of request bodies that the server has allowed on all streams together since the connection began, those that were
+    /// sent included.</summary>
     public long ConnectionCredit => Volatile.Read(ref _connectionWindow);
 
     /// <summary>Bytes that may be sent on all streams together, as the server opened it before its first answer.</summary>
@@ -178,7 +181,8 @@ internal sealed class Http2FrameWatcher
         };
         _changesStreams = false;
 
-        // Between HEADERS and the last CONTINUATION nothing else may come (RFC 9113, section 6.10): a GOAWAY there is a fault and proves nothing.
+        // Between HEADERS and the last CONTINUATION nothing else may come (RFC 9113, section 6.10): a GOAWAY there is a fault and proves
+        // nothing.
         _inHeaders = (_type == HeadersFrame || (_type == ContinuationFrame && _inHeaders)) && (header[4] & EndHeadersFlag) == 0;
         if (_type <= HeadersFrame)
         {

@@ -4,8 +4,10 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// Reads along the HTTP/2 frames that are written to the server, and counts what servers limit (resets, pings) and what proves how far a request came
-/// (HEADERS, the bytes of bodies). Takes the bytes in pieces of any size and allocates nothing. There is one writer at a time; the counts may be read
+/// Reads along the HTTP/2 frames that are written to the server, and counts what servers limit (resets, pings) and what proves how far a
+/// request came
+/// (HEADERS, the bytes of bodies). Takes the bytes in pieces of any size and allocates nothing. There is one writer at a time; the counts
+/// may be read
 /// from any thread.
 /// </summary>
 internal struct Http2SentFrames()
@@ -47,7 +49,8 @@ internal struct Http2SentFrames()
     /// <summary>Keep-alive PINGs; the rest measure the round trip for the platform's windows.</summary>
     public readonly long KeepAlives => Volatile.Read(in _keepAlives);
 
-    /// <summary>These bytes, written next, without the PINGs of ours among their frames; null where there is none. For a writer that writes whole frames, as the
+    /// <summary>These bytes, written next, without the PINGs of ours among their frames; null where there is none. For a writer that writes
+    /// whole frames, as the
     /// platform does.</summary>
     public readonly byte[]? WithoutPings(ReadOnlySpan<byte> next)
     {

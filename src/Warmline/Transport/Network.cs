@@ -16,7 +16,8 @@ internal interface INetwork
     /// <summary>A look at a connection of its own that has been idle for <paramref name="rested"/>. Cheap, and never waits.</summary>
     WireState Look(Stream wire, TimeSpan rested) => WireState.Alive;
 
-    /// <summary>Bytes that one of its connections has written and had acknowledged so far; null where that is not known. Cheap, and never waits.</summary>
+    /// <summary>Bytes that one of its connections has written and had acknowledged so far; null where that is not known. Cheap, and never
+    /// waits.</summary>
     SendProgress? Progress(Stream wire) => null;
 
     /// <summary>The addresses that this machine has now; none when that cannot be told.</summary>

@@ -1,8 +1,10 @@
 namespace Warmline.Transport;
 
 /// <summary>
-/// Decides when a PING that is not answered means that an HTTP/2 connection is dead: when nothing at all has moved for <paramref name="timeout"/> since it was
-/// sent. On a slow way the PING waits behind an upload, or its answer behind a download: bytes that were read, and bytes that the peer's kernel
+/// Decides when a PING that is not answered means that an HTTP/2 connection is dead: when nothing at all has moved for
+/// <paramref name="timeout"/> since it was
+/// sent. On a slow way the PING waits behind an upload, or its answer behind a download: bytes that were read, and bytes that the peer's
+/// kernel
 /// acknowledged, are signs of life too.
 /// </summary>
 internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendProgress?> progress, Action<Exception> dead) : IDisposable
@@ -45,7 +47,8 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
         }
     }
 
-    /// <summary>Bytes came, and PINGs are answered up to this count. By the connection's reader, while it <see cref="IsWaiting"/>.</summary>
+    /// <summary>Bytes came, and PINGs are answered up to this count. By the connection's reader, while it
+    /// <see cref="IsWaiting"/>.</summary>
     public void Read(long answered)
     {
         Volatile.Write(ref _movedAt, time.GetTimestamp());

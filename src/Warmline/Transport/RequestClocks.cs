@@ -133,7 +133,8 @@ internal sealed class CoarseClock : IDisposable
             }
         }
 
-        // Outside the lock: this asks the system, and cancelling runs the platform's code. What has moved on the wire since the last tick is not silent.
+        // Outside the lock: this asks the system, and cancelling runs the platform's code. What has moved on the wire since the last tick
+        // is not silent.
         foreach (var clocks in sending ?? [])
         {
             clocks.SeeProgress();

@@ -1,8 +1,10 @@
 namespace Warmline.Transport;
 
 /// <summary>
-/// How far a request body is on the wire. A write may wait long after its bytes began to flow: the kernel wakes its writer only when a third of its buffer,
-/// up to 4 MB, is free. And when the last write has returned, all that is still in that buffer has yet to cross the network. Asked at each tick of the clock,
+/// How far a request body is on the wire. A write may wait long after its bytes began to flow: the kernel wakes its writer only when a
+/// third of its buffer,
+/// up to 4 MB, is free. And when the last write has returned, all that is still in that buffer has yet to cross the network. Asked at each
+/// tick of the clock,
 /// and only while a body is under way.
 /// </summary>
 internal sealed class SendWatch(Slot slot)
@@ -13,7 +15,8 @@ internal sealed class SendWatch(Slot slot)
     /// <summary>Whether the peer's kernel has confirmed all of the body, or the system does not say.</summary>
     public bool IsOver { get; private set; }
 
-    /// <summary>Whether the peer has confirmed bytes since the last look. <paramref name="isWriting"/>: the body is being written; else it was handed over as a whole.</summary>
+    /// <summary>Whether the peer has confirmed bytes since the last look. <paramref name="isWriting"/>: the body is being written; else it
+    /// was handed over as a whole.</summary>
     public bool CheckProgress(bool isWriting)
     {
         if (isWriting && slot is { IsHttp2: true, IsWriting: false })

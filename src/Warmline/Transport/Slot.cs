@@ -86,7 +86,8 @@ internal sealed class Slot
         {
             _handler.KeepAlivePingDelay = http2.PingDelay;
 
-            // The platform would count an answer as late that only waits behind data. When a PING has failed is decided by what moves (PingWatch).
+            // The platform would count an answer as late that only waits behind data. When a PING has failed is decided by what moves
+            // (PingWatch).
             _handler.KeepAlivePingTimeout = TimeSpan.FromDays(24);
             if (http2.PingDelay != Timeout.InfiniteTimeSpan && http2.PingTimeout != Timeout.InfiniteTimeSpan)
             {
@@ -133,7 +134,8 @@ internal sealed class Slot
     /// <summary>PINGs since the server's last HEADERS or DATA.</summary>
     public int PingsInRow => _stream.PingsInRow;
 
-    /// <summary>Lets no further PING out: the server takes them for abuse. The platform goes on to wait for the answer to the last.</summary>
+    /// <summary>Lets no further PING out: the server takes them for abuse. The platform goes on to wait for the answer to the
+    /// last.</summary>
     public void WithholdPings() => _stream.WithholdPings();
 
     /// <summary>Bytes of request bodies that the server allows on the whole connection beyond those that were sent.</summary>
@@ -149,7 +151,8 @@ internal sealed class Slot
     public SendProgress? Progress() => IsClosed ? null : _wire.Progress();
 
     /// <summary>
-    /// A request body of this length is about to be sent. Whether the server's credit surely covers it, beside all others that were claimed and may not be
+    /// A request body of this length is about to be sent. Whether the server's credit surely covers it, beside all others that were claimed
+    /// and may not be
     /// sent yet: then it has nothing to wait for.
     /// </summary>
     public bool Claim(long bytes)

@@ -28,8 +28,10 @@ internal sealed class UploadContent : HttpContent
     }
 
     /// <summary>
-    /// What is written in one call. On HTTP/2 a frame of the default size (RFC 9113, section 4.2): the platform waits for the server's credit frame by frame,
-    /// and a call that writes megabytes would return only when all of it was granted. On HTTP/1.1 the kernel says how far it is; the pieces are for systems that do not.
+    /// What is written in one call. On HTTP/2 a frame of the default size (RFC 9113, section 4.2): the platform waits for the server's
+    /// credit frame by frame,
+    /// and a call that writes megabytes would return only when all of it was granted. On HTTP/1.1 the kernel says how far it is; the pieces
+    /// are for systems that do not.
     /// </summary>
     int Piece => _exchange.EndsWithItsAnswer ? 64 * 1024 : 16 * 1024;
 
@@ -43,7 +45,8 @@ internal sealed class UploadContent : HttpContent
         {
             if (_inner is ByteArrayContent or ReadOnlyMemoryContent)
             {
-                // Contents that keep their bytes write them at once and do nothing else: for one piece, the time from begin to end is the write.
+                // Contents that keep their bytes write them at once and do nothing else: for one piece, the time from begin to end is the
+                // write.
                 var isOnePiece = _inner.Headers.ContentLength is { } length && length <= Piece && _exchange.IsCovered(0, (int)length);
                 if (isOnePiece)
                 {
@@ -139,10 +142,13 @@ internal sealed class UploadContent : HttpContent
     // Disposing does nothing to the inner content: it is the caller's, and goes back into the caller's request.
 }
 
-/// <summary>The platform's write side of a request body, with the write clock around every piece of <paramref name="most"/> bytes. Can be stopped while the content goes on.</summary>
+/// <summary>The platform's write side of a request body, with the write clock around every piece of <paramref name="most"/> bytes. Can be
+/// stopped while the content goes on.</summary>
 /// <remarks>
-/// The platform returns from a write when the last of its bytes was let out. Where the server's HTTP/2 credit may not cover a piece, pieces begin with one byte and double, and begin
-/// again after one that had to wait: so a write returns whenever the server lets out anything at all, and a healthy upload pays a few small frames once.
+/// The platform returns from a write when the last of its bytes was let out. Where the server's HTTP/2 credit may not cover a piece, pieces
+/// begin with one byte and double, and begin
+/// again after one that had to wait: so a write returns whenever the server lets out anything at all, and a healthy upload pays a few small
+/// frames once.
 /// </remarks>
 internal sealed class UploadStream(Stream inner, IExchange exchange, int most, CancellationToken stop) : WriteOnlyStream
 {

@@ -98,7 +98,8 @@ internal sealed class Stage : IAsyncDisposable
     public Task WarmUpAsync(int connections) => _pool?.WarmUpAsync(Server.Address, connections, Ct) ?? Task.CompletedTask;
 
     /// <summary>
-    /// The platform's own clocks cannot be turned: a PING goes out in real time. When it has failed is the pool's to decide, so its clock is turned beside. The call
+    /// The platform's own clocks cannot be turned: a PING goes out in real time. When it has failed is the pool's to decide, so its clock
+    /// is turned beside. The call
     /// has to end, or counts as hanging.
     /// </summary>
     public async Task EndByAsync(string clock, Call call)

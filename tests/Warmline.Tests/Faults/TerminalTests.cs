@@ -4,7 +4,8 @@ using static Warmline.Tests.Faults.Steps;
 
 namespace Warmline.Tests.Faults;
 
-/// <summary>A stream breaks behind its terminal event: a reader that stops there has abandoned nothing, and one that reads on learns that it had all.</summary>
+/// <summary>A stream breaks behind its terminal event: a reader that stops there has abandoned nothing, and one that reads on learns that
+/// it had all.</summary>
 public sealed class TerminalTests
 {
     const string Line = "{\"done\":false}\n{\"done\":true}\n";

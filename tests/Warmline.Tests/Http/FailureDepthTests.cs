@@ -5,7 +5,8 @@ using Xunit;
 
 namespace Warmline.Tests.Http;
 
-/// <summary>Below the outermost exception a caller finds what the bare handler gives: filters on <see cref="Exception.InnerException"/> go on working.</summary>
+/// <summary>Below the outermost exception a caller finds what the bare handler gives: filters on <see cref="Exception.InnerException"/> go
+/// on working.</summary>
 public sealed class FailureDepthTests
 {
     static readonly Dictionary<string, (On On, Func<Side, Task<HttpResponseMessage>> Send)> Plays = new(StringComparer.Ordinal)

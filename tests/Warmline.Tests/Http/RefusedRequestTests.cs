@@ -7,7 +7,8 @@ using Xunit;
 
 namespace Warmline.Tests.Http;
 
-/// <summary>Requests that cannot be sent as they are: refused with the bare handler's error, provably unsent, and at the price that the bare handler pays.</summary>
+/// <summary>Requests that cannot be sent as they are: refused with the bare handler's error, provably unsent, and at the price that the
+/// bare handler pays.</summary>
 public sealed class RefusedRequestTests
 {
     const string Ascii = "Request headers must contain only ASCII characters.";

@@ -4,7 +4,8 @@ using Xunit;
 
 namespace Warmline.Tests.Pool;
 
-/// <summary>How what runs between a call's grant and its send can end: nothing was sent then, and the place and the connection remain.</summary>
+/// <summary>How what runs between a call's grant and its send can end: nothing was sent then, and the place and the connection
+/// remain.</summary>
 public sealed class BeforeSendEndTests
 {
     [Theory(Timeout = Rig.Patience)]

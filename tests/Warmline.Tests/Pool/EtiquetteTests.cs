@@ -6,7 +6,8 @@ using Xunit;
 
 namespace Warmline.Tests.Pool;
 
-/// <summary>What HTTP/2 servers count against a client: resets and PINGs. And what is believed of a connection whose PING is not answered at once.</summary>
+/// <summary>What HTTP/2 servers count against a client: resets and PINGs. And what is believed of a connection whose PING is not answered
+/// at once.</summary>
 public sealed class EtiquetteTests
 {
     const int EnhanceYourCalm = 11;
@@ -133,7 +134,8 @@ public sealed class EtiquetteTests
         Assert.DoesNotContain(logs.Entries, static entry => entry.Message.Contains("GOAWAY", StringComparison.Ordinal));
     }
 
-    /// <summary>gRPC's servers allow two PINGs without data in between. Another origin, which does not mind, shows the time that passes.</summary>
+    /// <summary>gRPC's servers allow two PINGs without data in between. Another origin, which does not mind, shows the time that
+    /// passes.</summary>
     [Theory(Timeout = Rig.Patience)]
     [InlineData("too_many_pings")]
     [InlineData("")]

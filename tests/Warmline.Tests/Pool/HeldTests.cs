@@ -5,7 +5,8 @@ using Xunit;
 
 namespace Warmline.Tests.Pool;
 
-/// <summary>Calls that wait inside the loops that read other responses: what they wait for is held by their own callers, and the pool says so.</summary>
+/// <summary>Calls that wait inside the loops that read other responses: what they wait for is held by their own callers, and the pool says
+/// so.</summary>
 public sealed class HeldTests
 {
     const string AllThree = "3 of 3 places are held by responses that are not being read: read them to the end or dispose them before calling again.";

@@ -9,7 +9,8 @@ public sealed class LastFramesTests
 {
     const byte Cancel = 8;
 
-    /// <summary>The end right behind a GOAWAY may fail a stream before the platform has looked at the GOAWAY; what was read proves all the same that nothing was processed.</summary>
+    /// <summary>The end right behind a GOAWAY may fail a stream before the platform has looked at the GOAWAY; what was read proves all the
+    /// same that nothing was processed.</summary>
     [Theory(Timeout = Rig.Patience)]
     [InlineData(0)]
     [InlineData(2)]
@@ -124,7 +125,8 @@ public sealed class LastFramesTests
         Assert.Equal(new byte[8], server.Served[0].ClientGoAway);
     }
 
-    /// <summary>What the platform refuses before its HEADERS are written was not sent, also while other calls write on the same connection.</summary>
+    /// <summary>What the platform refuses before its HEADERS are written was not sent, also while other calls write on the same
+    /// connection.</summary>
     [Theory(Timeout = Rig.Patience)]
     [InlineData("X-Title", "Café")]
     [InlineData("Authorization", "Bearer ｋｅｙ")]

@@ -1,21 +1,15 @@
 using System.Net;
-using System.Net.Http.Json;
-using System.Net.Sockets;
 using System.Text;
 using Warmline.Tests.Support;
-using Warmline.Transport;
 using Xunit;
 
 namespace Warmline.Tests.Pool;
 
-/// <summary>The write clock measures silence on the wire, however long one call into the platform takes; and a connection that takes no bodies gets no new ones.</summary>
-public sealed class UploadProgressTests
+/// <summary>The write clock measures silence on the wire, however long one call into the platform takes; and a connection that takes no
+/// bodies gets no new ones.</summary>
+public sealed class UploadProgressTests : UploadTestBase
 {
     const int Window = 65_535;
-    static readonly TimeSpan Step = TimeSpan.FromMilliseconds(250);
-    static readonly TimeSpan Write = TimeSpan.FromSeconds(1);
-
-    readonly ManualTime _time = new();
 
     public static TheoryData<string> Bodies => ["bytes", "memory", "one write", "stream", "multipart", "json text", "json object"];
 
@@ -30,14 +24,14 @@ public sealed class UploadProgressTests
             stream = frame.Type is RawHttp2Server.Headers ? frame.Stream : stream;
             return frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask;
         });
-        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, Time);
         using var client = pool.CreateClient(server.Address);
 
         var call = client.PostAsync("v1", Body(kind), Rig.Ct);
         for (long granted = Window; !call.IsCompleted; granted += Window)
         {
             await Eventually.TrueAsync(() => call.IsCompleted || (server.Served is [var only, ..] && only.BodyBytes >= granted));
-            _time.Advance(Step);
+            Time.Advance(Step);
             if (!call.IsCompleted)
             {
                 await server.Served[0].CreditAsync(stream, Window);
@@ -55,7 +49,7 @@ public sealed class UploadProgressTests
     {
         using var server = new RawHttp2Server();
         server.Serve((connection, frame, _) => Task.CompletedTask);
-        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, Time);
         using var client = pool.CreateClient(server.Address);
 
         var call = client.PostAsync("v1", Body(kind), Rig.Ct);
@@ -63,88 +57,6 @@ public sealed class UploadProgressTests
 
         var stalled = await StallsAsync(call);
         Assert.Equal(StallPhase.Write, stalled.Phase);
-        Assert.InRange(stalled.Silence, Write, Write + Step + Step);
-    }
-
-    public static TheoryData<bool, string> SlowHttp1 => new() { { false, "bytes" }, { true, "bytes" }, { false, "one write" }, { false, "stream" }, { false, "pieces" }, { true, "multipart" } };
-
-    [Theory(Timeout = Rig.Patience)]
-    [MemberData(nameof(SlowHttp1))]
-    public async Task Over_http1_a_body_that_the_server_takes_slowly_is_sent_whole(bool smallBuffer, string kind)
-    {
-        using var server = new SlowServer();
-        await using var pool = server.NewPool(_time, smallBuffer ? 64 * 1024 : null, options => options.Timeouts.Write = Write);
-        using var client = pool.CreateClient();
-
-        var call = client.PostAsync(server.Address, Body(kind, smallBuffer ? 1 : 4), Rig.Ct);
-        await server.AcceptAsync();
-        while (!call.IsCompleted && !server.HasAll)
-        {
-            await server.TakeAsync();
-            _time.Advance(Step);
-        }
-
-        using var response = await call;
-        server.Dispose();   // or the pool would wait for its end
-        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
-    }
-
-    [Theory(Timeout = Rig.Patience)]
-    [InlineData("bytes")]
-    [InlineData("pieces")]
-    public async Task Over_http1_a_server_that_takes_nothing_ends_the_body_by_the_write_clock(string kind)
-    {
-        using var server = new SlowServer();
-        await using var pool = server.NewPool(_time, 64 * 1024, options => options.Timeouts.Write = Write);
-        using var client = pool.CreateClient();
-
-        var call = client.PostAsync(server.Address, Body(kind, megabytes: 16), Rig.Ct);
-        await server.AcceptAsync();
-
-        Assert.Equal(StallPhase.Write, (await StallsAsync(call)).Phase);
-    }
-
-    [Fact(Timeout = Rig.Patience)]
-    public async Task While_the_kernel_still_sends_the_body_the_first_byte_clock_does_not_run_out()
-    {
-        using var server = new SlowServer();
-        await using var pool = server.NewPool(_time, 4 * 1024 * 1024, options => (options.Timeouts.Write, options.Timeouts.FirstByte) = (Write, Write));
-        using var client = pool.CreateClient();
-
-        var call = client.PostAsync(server.Address, Body("bytes", megabytes: 1), Rig.Ct);   // into the kernel's buffer at once
-        await server.AcceptAsync();
-        await Eventually.TrueAsync(() => pool.GetStreams(10) is [{ Phase: StreamPhase.Waiting }]);
-        var turned = TimeSpan.Zero;
-        while (!call.IsCompleted && !server.HasAll)
-        {
-            await server.TakeAsync(32 * 1024);
-            _time.Advance(Step);
-            turned += Step;
-        }
-
-        using var response = await call;
-        server.Dispose();   // or the pool would wait for its end
-        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
-        Assert.True(turned > 4 * Write, $"{turned}");
-    }
-
-    [Fact(Timeout = Rig.Patience)]
-    public async Task When_the_kernel_has_sent_the_body_the_first_byte_clock_runs()
-    {
-        using var server = new SlowServer();
-        await using var pool = server.NewPool(_time, null, options => options.Timeouts.FirstByte = Write);
-        using var client = pool.CreateClient();
-
-        var call = client.PostAsync(server.Address, Body("bytes", megabytes: 1), Rig.Ct);
-        await server.AcceptAsync();
-        while (!server.HasAll)
-        {
-            await server.TakeAsync(answers: false);
-        }
-
-        await Eventually.TrueAsync(() => pool.GetStreams(10) is [{ Phase: StreamPhase.Waiting }]);
-        var stalled = await StallsAsync(call);
-        Assert.Equal(StallPhase.FirstByte, stalled.Phase);
         Assert.InRange(stalled.Silence, Write, Write + Step + Step);
     }
 
@@ -157,7 +69,7 @@ public sealed class UploadProgressTests
     {
         using var server = new RawHttp2Server { Says = [(4, 1024 * 1024)] };
         server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
-        await using var pool = server.NewPool(options => options.Timeouts.Pool = TimeSpan.FromMinutes(1), _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Pool = TimeSpan.FromMinutes(1), Time);
         using var client = pool.CreateClient(server.Address);
         await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
 
@@ -176,7 +88,7 @@ public sealed class UploadProgressTests
         }
 
         // Long before the clock is over, others go elsewhere.
-        _time.Advance(TimeSpan.FromSeconds(2));
+        Time.Advance(TimeSpan.FromSeconds(2));
         using var third = await client.PostAsync("d", Small(), Rig.Ct);
         Assert.Equal((HttpStatusCode.OK, 2), (third.StatusCode, server.Served.Count));
 
@@ -191,12 +103,12 @@ public sealed class UploadProgressTests
     {
         using var server = new RawHttp2Server { Says = [(4, 1024 * 1024)] };
         server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
-        await using var pool = server.NewPool(static options => options.MaxConnections = 1, _time);
+        await using var pool = server.NewPool(static options => options.MaxConnections = 1, Time);
         using var client = pool.CreateClient(server.Address);
 
         var first = client.PostAsync("a", new ByteArrayContent(new byte[Window + 1]), Rig.Ct);
         await Eventually.TrueAsync(() => server.Served is [var only] && only.BodyBytes == Window);
-        _time.Advance(TimeSpan.FromSeconds(5));
+        Time.Advance(TimeSpan.FromSeconds(5));
         var second = client.PostAsync("b", Small(), Rig.Ct);
         using var get = await client.GetAsync("c", Rig.Ct);
         Assert.Equal(HttpStatusCode.OK, get.StatusCode);
@@ -217,7 +129,7 @@ public sealed class UploadProgressTests
             frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true)
             : frame.Type is RawHttp2Server.Data && connection.BodyBytes == Window && frame.Stream == 1 ? connection.RespondAsync(frame.Stream, [0x08, 3, .. "413"u8], "too large")
             : Task.CompletedTask);
-        await using var pool = server.NewPool(null, _time);
+        await using var pool = server.NewPool(null, Time);
         using var client = pool.CreateClient(server.Address);
         using (var refused = await client.PostAsync("a", new ByteArrayContent(new byte[1024 * 1024]), Rig.Ct))
         {
@@ -240,7 +152,7 @@ public sealed class UploadProgressTests
     {
         using var server = new RawHttp2Server();
         server.Serve(static (connection, frame, _) => frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask);
-        await using var pool = server.NewPool(null, _time);
+        await using var pool = server.NewPool(null, Time);
         using var client = pool.CreateClient(server.Address);
         var outcomes = new List<string>();
         for (var i = 0; i < 10; i++)
@@ -268,7 +180,7 @@ public sealed class UploadProgressTests
             stream = frame.Type is RawHttp2Server.Headers ? frame.Stream : stream;
             return frame.EndsStream ? connection.AnswerAsync(frame.Stream, ended: true) : Task.CompletedTask;
         });
-        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, Time);
         using var client = pool.CreateClient(server.Address);
         await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
         long granted = 1;
@@ -282,7 +194,7 @@ public sealed class UploadProgressTests
         for (; !call.IsCompleted; granted += each)
         {
             await Eventually.TrueAsync(() => call.IsCompleted || server.Served[0].BodyBytes >= granted);
-            _time.Advance(Step);
+            Time.Advance(Step);
             if (!call.IsCompleted)
             {
                 await server.Served[0].CreditAsync(ofTheStream ? stream : 0, each);
@@ -299,7 +211,7 @@ public sealed class UploadProgressTests
     {
         using var server = new RawHttp2Server();
         server.Serve(static (_, _, _) => Task.CompletedTask);
-        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, Time);
         using var client = pool.CreateClient(server.Address);
 
         var call = Task.Run(() => client.PostAsync("v1", new SynchronousContent(), Rig.Ct));
@@ -320,7 +232,7 @@ public sealed class UploadProgressTests
             stream = frame.Stream > 0 ? frame.Stream : stream;
             return frame.Type is RawHttp2Server.Data && connection.BodyBytes == Window ? connection.AnswerAsync(stream, ended: false) : Task.CompletedTask;
         });
-        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, Time);
         using var client = pool.CreateClient(server.Address);
         using var request = new HttpRequestMessage(HttpMethod.Post, "v1") { Content = new ByteArrayContent(new byte[200_000]) };
         using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Rig.Ct);
@@ -330,7 +242,7 @@ public sealed class UploadProgressTests
         {
             await server.Served[0].WriteAsync(RawHttp2Server.Data, 0, stream, [7]);
             Assert.Equal(1, await body.ReadAsync(buffer, Rig.Ct));
-            _time.Advance(Step);
+            Time.Advance(Step);
         }
 
         await server.Served[0].EndAsync(stream);
@@ -339,7 +251,7 @@ public sealed class UploadProgressTests
         // The rest of the body does not keep the place for ever.
         await Eventually.TrueAsync(() =>
         {
-            _time.Advance(Step);
+            Time.Advance(Step);
             return pool.GetStats().Active == 0;
         });
     }
@@ -349,7 +261,7 @@ public sealed class UploadProgressTests
     {
         using var server = new RawHttp2Server { Says = [(4, 0)] };
         server.Serve(static (_, _, _) => Task.CompletedTask);
-        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, _time);
+        await using var pool = server.NewPool(options => options.Timeouts.Write = Write, Time);
         using var client = pool.CreateClient(server.Address);
         await pool.WarmUpAsync(server.Address, 1, Rig.Ct);
 
@@ -359,36 +271,9 @@ public sealed class UploadProgressTests
         Assert.Equal(StallPhase.Write, (await StallsAsync(call)).Phase);
     }
 
-    /// <summary>So many calls have begun to send their bodies. Their HEADERS may wait as well: the platform writes them together with the first of the body.</summary>
+    /// <summary>So many calls have begun to send their bodies. Their HEADERS may wait as well: the platform writes them together with the
+    /// first of the body.</summary>
     static Task SendAsync(ConnectionPool pool, int calls) => Eventually.TrueAsync(() => pool.GetStreams(10) is var streams && streams.Count == calls && streams.All(static stream => stream.Phase is StreamPhase.Sending));
-
-    async Task<RequestStalledException> StallsAsync(Task call)
-    {
-        await Eventually.TrueAsync(() =>
-        {
-            _time.Advance(Step);
-            return call.IsCompleted;
-        });
-        return await Assert.ThrowsAsync<RequestStalledException>(() => call);
-    }
-
-    static StringContent Small(int length = 1000) => new(new string('x', length), Encoding.UTF8, "application/json");
-
-    static HttpContent Body(string kind, int megabytes = 1)
-    {
-        var bytes = new byte[megabytes * 1024 * 1024];
-        return kind switch
-        {
-            "bytes" => new ByteArrayContent(bytes),
-            "memory" => new ReadOnlyMemoryContent(bytes),
-            "one write" => new OwnContent(bytes, bytes.Length),
-            "pieces" => new OwnContent(bytes, 16 * 1024),
-            "stream" => new StreamContent(new MemoryStream(bytes)),
-            "multipart" => new MultipartFormDataContent { { new ByteArrayContent(bytes), "file", "a.bin" } },
-            "json text" => Small(200_000),
-            _ => JsonContent.Create(new { Text = new string('x', 200_000) }),
-        };
-    }
 
     sealed class SynchronousContent : HttpContent
     {
@@ -405,111 +290,5 @@ public sealed class UploadProgressTests
         }
     }
 
-    /// <summary>A content that writes itself in pieces of one size.</summary>
-    sealed class OwnContent(byte[] bytes, int piece) : HttpContent
-    {
-        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
 
-        protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
-        {
-            for (var at = 0; at < bytes.Length; at += piece)
-            {
-                await stream.WriteAsync(bytes.AsMemory(at, Math.Min(piece, bytes.Length - at)), cancellationToken);
-            }
-        }
-
-        protected override bool TryComputeLength(out long length)
-        {
-            length = bytes.Length;
-            return true;
-        }
-    }
-
-    /// <summary>A plain HTTP/1.1 server that reads only when the test says so, through a small receive buffer.</summary>
-    sealed class SlowServer : IDisposable
-    {
-        readonly TcpListener _listener = new(IPAddress.Loopback, 0) { Server = { ReceiveBufferSize = 64 * 1024 } };
-        const int MaxSegment = 2;   // TCP_MAXSEG of <linux/tcp.h>
-
-        readonly byte[] _buffer = new byte[64 * 1024];
-        Socket? _socket;
-        long _missing = long.MaxValue;
-        bool _hasAnswered;
-
-        /// <summary>Segments as on a real network: with loopback's of 64 KB the small window would open by timers of the kernel only.</summary>
-        public SlowServer()
-        {
-            _listener.Server.SetRawSocketOption((int)SocketOptionLevel.Tcp, MaxSegment, BitConverter.GetBytes(1448));
-            _listener.Start();
-        }
-
-        public Uri Address => new($"http://127.0.0.1:{((IPEndPoint)_listener.LocalEndpoint).Port}/");
-
-        public bool HasAll => _missing == 0;
-
-        public ConnectionPool NewPool(TimeProvider time, int? sendBuffer, Action<ConnectionPoolOptions> configure)
-        {
-            var options = new ConnectionPoolOptions();
-            configure(options);
-            return new ConnectionPool(options, null, time, new SendBufferNetwork(sendBuffer));
-        }
-
-        public async Task AcceptAsync() => _socket = await _listener.AcceptSocketAsync(Rig.Ct);
-
-        /// <summary>Takes one portion of the request, if one is there; answers when all has come.</summary>
-        public async Task TakeAsync(int portion = 64 * 1024, bool answers = true)
-        {
-            await Eventually.TrueAsync(() => HasAll || _socket!.Available > 0);
-            var left = portion;
-            while (left > 0 && !HasAll && _socket!.Available > 0)
-            {
-                var count = await _socket.ReceiveAsync(_buffer.AsMemory(0, Math.Min(left, _buffer.Length)), Rig.Ct);
-                left -= count;
-                if (_missing == long.MaxValue)
-                {
-                    var head = Encoding.ASCII.GetString(_buffer, 0, count);
-                    var end = head.IndexOf("\r\n\r\n", StringComparison.Ordinal) + 4;
-                    var length = head.Split("\r\n").First(line => line.StartsWith("Content-Length: ", StringComparison.Ordinal))["Content-Length: ".Length..];
-                    _missing = long.Parse(length) + end;
-                }
-
-                _missing -= count;
-            }
-
-            if (HasAll && answers && !_hasAnswered)
-            {
-                _hasAnswered = true;
-                await _socket!.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"u8.ToArray(), Rig.Ct);
-            }
-        }
-
-        public void Dispose()
-        {
-            _socket?.Dispose();
-            _listener.Dispose();
-        }
-    }
-
-    /// <summary>The machine's network, with a send buffer that the kernel does not grow.</summary>
-    sealed class SendBufferNetwork(int? size) : INetwork
-    {
-        readonly SystemNetwork _system = new(new TcpKeepAliveOptions());
-
-        public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken) => _system.ResolveAsync(host, cancellationToken);
-
-        public async ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken)
-        {
-            var stream = await _system.ConnectAsync(endPoint, cancellationToken);
-            if (size is { } bytes)
-            {
-                ((NetworkStream)stream).Socket.SendBufferSize = bytes;
-            }
-
-            return stream;
-        }
-
-        public WireState Look(Stream wire, TimeSpan rested) => _system.Look(wire, rested);
-
-        public SendProgress? Progress(Stream wire) => _system.Progress(wire);
-    }
 }

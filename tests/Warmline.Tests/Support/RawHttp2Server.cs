@@ -49,7 +49,8 @@ internal sealed class RawHttp2Server : IDisposable
         BaseAddress = Address,
     };
 
-    /// <summary>Takes every connection, acknowledges SETTINGS and, unless told otherwise, PINGs, and gives each other frame to <paramref name="heard"/>. Ends with the server.</summary>
+    /// <summary>Takes every connection, acknowledges SETTINGS and, unless told otherwise, PINGs, and gives each other frame to
+    /// <paramref name="heard"/>. Ends with the server.</summary>
     public void Serve(Func<Connection, Frame, byte[], Task> heard, bool answersPings = true) => _ = ServeAllAsync(heard, answersPings);
 
     async Task ServeAllAsync(Func<Connection, Frame, byte[], Task> heard, bool answersPings)

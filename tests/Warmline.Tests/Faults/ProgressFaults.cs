@@ -39,12 +39,6 @@ internal static class ProgressFaults
             await s.EndAsync(upload, behind, later);
         })
         { First = [TakeHead, Silence], On = On.Http2, Reason = $"{NoWriteClock}, and all calls share the one connection" },
-        new("GOAWAY below a burst of 20, and a reset at once; twice", async s =>
-        {
-            await s.PrepareAsync();
-            await s.BurstAsync(20);
-        })
-        { Script = static number => number < 2 ? [Answer, GoAwayAndReset] : [], On = On.Http2, MostConnections = 10, BareEither = ["20 × HttpRequestException (Unknown)", "20 × 200"], Reason = "what was read of a GOAWAY is believed here, though the reset fails a write first" },
         new($"a server that ends a connection at its {MostResets}th reset: a stream beside 120 calls that are cancelled", async s =>
         {
             s.Server.MostResets = MostResets;
@@ -76,14 +70,5 @@ internal static class ProgressFaults
             wire.Server.Time.Advance(TimeSpan.FromSeconds(2));
             await ((Http2Wire)wire).GrantAsync(0, Window);
         }
-    };
-
-    /// <summary>The next request is not processed, nor any after it, and the connection is reset with all of them unread.</summary>
-    static Step GoAwayAndReset => async wire =>
-    {
-        var last = wire.Current.Stream;
-        await wire.TakeAsync(whole: false, runs: false);
-        await ((Http2Wire)wire).GoAwayAsync(last);
-        wire.Reset();
     };
 }

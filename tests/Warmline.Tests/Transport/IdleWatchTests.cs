@@ -165,13 +165,12 @@ public sealed class IdleWatchTests : SlotTestBase
         (Slot slot, SslStream server) = await ConnectAsync(HttpProtocols.Http1);
         await ExchangeAsync(slot, server);
         var local = new AsyncLocal<string?>();
-        string? seen = "not seen";
-        Events.OnEvent = what => seen = what == "closing" ? local.Value : seen;
+        var seen = new TaskCompletionSource<string?>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Events.OnEvent = what => _ = what == "closing" && seen.TrySetResult(local.Value);
         local.Value = "the call's";
         slot.WatchIdle();
         await EndAsync(server, byReset: false);
-        await Events.SeenAsync("closing").WaitAsync(Ct);
-        Assert.Null(seen);
+        Assert.Null(await seen.Task.WaitAsync(Ct));
         slot.Close();
     }
 

@@ -30,8 +30,8 @@ internal sealed partial class PooledRequest
         Clocks.Stop();
     }
 
-    /// <summary>The error of a call that ended meanwhile; null where it did not, or where <paramref name="error"/> is the application's
-    /// own.</summary>
+    /// <summary>The error of a call that ended while the callback ran; null if it did not, or if
+    /// <paramref name="error"/> is the application's own.</summary>
     public Exception? EndedBeforeSend(Exception? error, CancellationToken caller)
     {
         if (error is not (null or OperationCanceledException))
@@ -54,7 +54,7 @@ internal sealed partial class PooledRequest
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
     }
 
-    /// <summary>Whether the connection, which rested for <paramref name="longer"/> meanwhile, is found to be gone. Then the call is placed
+    /// <summary>Whether the connection, which rested for <paramref name="longer"/> more, is found to be gone. Then the call is placed
     /// again.</summary>
     public bool IsBypassed(TimeSpan longer)
     {

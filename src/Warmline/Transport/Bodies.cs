@@ -146,7 +146,7 @@ internal enum Framing
     /// <summary>A length, chunks, the stream or the connection.</summary>
     Message,
 
-    /// <summary>There is none, whatever length is told.</summary>
+    /// <summary>There is none, whatever Content-Length says.</summary>
     None,
 
     /// <summary>Its two ends: the connection is the caller's.</summary>

@@ -292,7 +292,7 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
             return;
         }
 
-        // Only if the same wait is still on: the request may have ended it meanwhile, or begun another.
+        // Only if the same wait is still on: the request may have ended it, or begun another.
         if (writeSince != 0)
         {
             Interlocked.CompareExchange(ref _writeSince, clock.Now, writeSince);

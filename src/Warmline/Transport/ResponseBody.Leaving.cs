@@ -16,8 +16,8 @@ internal sealed partial class ResponseBody
     /// connection, the short rest of a known length.</summary>
     bool IsNearEnd => HasSaidItsEnd || IsWhole || (exchange.EndsWithItsAnswer && _read < _length && _length - _read <= MostReadOn);
 
-    /// <summary>Nothing is read where somebody is reading, or wants no more; from a connection that is the caller's own; or of a known
-    /// length that is too long.</summary>
+    /// <summary>Do not drain while a read is pending or after the call was cancelled, nor a tunnel, nor a rest of known length that is
+    /// too long.</summary>
     bool MayReadOn => !Volatile.Read(ref _ended) && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite
         && _length - _read <= MostReadOn;
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Scheduling;
@@ -7,7 +8,7 @@ using Warmline.Transport;
 namespace Warmline;
 
 /// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
-internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
+internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
 {
     /// <summary>The codes of RFC 9113, section 7.</summary>
     static readonly string[] Codes = ["NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM",
@@ -24,9 +25,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     public async Task DialAsync(ConnectionState connection, TimeSpan connectTimeout)
     {
         var key = connection.Key.Key;
+        using var dial = new DialUnderWay(step => engine.Play((connection, step), static (scheduler, at, now, actions) => scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
+        connection.Dial = dial;
         try
         {
-            var (dialed, span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
+            var (dialed, span) = await TracedDialAsync(key, connectTimeout, dial).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
             connection.LocalAddress = dialed.LocalAddress;
             var isPinged = !engine.PingsAreUnwelcome(connection.Key);
@@ -43,6 +46,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
             if (!dialed.IsHttp2)
             {
+                names.Trust(key.DialedHost, connection.Address);
                 engine.TellHttp1(connection.Key);
                 engine.WatchIdleSoon();
             }
@@ -51,7 +55,20 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         {
             Fail(connection, error);
         }
+        finally
+        {
+            connection.Dial = null;
+        }
     }
+
+    /// <summary>Has the addresses at which it failed, or stands still, tried last for a while.</summary>
+    public void Distrust(ConnectionState connection)
+    {
+        IEnumerable<IPAddress> addresses = (connection.Dial as DialUnderWay)?.Addresses ?? (connection.Address is { } address ? [address] : []);
+        names.Distrust(connection.Key.Key.DialedHost, [.. addresses]);
+    }
+
+    public void GiveUp(ConnectionState connection) => (connection.Dial as DialUnderWay)?.GiveUp();
 
     /// <summary>Starts an HTTP/2 connection that no request starts.</summary>
     public async Task PrimeAsync(ConnectionState connection)
@@ -80,13 +97,18 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         if (connection.Phase is ConnectionPhase.AwaitingSettings)   // read without the lock: the first SETTINGS alone change it
         {
             engine.NotePhase(connection, DialPhase.Http2Settings, engine.Now - connection.OpenedAt);
+            names.Trust(connection.Key.Key.DialedHost, connection.Address);
         }
 
         engine.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
     }
 
-    void ISlotOwner.Closing(Slot slot, ConnectionEnd end) =>
-        engine.Play((Connection: (ConnectionState)slot.Tag!, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.Connection, seen.end, now, actions));
+    void ISlotOwner.Closing(Slot slot, ConnectionEnd end)
+    {
+        var connection = (ConnectionState)slot.Tag!;
+        NoteEndBeforeSettings(connection);
+        engine.Play((connection, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.connection, seen.end, now, actions));
+    }
 
     void ISlotOwner.FramesSent(Slot slot, int resets, int pings)
     {
@@ -115,16 +137,17 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         var connection = (ConnectionState)slot.Tag!;
         LogMessages.Closed(logger, connection.Id, connection.Key.Key.Origin);
         engine.NoteLife(connection);
+        NoteEndBeforeSettings(connection);
         engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
     }
 
     /// <summary>In a method of its own, so that the span is the current activity of the dial alone and of nothing that the connection does later.</summary>
-    async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout)
+    async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout, DialUnderWay dial)
     {
         var span = PoolActivities.StartConnect(key.Host, key.Port, engine.Name);
         try
         {
-            var dialed = await dialer.DialAsync(key, connectTimeout, _stop.Token).ConfigureAwait(false);
+            var dialed = await dialer.DialAsync(key, connectTimeout, dial, dial.Token).ConfigureAwait(false);
             span?.SetTag("network.protocol.version", dialed.IsHttp2 ? "2" : "1.1");
             span?.SetTag("network.peer.address", dialed.RemoteEndPoint?.Address.ToString());
             return (dialed, span?.Context);
@@ -140,9 +163,31 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         }
     }
 
+    /// <summary>Before the scheduler hears of it, as it will dial again at once.</summary>
+    void NoteEndBeforeSettings(ConnectionState connection)
+    {
+        if (connection.Phase is ConnectionPhase.AwaitingSettings)   // read without the lock: a later end is no dial's
+        {
+            Distrust(connection);
+            connection.HasOtherAddress = names.HasTrusted(connection.Key.Key.DialedHost);
+        }
+    }
+
     void Fail(ConnectionState connection, Exception error)
     {
+        var dial = connection.Dial as DialUnderWay;
+        if (dial is { IsGivenUp: true } && error is OperationCanceledException)
+        {
+            error = new DialException(dial.Step, $"{connection.Key.Key.Origin} stood still in this phase while another connection was opened; it was given up.", error);
+        }
+
         connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
+        if (connection.FailedIn is not DialPhase.Dns && error is not OperationCanceledException)
+        {
+            Distrust(connection);
+            connection.HasOtherAddress = error is not DialException { ProxyStatus: not null } && names.HasTrusted(connection.Key.Key.DialedHost);
+        }
+
         if (!_stop.IsCancellationRequested)
         {
             LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);

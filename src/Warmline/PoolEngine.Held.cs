@@ -21,12 +21,14 @@ internal sealed partial class PoolEngine
     volatile bool _isCheckingHeld;
 
     /// <summary>The error of a call that got no place.</summary>
-    Exception RefusalOf(PooledRequest call, in SchedulerAction action)
+    Exception RefusalOf(PooledRequest call, in SchedulerAction action, TimeSpan lost)
     {
         var reason = action.Reason;
-        var (stats, held) = Read((scheduler, now) =>
-            (scheduler.Stats(now, detailed: false), HeldPlaces.Of(scheduler, call, reason, static lease => lease.IsHeld)));
-        return PoolErrors.Refused(call, action, Settings, Complete(stats), Now - call.AskedAt, _disposed, held);
+        var (stats, held, step) = Read((scheduler, now) => (
+            scheduler.Stats(now, detailed: false),
+            HeldPlaces.Of(scheduler, call, reason, static lease => lease.IsHeld),
+            reason is PoolRejectionReason.Dialing ? call.Key!.StepOfDials : null));
+        return PoolErrors.Refused(call, action, Settings, Complete(stats), Now - call.AskedAt, _disposed, held, $"{PoolErrors.Explain(step)}{PoolErrors.ExplainLost(lost)}");
     }
 
     /// <summary>A call begins to wait. The timer runs only while some call may wait for long.</summary>

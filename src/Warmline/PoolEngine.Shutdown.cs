@@ -103,6 +103,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         _connector.Dispose();
         DisposeBypass();
         Metrics.Dispose();
+        _poolTime?.Dispose();
         PoolCensus.Remove(this);
     }
 

@@ -16,6 +16,7 @@ internal sealed partial class PoolEngine
 
     TimeSpan _lookedAt;
     DateTimeOffset _wallAt;
+    TimeSpan _lostAt;
     int _addressesLook;
 
     /// <summary>Looks at the connection of a call that was just placed. When it is gone the call is put back to its place, and has to be awaited again.</summary>
@@ -146,13 +147,19 @@ internal sealed partial class PoolEngine
             return;   // this thread was held up between its looks at the two clocks: they cannot be compared
         }
 
-        var ahead = wall - _wallAt - (now - _lookedAt);
-        (_lookedAt, _wallAt) = (now, wall);
+        var lost = LostTime;
+        var ahead = wall - _wallAt - (now - _lookedAt) - (lost - _lostAt);   // time that stood still for want of threads is no sleep
+        (_lookedAt, _wallAt, _lostAt) = (now, wall, lost);
         if (ahead > Sleep)
         {
             _scheduler.ClockJumped(now, actions);
         }
     }
+
+    void TellCostlyWarmth(string origin, TimeSpan lasted, int connections) => LogMessages.WarmthIsCostly(_logger, origin, lasted.TotalSeconds,
+        lasted < TimeSpan.FromSeconds(1)
+            ? $"To hold {connections} ready, the pool dials again after pauses that grow to {_scheduler.Limits.MaxBackOff.TotalSeconds:0} s. Check that the server accepts this client, or set WarmConnections to 0"
+            : $"Holding {connections} ready costs about {connections * 60 / lasted.TotalSeconds:0} dials a minute. Raise the server's time limit for unused connections, or lower WarmConnections");
 
     void TellTrust(in SchedulerAction action)
     {

@@ -28,6 +28,8 @@ internal sealed partial class PoolEngine
     readonly INetwork _network;
     readonly ITimer? _statsLog;
     readonly long _start;
+    readonly PoolTime? _poolTime;
+    readonly Func<bool> _isBusy;
     TimeSpan _wakeAt = TimeSpan.MaxValue;
 
     public PoolEngine(PoolSettings settings, ILogger logger, TimeProvider time, INetwork network, IMeterFactory? meters = null)
@@ -37,12 +39,19 @@ internal sealed partial class PoolEngine
         _network = network;
         PoolCensus.Add(this);
         _logger = logger;
+        _isBusy = IsBusy;
+        if (time == TimeProvider.System)
+        {
+            // Clocks that are given to a pool are turned by tests, which know nothing of its thread pool.
+            time = _poolTime = new PoolTime(time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false)) { StoodStill = TellStandstill };
+        }
+
         _time = time;
         _start = time.GetTimestamp();
         _wallAt = time.GetUtcNow();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
         _names = new DnsCache(network, settings.Dns, time) { Answered = Answered };
-        _connector = new Connector(this, new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
+        _connector = new Connector(this, new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, settings.Proxy), _names, settings.Http2, time, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
@@ -207,12 +216,14 @@ internal sealed partial class PoolEngine
     async ValueTask PlacedAsync(PooledRequest call, CancellationToken caller)
     {
         var placed = call.PlacedAsync();
+        var lost = LostTime;
         if (placed.IsCompleted)
         {
             await placed.ConfigureAwait(false);
         }
         else
         {
+            _poolTime?.Watch(_isBusy);
             WatchHeld(call);
             var wait = call.BeginWait();
             try
@@ -230,7 +241,7 @@ internal sealed partial class PoolEngine
 
         if (call.Refusal is { } action)
         {
-            throw RefusalOf(call, action);
+            throw RefusalOf(call, action, LostTime - lost);
         }
 
         call.TellPlace();
@@ -319,6 +330,7 @@ internal sealed partial class PoolEngine
                     TellExpiry(action.Connection.Key.Key.Origin, advice);
                 }
 
+                _poolTime?.Watch(_isBusy);
                 RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
@@ -326,6 +338,15 @@ internal sealed partial class PoolEngine
                 break;
             case ActionKind.SettingsOverdue:
                 _connector.SettingsOverdue(action.Connection, Settings.ConnectTimeout);
+                break;
+            case ActionKind.Distrust:
+                _connector.Distrust(action.Connection);
+                break;
+            case ActionKind.GiveUpDial:
+                _connector.GiveUp(action.Connection);
+                break;
+            case ActionKind.WarmthIsCostly:
+                TellCostlyWarmth(((KeyState)action.Target!).Key.Origin, action.At, action.Active);
                 break;
             case ActionKind.Close:
                 ((Slot)action.Connection.Slot!).Close();

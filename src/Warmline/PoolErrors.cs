@@ -143,7 +143,7 @@ public sealed class PoolAbortedException : IOException
 internal static class PoolErrors
 {
     public static Exception Refused(
-        PooledRequest call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed, HeldPlaces held = default)
+        PooledRequest call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed, HeldPlaces held = default, string detail = "")
     {
         if (action.Refusal is RefusalKind.DialFailed)
         {
@@ -158,8 +158,26 @@ internal static class PoolErrors
         var limit = LimitOf(action.Reason, settings, call);
         var (clock, longest) = call.Timeouts.TotalEndsWait ? ("Timeouts.Total", call.Timeouts.Total) : (call.Timeouts.PoolClock, call.Timeouts.Pool);
         return new PoolTimeoutException(action.Reason, limit, waited, stats,
-            string.Create(CultureInfo.InvariantCulture, $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call, clock)}{held.Explain()}"));
+            string.Create(CultureInfo.InvariantCulture, $"No place for a request to {call.Key!.Key.Origin} within {longest.TotalSeconds:0.###} s ({clock}): {Explain(action.Reason, limit, stats, call, clock)}{held.Explain()}{detail}"));
     }
+
+    /// <summary>A sentence about the connection that a call has waited for; empty when there is none.</summary>
+    public static string Explain(DialPhase? step) => step switch
+    {
+        null => "",
+        DialPhase.Dns => " The connection's host name was not resolved yet.",
+        DialPhase.Tcp => " The TCP connection was not answered yet.",
+        DialPhase.Proxy => " The proxy had not opened the tunnel yet.",
+        DialPhase.Tls => " The TLS handshake was not finished yet.",
+        _ => " The server's HTTP/2 SETTINGS had not come yet.",
+    };
+
+    /// <summary>A sentence about a thread pool that had no free thread; empty when it had.</summary>
+    public static string ExplainLost(TimeSpan lost) => lost < TimeSpan.FromSeconds(1) ? "" : string.Create(CultureInfo.InvariantCulture,
+        $" The process's thread pool had no free thread for {lost.TotalSeconds:0.#} s meanwhile: {StarvationAdvice}.");
+
+    /// <summary>What to do about it.</summary>
+    public const string StarvationAdvice = "call asynchronously instead of blocking threads (Send, Result, Wait), or raise ThreadPool.SetMinThreads, and open connections ahead with WarmUpAsync";
 
     public static PoolRejectedException Rejected(
         PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null, HeldPlaces held = default)

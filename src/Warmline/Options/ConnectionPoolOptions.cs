@@ -229,7 +229,7 @@ public sealed class Http2Options
 /// Each is above 0 and 24 days at most.</summary>
 public sealed class PoolTimeouts
 {
-    /// <summary>Waiting for a place on a connection. Default 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
+    /// <summary>Waiting for a place on a connection. Default 15 s: resolvers ask again after 5 s and 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
     public TimeSpan? Pool { get; set; }
 
     /// <summary>One dial: DNS, TCP, the proxy's tunnel, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.

@@ -428,7 +428,7 @@ internal sealed record PoolSettings
 /// <summary>The clocks of a call, none of them unset; infinite is <see cref="Timeout.InfiniteTimeSpan"/>.</summary>
 internal sealed record CallTimeouts(TimeSpan Pool, TimeSpan Write, TimeSpan FirstByte, TimeSpan Read, TimeSpan Content, TimeSpan Total)
 {
-    public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), TimeSpan.FromSeconds(600), Timeout.InfiniteTimeSpan);
+    public static CallTimeouts Default { get; } = new(TimeSpan.FromSeconds(15), TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(600), TimeSpan.FromSeconds(120), TimeSpan.FromSeconds(600), Timeout.InfiniteTimeSpan);
 
     /// <summary>What the user calls the limit that <see cref="Pool"/> holds.</summary>
     public string PoolClock { get; init; } = "Timeouts.Pool";

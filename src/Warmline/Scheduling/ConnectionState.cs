@@ -48,6 +48,33 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     public TimeSpan DialStartedAt { get; internal set; }
 
+    /// <summary>What its dial is busy with.</summary>
+    public DialPhase Step { get; internal set; } = DialPhase.Dns;
+
+    /// <summary>When its dial last got on: began, or began its next phase.</summary>
+    public TimeSpan AdvancedAt { get; internal set; }
+
+    /// <summary>When its host's name was resolved, and the time of Timeouts.Connect began.</summary>
+    internal TimeSpan ConnectStartedAt { get; set; }
+
+    /// <summary>How long the TCP connection took, which is about a round trip.</summary>
+    internal TimeSpan TcpTook { get; set; }
+
+    /// <summary>Its dial has been silent for longer than is usual: others are started beside it, and nobody counts on it.</summary>
+    public bool IsSilent { get; internal set; }
+
+    /// <summary>Dials of its key that had fallen silent in a row when this one began.</summary>
+    internal int SilentBefore { get; set; }
+
+    /// <summary>Its dial is being ended, as it was silent and others have what it was for.</summary>
+    internal bool IsGivenUp { get; set; }
+
+    /// <summary>The host has an address that did not fail lately. Set by the shell with the news of a failure.</summary>
+    public bool HasOtherAddress { get; set; }
+
+    /// <summary>It gets no request before its SETTINGS: another connection of its key is open, or one failed lately.</summary>
+    internal bool IsPrimed { get; set; }
+
     public TimeSpan OpenedAt { get; internal set; }
 
     /// <summary>When it became idle; meaningful while it is.</summary>
@@ -70,6 +97,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     /// <summary>What the shell drives it with.</summary>
     public object? Slot { get; set; }
+
+    /// <summary>What the shell drives its dial with, while it is one.</summary>
+    public object? Dial { get; set; }
 
     /// <summary>The latest sequence number given out when the dial began: waiters up to it are older than the dial.</summary>
     internal long DialSequence { get; set; }
@@ -124,6 +154,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     public bool IsUsable => Phase is ConnectionPhase.Open or ConnectionPhase.AwaitingSettings;
 
     public bool CanTakeStream => IsUsable && Streams < Limit;
+
+    /// <summary>When its SETTINGS have to be there.</summary>
+    internal TimeSpan SettingsDue { get; set; } = TimeSpan.MaxValue;
 
     /// <summary>Free to be taken. One whose server allows no stream at present is not: waiters may hope for it, and a new one would fare no better.</summary>
     public bool IsIdle => Phase is ConnectionPhase.Open && Streams == 0 && Limit > 0;

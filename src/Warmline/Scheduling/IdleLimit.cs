@@ -18,6 +18,10 @@ internal sealed class IdleLimit
 
     /// <summary>Of short limits that much is kept as margin: of 2 s there is then a use for 0.8 s, which is less than the platform's own n - 1.</summary>
     const double ShareOfShort = 0.6;
+
+    /// <summary>The same for what is held warm: there each connection that ends is dialled anew, so a margin as wide would double or treble the dials.</summary>
+    const double ShareOfWarm = 0.1;
+
     const double MostShare = 0.8;
 
     Sighting? _earlier;
@@ -38,9 +42,10 @@ internal sealed class IdleLimit
     /// <summary>How long a connection may be idle, margin taken off; MaxValue when nothing is known.</summary>
     /// <param name="hint">What the server told it, in seconds; -1 for nothing.</param>
     /// <param name="handshake">The key's mean handshake, which is two round trips or more: a margin below it would be none on a long way.</param>
+    /// <param name="isHeldWarm">Whether another is dialled for each that ends.</param>
     /// <param name="now">The time.</param>
     /// <param name="memory">How long what was learned is kept.</param>
-    public TimeSpan Allowed(int hint, TimeSpan handshake, TimeSpan now, TimeSpan memory)
+    public TimeSpan Allowed(int hint, TimeSpan handshake, bool isHeldWarm, TimeSpan now, TimeSpan memory)
     {
         var limit = Known ?? TimeSpan.MaxValue;
         if (Learned(now, memory) is { } learned && learned < limit)
@@ -58,7 +63,8 @@ internal sealed class IdleLimit
             return limit;
         }
 
-        var margin = limit * ShareOfShort < UsualMargin ? limit * ShareOfShort : UsualMargin;
+        var share = limit * (isHeldWarm ? ShareOfWarm : ShareOfShort);
+        var margin = share < UsualMargin ? share : UsualMargin;
         if (handshake > margin)
         {
             margin = handshake < limit * MostShare ? handshake : limit * MostShare;

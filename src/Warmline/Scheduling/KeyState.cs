@@ -21,6 +21,9 @@ internal sealed class OriginState(string name) : PermitGroup(name)
 
     /// <summary>When that is forgotten.</summary>
     public TimeSpan ResetLimitUntil { get; set; }
+
+    /// <summary>What a handshake usually takes, the name's lookup not counted; zero before the first. The latest counts most.</summary>
+    public TimeSpan UsualHandshake { get; set; }
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
@@ -81,6 +84,33 @@ internal sealed class KeyState : Timed
 
     public int AwaitingSettings { get; private set; }
 
+    /// <summary>Of the dials, those that have been silent for too long.</summary>
+    public int SilentDials { get; private set; }
+
+    /// <summary>Of the connections that await their SETTINGS, those that have done so for too long.</summary>
+    public int SilentSettings { get; private set; }
+
+    /// <summary>Streams that those connections that await their SETTINGS, and are not silent, may carry before they come.</summary>
+    public int FirstStreams { get; private set; }
+
+    /// <summary>Dials that fell silent in a row since the last one that led to a connection.</summary>
+    public int SilentInRow { get; set; }
+
+    /// <summary>A silent dial has used up its time to connect: those beside it may go on, and no more are started until they are over.</summary>
+    public bool HedgesEnd { get; set; }
+
+    /// <summary>When any of its dials last got on.</summary>
+    public TimeSpan DialAdvancedAt { get; set; } = TimeSpan.MinValue / 2;
+
+    /// <summary>When a dial last led to a usable connection.</summary>
+    public TimeSpan GotThroughAt { get; set; } = TimeSpan.MinValue;
+
+    /// <summary>Until then a connection that followed failed ones has to show that it lasts.</summary>
+    public TimeSpan ProbationUntil { get; set; } = TimeSpan.MinValue;
+
+    /// <summary>The warning about connections that end unused was given.</summary>
+    public bool HasToldEarlyEnds { get; set; }
+
     /// <summary>Connections that take streams, full ones included.</summary>
     public int Usable { get; private set; }
 
@@ -125,6 +155,9 @@ internal sealed class KeyState : Timed
     /// <summary>Connections to keep even when idle: what it holds warm and what a warm-up asks for, within MaxIdleConnections.</summary>
     public int WarmGoal { get; set; }
 
+    /// <summary>Whether it had one before connections were last shared out.</summary>
+    public bool HadWarmGoal { get; set; }
+
     /// <summary>The warning about utilisation was given and is not re-armed yet.</summary>
     public bool HasWarned { get; set; }
 
@@ -153,6 +186,16 @@ internal sealed class KeyState : Timed
     /// <summary>Connections that are ready, the server's SETTINGS seen where it speaks HTTP/2.</summary>
     public int Ready => Usable - AwaitingSettings;
 
+    /// <summary>Connections that are ready, or on their way and not silent.</summary>
+    public int ReadyOrComing => Usable - SilentSettings + Dialing - SilentDials;
+
+    /// <summary>Connections on their way that are not silent.</summary>
+    public int Coming => Dialing - SilentDials + AwaitingSettings - SilentSettings;
+
+    /// <summary>What the connection that is nearest to being ready is busy with; null when none is on its way.</summary>
+    public DialPhase? StepOfDials => _connections.Where(static connection => connection.Phase is ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings)
+        .Max(static connection => (DialPhase?)connection.Step);
+
     /// <summary>Streams that a further connection would carry: 1 on HTTP/1.1; our cap until a server said less.</summary>
     public int StreamsPerConnection(SchedulerLimits limits) =>
         SpeaksHttp2 is false ? 1 : Math.Min(limits.MaxStreamsPerConnection, AdvertisedLimit ?? int.MaxValue);
@@ -168,7 +211,7 @@ internal sealed class KeyState : Timed
         }
 
         var demand = Streams + grantable;
-        return Math.Min((demand + target - 1) / target, limits.SpreadConnections) - Usable - Dialing;
+        return WithinHedge(Math.Min((demand + target - 1) / target, limits.SpreadConnections) - Usable - Dialing);
     }
 
     /// <summary>How many connections more it takes until every one of <paramref name="grantable"/> waiters has a place.</summary>
@@ -181,16 +224,19 @@ internal sealed class KeyState : Timed
             return Usable + Dialing == 0 ? 1 : 0;
         }
 
-        var coming = ((long)Dialing * each) + ((long)AwaitingSettings * (each - 1));
+        var coming = ((long)Coming * each) - FirstStreams;
         var missing = (int)Math.Min(int.MaxValue, (Math.Max(0, grantable - coming) + each - 1) / each);
 
         // Until ALPN is known a connection may carry one stream or dozens: find out with few.
-        return SpeaksHttp2 is null ? Math.Min(missing, Math.Max(0, limits.SpreadConnections - Dialing)) : missing;
+        return WithinHedge(SpeaksHttp2 is null ? Math.Min(missing, Math.Max(0, limits.SpreadConnections - Dialing + SilentDials)) : missing);
     }
+
+    /// <summary>Beside silent dials one more is tried at a time, until one gets through: what they all wait for may be a server that is overloaded.</summary>
+    public int WithinHedge(int missing) => SilentInRow > 0 ? Math.Min(missing, HedgesEnd ? 0 : Math.Max(0, 1 - Coming)) : missing;
 
     /// <summary>How long a connection may be idle that the server told <paramref name="hintSeconds"/>, margin taken off; MaxValue when no limit is known.</summary>
     public TimeSpan AllowedIdle(int hintSeconds, SchedulerLimits limits, TimeSpan now) =>
-        IdleLimit.Allowed(hintSeconds, Facts.AverageHandshake ?? TimeSpan.Zero, now, limits.IdleMemory);
+        IdleLimit.Allowed(hintSeconds, Facts.AverageHandshake ?? TimeSpan.Zero, isHeldWarm: WarmGoal > 0, now, limits.IdleMemory);
 
     public void Add(ConnectionState connection)
     {
@@ -211,6 +257,16 @@ internal sealed class KeyState : Timed
     {
         Dialing += connection.Phase is ConnectionPhase.Dialing ? sign : 0;
         AwaitingSettings += connection.Phase is ConnectionPhase.AwaitingSettings ? sign : 0;
+        if (connection.IsSilent)
+        {
+            SilentDials += connection.Phase is ConnectionPhase.Dialing ? sign : 0;
+            SilentSettings += connection.Phase is ConnectionPhase.AwaitingSettings ? sign : 0;
+        }
+        else if (connection.Phase is ConnectionPhase.AwaitingSettings)
+        {
+            FirstStreams += sign * connection.Limit;
+        }
+
         if (connection.IsUsable)
         {
             Usable += sign;

@@ -71,6 +71,17 @@ internal sealed partial class Scheduler
         }
     }
 
+    void RestartIdleTimers(KeyState key)
+    {
+        foreach (var connection in key.Connections)
+        {
+            if (connection.IsListedIdle)
+            {
+                StartIdleTimer(connection);
+            }
+        }
+    }
+
     /// <summary>When an idle connection is to be looked at next.</summary>
     TimeSpan IdleDue(ConnectionState connection)
     {
@@ -82,7 +93,7 @@ internal sealed partial class Scheduler
         var allowed = AllowedIdle(connection);
         if (allowed < TimeSpan.MaxValue)
         {
-            var ahead = allowed - ReplaceAhead(allowed / 4);
+            var ahead = allowed - LeadOf(connection.Key, allowed);
             var end = connection.IdleSince + (connection.HasSuccessor || connection.Key.WarmGoal == 0 || idle >= ahead ? allowed : ahead);
             due = end < due ? end : due;
         }
@@ -92,14 +103,21 @@ internal sealed partial class Scheduler
 
     static TimeSpan LifeDue(ConnectionState connection) => connection.ReplaceAt < connection.ExpiresAt ? connection.ReplaceAt : connection.ExpiresAt;
 
-    static TimeSpan ReplaceAhead(TimeSpan share) => share < MaxReplaceAhead ? share : MaxReplaceAhead;
+    /// <summary>How long before the end of its idle time a connection that is held warm gets its successor: as long as a dial may take, and no longer than needed, as each
+    /// successor's own time begins with it.</summary>
+    static TimeSpan LeadOf(KeyState key, TimeSpan allowed)
+    {
+        var dial = key.Origin.UsualHandshake * UsualHandshakes < allowed / 4 ? key.Origin.UsualHandshake * UsualHandshakes : allowed / 4;
+        var lead = dial > allowed / 10 ? dial : allowed / 10;
+        return lead < MaxReplaceAhead ? lead : MaxReplaceAhead;
+    }
 
     void ConnectionDue(ConnectionState connection)
     {
         var key = connection.Key;
-        if (connection.Phase is ConnectionPhase.AwaitingSettings)
+        if (connection.Phase is ConnectionPhase.AwaitingSettings or ConnectionPhase.Dialing)
         {
-            _actions.Add(new SchedulerAction(ActionKind.SettingsOverdue, connection));
+            LookAtDial(connection);
             return;
         }
 
@@ -159,7 +177,7 @@ internal sealed partial class Scheduler
     {
         var key = connection.Key;
         var allowed = AllowedIdle(connection);
-        if (connection.HasSuccessor || allowed == TimeSpan.MaxValue || _now - connection.IdleSince < allowed - ReplaceAhead(allowed / 4))
+        if (connection.HasSuccessor || allowed == TimeSpan.MaxValue || _now - connection.IdleSince < allowed - LeadOf(key, allowed))
         {
             return;
         }

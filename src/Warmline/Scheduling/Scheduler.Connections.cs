@@ -20,6 +20,9 @@ internal sealed partial class Scheduler
         Facts.CountDial(handshake);
         connection.IsHttp2 = isHttp2;
         connection.OpenedAt = _now;
+        connection.Step = DialPhase.Http2Settings;
+        NoteHandshake(connection);
+        Advanced(connection);
         if (_now >= key.Origin.ResetLimitUntil)
         {
             key.Origin.ResetLimit = int.MaxValue;
@@ -38,11 +41,15 @@ internal sealed partial class Scheduler
         }
         else if (isHttp2)
         {
+            // A call that rides it before its SETTINGS is tied to it, for better or worse.
+            connection.IsPrimed = key.Ready > 0 || key.Failures > 0 || connection.SilentBefore > 0;
+            connection.SettingsDue = connection.ConnectStartedAt + _limits.ConnectTimeout;
             MoveTo(connection, ConnectionPhase.AwaitingSettings);
-            StartTimer(connection, connection.DialStartedAt + _limits.ConnectTimeout);
+            StartDialTimer(connection);
         }
         else
         {
+            GotThrough(key);
             Opened(connection);
         }
 
@@ -91,6 +98,8 @@ internal sealed partial class Scheduler
 
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
+            Advanced(connection);
+            GotThrough(key);
             Opened(connection);
             if (key.Ready == 1)
             {
@@ -199,13 +208,18 @@ internal sealed partial class Scheduler
     {
         connection.FailuresBefore = connection.Key.Failures;
         connection.Key.Failures = 0;
+        if (connection.FailuresBefore > 0)
+        {
+            connection.Key.ProbationUntil = _now + EarlyDeath;
+        }
+
         MoveTo(connection, ConnectionPhase.Open);
         StartTimer(connection, LifeDue(connection));
     }
 
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
-        ConnectionPhase.AwaitingSettings => connection.Key.AdvertisedLimit == 0 ? 0 : 1,   // a server that said 0 last is not asked to start with a request
+        ConnectionPhase.AwaitingSettings => connection.IsPrimed || connection.Key.AdvertisedLimit == 0 ? 0 : 1,   // a server that said 0 last is not asked to start with a request
         ConnectionPhase.Open => connection.IsHttp2 ? Math.Min(_limits.MaxStreamsPerConnection, connection.AdvertisedLimit) : 1,
         _ => 0,
     };
@@ -277,9 +291,7 @@ internal sealed partial class Scheduler
     void FailDial(ConnectionState connection, Exception? error, bool isGone)
     {
         var key = connection.Key;
-        key.Facts.DialsFailed++;
-        Facts.DialsFailed++;
-        DialsFailedIn.Add(connection.Phase is ConnectionPhase.AwaitingSettings ? DialPhase.Http2Settings : connection.FailedIn);
+        CountFailedDial(connection, connection.Phase is ConnectionPhase.AwaitingSettings ? DialPhase.Http2Settings : connection.FailedIn);
         key.LastDialError = error;
         if (isGone)
         {
@@ -290,8 +302,13 @@ internal sealed partial class Scheduler
             BeginClose(connection);   // also with the stream that was to start it: that one ends with the connection
         }
 
-        BackOff(connection);
-        if (key.IsStarving)
+        if (!connection.IsGivenUp && !connection.HasOtherAddress && key.GotThroughAt <= connection.DialStartedAt)
+        {
+            BackOff(connection);
+            key.HedgesEnd |= connection.IsSilent;
+        }
+
+        if (key.IsStarving && !connection.IsGivenUp && !connection.HasOtherAddress)
         {
             // Who asked before this dial began has seen its one chance fail. Who came later waits out the back-off: its dial may do better.
             foreach (var waiter in key.Queue.All().Where(waiter => waiter.Sequence <= connection.DialSequence).ToArray())
@@ -333,21 +350,44 @@ internal sealed partial class Scheduler
     static bool IsEndOfAnswer(ConnectionState connection, ConnectionEnd end) =>
         end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };
 
-    /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started.</summary>
+    /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started. Early, that is as good as a failed dial.</summary>
     void NoteEarlyDeath(ConnectionState connection)
     {
-        if (connection.Served || _now - connection.OpenedAt >= EarlyDeath)
+        var lasted = _now - connection.OpenedAt;
+        if (connection.Served || lasted >= ShortLife)
         {
             return;
         }
 
         var key = connection.Key;
+        var isUnused = connection.LastUse == 0;
+        if (isUnused && key.WarmGoal > 0 && !key.HasToldEarlyEnds)
+        {
+            key.HasToldEarlyEnds = true;
+            _actions.Add(new SchedulerAction(ActionKind.WarmthIsCostly, key, At: lasted, Active: key.WarmGoal));
+        }
+
+        if (lasted >= EarlyDeath)
+        {
+            return;
+        }
+
         key.LastDialError = null;
-        if (connection.LastUse == 0)
+        if (isUnused)
         {
             key.Failures = Math.Max(key.Failures, connection.FailuresBefore);   // nobody had any use of it: the dial's success did not count
+            key.ProbationUntil = TimeSpan.MinValue;
+            _actions.Add(new SchedulerAction(ActionKind.Distrust, connection));
+            CountFailedDial(connection, connection.IsHttp2 ? DialPhase.Http2Settings : key.Key.IsHttps ? DialPhase.Tls : DialPhase.Tcp);
         }
 
         BackOff(connection);
+    }
+
+    void NoteHandshake(ConnectionState connection)
+    {
+        var took = _now - connection.ConnectStartedAt;
+        var origin = connection.Key.Origin;
+        origin.UsualHandshake = origin.UsualHandshake == TimeSpan.Zero ? took : ((origin.UsualHandshake * 3) + took) / 4;
     }
 }

@@ -169,6 +169,7 @@ internal sealed partial class Scheduler
         var room = _limits.MaxIdleConnections;
         foreach (var key in _keys.Values)
         {
+            key.HadWarmGoal = key.WarmGoal > 0;
             key.WarmGoal = Math.Min(key.WarmConnections, room);
             room -= key.WarmGoal;
         }
@@ -184,6 +185,13 @@ internal sealed partial class Scheduler
         }
 
         _isAnyHeldWarm = room < _limits.MaxIdleConnections;
+        foreach (var key in _keys.Values)
+        {
+            if (key.HadWarmGoal != key.WarmGoal > 0)
+            {
+                RestartIdleTimers(key);   // what is held warm may be idle for longer
+            }
+        }
     }
 
     /// <summary>A permit may be free that no waiter needs: what should be held warm gets it.</summary>
@@ -196,7 +204,7 @@ internal sealed partial class Scheduler
 
         foreach (var key in _keys.Values)
         {
-            if (key.WarmGoal > key.Usable + key.Dialing)
+            if (key.WarmGoal > key.ReadyOrComing)
             {
                 Grow(key);
             }

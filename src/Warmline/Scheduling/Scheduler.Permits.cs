@@ -21,8 +21,15 @@ internal sealed partial class Scheduler
             // Only waiters and new calls make calls spread: an idle connection that was closed for its age or its number must not come back for nothing.
             var grantable = Grantable(key);
             DialMore(key, grantable > 0 ? key.MissingForSpread(_limits, grantable) : 0, owesFirstUse: true);
-            DialMore(key, key.WarmGoal - key.Usable - key.Dialing, owesFirstUse: false);
+            DialMore(key, MissingForWarmth(key), owesFirstUse: false);
         }
+    }
+
+    /// <summary>Connections that are missing to what is to be warm. While dials fail, and until one has shown that it lasts, one is tried at a time.</summary>
+    int MissingForWarmth(KeyState key)
+    {
+        var missing = key.WithinHedge(key.WarmGoal - key.ReadyOrComing);
+        return key.Failures > 0 ? Math.Min(missing, 1 - key.Coming) : _now < key.ProbationUntil ? Math.Min(missing, 0) : missing;
     }
 
     /// <summary>A call was placed at once; the next ones may find it less crowded, if an idle connection may wait for them.</summary>
@@ -44,7 +51,10 @@ internal sealed partial class Scheduler
 
     void Dial(KeyState key, bool owesFirstUse)
     {
-        var connection = new ConnectionState(++_connectionIds, key) { DialStartedAt = _now, DialSequence = _sequence, OwesFirstUse = owesFirstUse };
+        var connection = new ConnectionState(++_connectionIds, key)
+        {
+            DialStartedAt = _now, ConnectStartedAt = _now, AdvancedAt = _now, DialSequence = _sequence, SilentBefore = key.SilentInRow, OwesFirstUse = owesFirstUse,
+        };
         key.Add(connection);
         _permits.Count(connection, +1);
         _permits.Moves++;

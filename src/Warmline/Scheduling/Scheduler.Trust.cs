@@ -178,6 +178,11 @@ internal sealed partial class Scheduler
             return;   // it belongs to the answer before
         }
 
+        if (!connection.Served && end is ConnectionEnd.InOrder)
+        {
+            return;   // how long a server waits for a first request says nothing of how long it waits for the next
+        }
+
         if (end is ConnectionEnd.Lost)
         {
             connection.IsLost = true;
@@ -185,14 +190,7 @@ internal sealed partial class Scheduler
         }
         else if (end is ConnectionEnd.InOrder && key.IdleLimit.Ended(rested, _now, _limits.IdleMemory))
         {
-            foreach (var other in key.Connections)
-            {
-                if (other.IsListedIdle)
-                {
-                    StartIdleTimer(other);
-                }
-            }
-
+            RestartIdleTimers(key);
             _actions.Add(new SchedulerAction(ActionKind.IdleLimitLearned, key));
         }
     }

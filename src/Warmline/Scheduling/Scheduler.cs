@@ -16,6 +16,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     /// <summary>A connection that dies this young without having served anything counts as a failed dial, or a server that closes at once would be dialled in a loop.</summary>
     static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
 
+    /// <summary>A server that ends unused connections this soon makes warmth costly: that is told.</summary>
+    static readonly TimeSpan ShortLife = TimeSpan.FromSeconds(10);
+
     /// <summary>How long a cold burst may wait for its other dials, or a quarter of what the first one took if that is less.</summary>
     static readonly TimeSpan MaxHoldBack = TimeSpan.FromMilliseconds(50);
 
@@ -92,6 +95,10 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
             // Others may wait and be overtaken, but only those who may not go: else the place would not be free.
             Grant(waiter, connection);
             Spread(key);
+            if (key.WarmGoal > key.ReadyOrComing)
+            {
+                Grow(key);   // one that had been idle for too long was closed on the way
+            }
         }
         else if (RefusalOf(waiter) is not PoolRejectionReason.None and var reason)
         {
@@ -160,7 +167,12 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         _permits.Count(connection, -1);
         connection.Streams--;
         connection.UploadBytes -= waiter.WeighingBytes;
-        connection.Served |= outcome is LeaseOutcome.Reusable;
+        if (outcome is LeaseOutcome.Reusable)
+        {
+            connection.Served = true;
+            key.ProbationUntil = TimeSpan.MinValue;
+        }
+
         _permits.Count(connection, +1);
         if (outcome is LeaseOutcome.Reusable && connection.Rested > TimeSpan.Zero)
         {
@@ -287,7 +299,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         }
 
         ReleaseHeld(key);
+        EndStruggle(key);
         Grow(key);
+        GiveUpSilent(key);
         NoteClosedBudgets(key);
         CheckWarmUps(key);
         if (key.Queue.Count > 0 && key.Available.First is { } held && HoldsBack(key, held))
@@ -297,6 +311,10 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         else if (key.BackOffUntil > _now && (key.Queue.Count > 0 || key.WarmConnections > 0))
         {
             StartTimer(key, key.BackOffUntil);
+        }
+        else if (key.ProbationUntil > _now && key.WarmGoal > key.ReadyOrComing)
+        {
+            StartTimer(key, key.ProbationUntil);
         }
         else if (key.IsForgettable)
         {
@@ -328,7 +346,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     /// </summary>
     bool HoldsBack(KeyState key, ConnectionState leastLoaded)
     {
-        if (_now >= key.SpreadUntil || key.Dialing + key.AwaitingSettings == 0)
+        if (_now >= key.SpreadUntil || key.Coming == 0)
         {
             return false;
         }

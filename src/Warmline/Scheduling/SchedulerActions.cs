@@ -20,6 +20,15 @@ internal enum ActionKind
     /// <summary>The server's SETTINGS did not come within the connect timeout: abort the connection and answer with DialFailed.</summary>
     SettingsOverdue,
 
+    /// <summary>A dial stands still, or what it opened ended at once: its address is to be tried last for a while.</summary>
+    Distrust,
+
+    /// <summary>End a dial that stands still; answer with DialFailed, or with DialSucceeded if it has come through meanwhile.</summary>
+    GiveUpDial,
+
+    /// <summary>The server ends connections that are to be held warm after <see cref="SchedulerAction.At"/>. Once for a key.</summary>
+    WarmthIsCostly,
+
     /// <summary>Close the connection now; answer with ConnectionClosed.</summary>
     Close,
 
@@ -126,7 +135,7 @@ internal sealed record SchedulerLimits
 
     public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromMinutes(15);
 
-    /// <summary>From the start of a dial to the server's SETTINGS.</summary>
+    /// <summary>From the end of the name's lookup to the server's SETTINGS.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
     public int TargetStreams { get; init; } = 8;

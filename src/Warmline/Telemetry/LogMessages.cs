@@ -49,6 +49,12 @@ internal static partial class LogMessages
         + "Read each response to its end or dispose it before calling again, or limit the wait (Timeouts.Pool)")]
     public static partial void AllHeld(ILogger logger, string origin, double seconds, PoolRejectionReason reason, int count, double oldest);
 
+    [LoggerMessage(15, LogLevel.Warning, "{Origin} closed a connection that no request had been sent on, {Seconds:0.#} s after it was opened. {Consequence}")]
+    public static partial void WarmthIsCostly(ILogger logger, string origin, double seconds, string consequence);
+
+    [LoggerMessage(16, LogLevel.Warning, "The process's thread pool had no free thread for {Seconds:0.#} s, so calls and connections could not go on. The pool's timeouts stood still meanwhile. Blocked threads are the usual cause: {Advice}")]
+    public static partial void Standstill(ILogger logger, double seconds, string advice);
+
     [LoggerMessage(40, LogLevel.Warning, "{Origin} closed connection {Id} with GOAWAY {Code}{Text}, after {Resets} RST_STREAM and {Pings} PING frames were sent on it")]
     public static partial void GoAwayReceived(ILogger logger, string origin, long id, string code, string text, long resets, long pings);
 

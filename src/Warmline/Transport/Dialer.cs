@@ -60,11 +60,17 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
 }
 
 /// <summary>
-/// Opens connections: DNS, TCP, the proxy's tunnel where there is a proxy, TLS with ALPN; each phase timed, one timeout over all. <paramref name="proxy"/> is asked
+/// Opens connections: DNS, TCP, the proxy's tunnel where there is a proxy, TLS with ALPN; each phase timed, one timeout over all but the first. <paramref name="proxy"/> is asked
 /// for credentials only: which proxy there is stands in the key.
 /// </summary>
 internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthenticationOptions? ssl, Http2Mode mode, TimeProvider time, IWebProxy? proxy = null)
 {
+    /// <summary>
+    /// A lookup is not part of the time to connect: resolvers ask again after 5 s, and callers have their own time to wait. This ends one that would never come to an end;
+    /// with its defaults glibc gives up after 30 s (resolv.conf(5): 3 servers, 2 attempts of 5 s).
+    /// </summary>
+    static readonly TimeSpan LongestLookup = TimeSpan.FromMinutes(1);
+
     readonly INetwork _network = network;
     readonly DnsCache _dns = dns;
     readonly SslClientAuthenticationOptions? _ssl = ssl;
@@ -73,14 +79,17 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
     /// <summary>Dials. Throws <see cref="DialException"/>, or <see cref="OperationCanceledException"/> when <paramref name="ct"/> is cancelled; in both cases
     /// nothing stays open.</summary>
-    public async Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, CancellationToken ct)
+    public Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, CancellationToken ct) => DialAsync(key, connectTimeout, null, ct);
+
+    /// <inheritdoc cref="DialAsync(ConnectionKey, TimeSpan, CancellationToken)"/>
+    public async Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, DialUnderWay? underWay, CancellationToken ct)
     {
-        using var timeout = new CancellationTokenSource(connectTimeout, _time);
+        using var timeout = new CancellationTokenSource(connectTimeout > LongestLookup || connectTimeout < TimeSpan.Zero ? connectTimeout : LongestLookup, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, timeout.Token);
-        var dial = new Dial(this, key);
+        var dial = new Dial(this, key, underWay);
         try
         {
-            var dialed = await dial.RunAsync(either.Token).ConfigureAwait(false);
+            var dialed = await dial.RunAsync(() => timeout.CancelAfter(connectTimeout), either.Token).ConfigureAwait(false);
             dial.EndPhase();
             return dialed;
         }
@@ -95,7 +104,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
             if (timeout.IsCancellationRequested)   // what it broke off may have thrown anything
             {
-                throw new DialException(dial.Phase, dial.DescribeTimeout(connectTimeout), e, timedOut: true);
+                throw new DialException(dial.Phase, dial.DescribeTimeout(dial.Phase is DialPhase.Dns && connectTimeout < LongestLookup ? LongestLookup : connectTimeout), e, timedOut: true);
             }
 
             throw e as DialException ?? new DialException(dial.Phase, dial.Describe(e), e);
@@ -110,7 +119,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
     };
 
     /// <summary>One run: what was reached when it failed.</summary>
-    sealed class Dial(Dialer dialer, ConnectionKey key)
+    sealed class Dial(Dialer dialer, ConnectionKey key, DialUnderWay? underWay)
     {
         readonly HttpProtocols _protocols = dialer.Offered(key.Protocols);
         HappyEyeballs? _race;
@@ -131,7 +140,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
         string Target => key.Proxy is { } proxy ? $"{key.Authority} through the proxy {proxy}" : key.Authority;
 
-        public async Task<DialedConnection> RunAsync(CancellationToken cancellationToken)
+        /// <summary><paramref name="begin"/>: the host's name is resolved, so the time to connect begins.</summary>
+        public async Task<DialedConnection> RunAsync(Action begin, CancellationToken cancellationToken)
         {
             if (key.Proxy is { IsSupported: false } unsupported)
             {
@@ -143,6 +153,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             TimeProvider time = dialer._time;
             long started = time.GetTimestamp();
             IPAddress[] addresses = await dialer._dns.ResolveAsync(key.DialedHost, cancellationToken).ConfigureAwait(false);
+            begin();
             var timings = new DialTimings(time.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.Zero);
 
             // 2 TCP
@@ -195,6 +206,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             Begin(DialPhase.Tcp);
             long started = dialer._time.GetTimestamp();
             _race = new HappyEyeballs(dialer._network.ConnectAsync, dialer._time);
+            underWay?.Race = _race;
             _wire = null;
             try
             {
@@ -243,6 +255,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         {
             EndPhase();
             Phase = phase;
+            underWay?.Advance(phase);
             _span = PoolActivities.StartPhase(_connect, phase);
         }
 

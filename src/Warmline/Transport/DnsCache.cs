@@ -99,7 +99,10 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
 
             foreach (var endPoint in tried)
             {
-                entry.Avoid[endPoint.Address] = time.GetTimestamp();
+                if (!endPoint.Address.Equals(winner))   // TCP alone proves nothing: see Trust
+                {
+                    entry.Avoid[endPoint.Address] = time.GetTimestamp();
+                }
             }
 
             if (winner is null)
@@ -115,8 +118,47 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
                     entry.Avoid[address] = time.GetTimestamp();
                 }
             }
+        }
+    }
 
-            entry.Avoid.Remove(winner);
+    /// <summary>These addresses failed, or stood still, in whatever phase: they are tried last for a while, and first those of the other family.</summary>
+    public void Distrust(string host, IReadOnlyList<IPAddress> addresses)
+    {
+        lock (_lock)
+        {
+            if (addresses.Count == 0 || !_entries.TryGetValue(host, out var entry))
+            {
+                return;
+            }
+
+            foreach (var address in addresses)
+            {
+                entry.Avoid[address] = time.GetTimestamp();
+            }
+
+            (entry.Doubted, entry.DoubtedAt) = (addresses[0].AddressFamily, time.GetTimestamp());
+        }
+    }
+
+    /// <summary>An address led to a usable connection.</summary>
+    public void Trust(string host, IPAddress? address)
+    {
+        lock (_lock)
+        {
+            if (address is not null && _entries.TryGetValue(host, out var entry))
+            {
+                entry.Avoid.Remove(address);
+                entry.Doubted = entry.Doubted == address.AddressFamily ? null : entry.Doubted;
+            }
+        }
+    }
+
+    /// <summary>Whether the host has an address that did not fail lately.</summary>
+    public bool HasTrusted(string host)
+    {
+        lock (_lock)
+        {
+            return _entries.TryGetValue(host, out var entry) && entry.Seen is { } addresses && Array.Exists(addresses, address => !IsAvoided_NeedsLock(entry, address));
         }
     }
 
@@ -205,8 +247,11 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
             ordered.AddRange(Enumerable.Range(0, members.Length).Select(i => members[(int)((turn + (uint)i) % (uint)members.Length)]));
         }
 
-        return [.. ordered.OrderBy(address => entry.Avoid.TryGetValue(address, out var failedAt) && time.GetElapsedTime(failedAt) < AvoidTime)];   // stable
+        var doubted = time.GetElapsedTime(entry.DoubtedAt) < AvoidTime ? entry.Doubted : null;
+        return [.. ordered.OrderBy(address => IsAvoided_NeedsLock(entry, address) ? 2 : address.AddressFamily == doubted ? 1 : 0)];   // stable
     }
+
+    bool IsAvoided_NeedsLock(Entry entry, IPAddress address) => entry.Avoid.TryGetValue(address, out var failedAt) && time.GetElapsedTime(failedAt) < AvoidTime;
 
     async Task LookUpAsync(string host, Entry entry, TaskCompletionSource<IPAddress[]> lookup)
     {
@@ -231,6 +276,7 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         {
             isKept &= _entries.TryGetValue(host, out var current) && ReferenceEquals(current, entry);   // after Invalidate a newer one may stand here
             entry.Lookup = null;
+            entry.Seen = addresses ?? entry.Seen;
             entry.Failure = isKept ? error : null;
             entry.FailedAt = time.GetTimestamp();
             if (error is null && isKept)
@@ -288,11 +334,14 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
     sealed class Entry
     {
         public TaskCompletionSource<IPAddress[]>? Lookup;
-        public IPAddress[]? Addresses;   // the last answer
+        public IPAddress[]? Addresses;   // the last answer, if answers are kept
+        public IPAddress[]? Seen;        // the last answer
         public long ResolvedAt;
         public Exception? Failure;       // of the last lookup
         public long FailedAt;
         public uint Turn;
         public readonly Dictionary<IPAddress, long> Avoid = [];
+        public AddressFamily? Doubted;   // that of the address that failed last, if none of it worked since
+        public long DoubtedAt;
     }
 }

@@ -21,8 +21,17 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
     /// <summary>The winner, or the address whose error is reported; null while neither is known.</summary>
     public IPEndPoint? EndPoint { get; private set; }
 
-    /// <summary>The addresses tried so far, in that order.</summary>
+    /// <summary>The addresses tried so far, in that order. For whoever runs the race.</summary>
     public List<IPEndPoint> Tried { get; } = [];
+
+    /// <summary>The same for others, while it runs.</summary>
+    public IPAddress[] TriedNow()
+    {
+        lock (Tried)
+        {
+            return [.. Tried.Select(static endPoint => endPoint.Address)];
+        }
+    }
 
     /// <summary>Connects, or throws the most telling of the attempts' errors.</summary>
     public async Task<Stream> ConnectAsync(IPAddress[] addresses, int port, CancellationToken cancellationToken)
@@ -35,7 +44,11 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
             {
                 if (left.TryDequeue(out IPEndPoint? next))
                 {
-                    Tried.Add(next);
+                    lock (Tried)
+                    {
+                        Tried.Add(next);
+                    }
+
                     _running.Add((next, StartAsync(next, race.Token)));
                 }
 

@@ -142,6 +142,6 @@ internal sealed partial record Seen(string Sees, string Verdict, string Noticed,
 
     static string NoticedBy(Call call, Stage stage) => call.EndedBy ?? (call.Stopped ? "–" : null) ?? call.Clock?.Name
         ?? (call.Turned == TimeSpan.Zero ? "at once"
-            : call.Error is null && stage.Stats is { FailedDials: > 0 } ? "Timeouts.Connect"
-            : $"within {call.Turned.TotalSeconds:0} s");
+            : call.Error is null && call.Turned >= Stage.ConnectLimit && stage.Stats is { FailedDials: > 0 } ? "Timeouts.Connect"
+            : $"within {Math.Max(1, Math.Round(call.Turned.TotalSeconds)):0} s");
 }

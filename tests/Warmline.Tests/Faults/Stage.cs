@@ -14,7 +14,7 @@ internal sealed class Stage : IAsyncDisposable
 {
     public static readonly TimeSpan PoolLimit = TimeSpan.FromSeconds(10), ConnectLimit = TimeSpan.FromSeconds(5);
 
-    static readonly TimeSpan Round = TimeSpan.FromMilliseconds(5), Turn = TimeSpan.FromSeconds(5.5), FirstTurn = TimeSpan.FromSeconds(1);
+    static readonly TimeSpan Round = TimeSpan.FromMilliseconds(5), Turn = TimeSpan.FromSeconds(5.5), FirstTurn = TimeSpan.FromSeconds(1), DialTurn = TimeSpan.FromMilliseconds(250);
 
     /// <summary>Rounds without any movement after which the clock is turned; of .NET's own handler, whose clocks cannot be, after which it counts as hanging: 2 s.</summary>
     const int StillRounds = 8, HangingRounds = 400;
@@ -276,7 +276,8 @@ internal sealed class Stage : IAsyncDisposable
     void TurnFor(Call[] calls)
     {
         var running = calls.Where(call => !call.Task.IsCompleted).ToArray();
-        var turn = Stats is { Queued: 0 } && running.All(call => call.Turned > TimeSpan.Zero) ? Turn : FirstTurn;   // in small steps while dials may follow each other
+        var turn = Stats is { Queued: > 0 } ? DialTurn   // in small steps while dials may follow each other
+            : running.All(call => call.Turned > TimeSpan.Zero) ? Turn : FirstTurn;
         foreach (var call in running)
         {
             call.Turned += turn;

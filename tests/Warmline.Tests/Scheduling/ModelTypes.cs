@@ -105,6 +105,21 @@ internal sealed class Link(ConnectionState state, ModelKey home, long order, Tim
 
     public bool OverdueAsked { get; set; }
 
+    /// <summary>When its dial last got on.</summary>
+    public TimeSpan AdvancedAt { get; set; } = dialedAt;
+
+    public bool HasResolved { get; set; }
+
+    /// <summary>The scheduler said that it stands still, and it has not got on since.</summary>
+    public bool Silent { get; set; }
+
+    public bool GivenUp { get; set; }
+
+    /// <summary>It gets no call before its SETTINGS.</summary>
+    public bool Primed { get; set; }
+
+    public bool IsOnItsWay => IsDialing || (IsUsable && IsHttp2 && !HasSettings);
+
     public bool Closed { get; set; }
 
     public TimeSpan SettingsDueAt { get; set; }
@@ -138,7 +153,7 @@ internal sealed class Link(ConnectionState state, ModelKey home, long order, Tim
         }
     }
 
-    public int Limit(SchedulerLimits limits) => !IsUsable ? 0 : !IsHttp2 ? 1 : !HasSettings ? (Home.Advertised == 0 ? 0 : 1) : Math.Min(limits.MaxStreamsPerConnection, Advertised);
+    public int Limit(SchedulerLimits limits) => !IsUsable ? 0 : !IsHttp2 ? 1 : !HasSettings ? (Primed || Home.Advertised == 0 ? 0 : 1) : Math.Min(limits.MaxStreamsPerConnection, Advertised);
 
     public override string ToString() => $"{State} ({Streams.Count} streams{(CloseAsked ? ", told to close" : "")}{(NoMore ? ", takes no more" : "")})";
 }
@@ -180,6 +195,9 @@ internal sealed class ModelKey(ConnectionKey key)
     public int Dialing { get; set; }
 
     public int Awaiting { get; set; }
+
+    /// <summary>Connections on their way that do not stand still.</summary>
+    public int Coming { get; set; }
 
     public int Usable { get; set; }
 

@@ -33,6 +33,22 @@ internal sealed partial class SchedulerModel
                     late.OverdueAsked = true;
                     _duties.Add((Duty.Overdue, late));
                     break;
+                case ActionKind.Distrust:
+                    var still = _linkOf[action.Connection];
+                    if (still.IsOnItsWay)
+                    {
+                        Require(_isTick && !still.Silent && _now - still.AdvancedAt >= TimeSpan.FromMilliseconds(250), $"{still} does not stand still");
+                        still.Silent = true;
+                        _coverage.Note("a dial stands still");
+                    }
+
+                    break;
+                case ActionKind.GiveUpDial:
+                    var given = _linkOf[action.Connection];
+                    Require(given is { IsDialing: true, Silent: true, GivenUp: false }, $"{given} is given up");
+                    given.GivenUp = true;
+                    _coverage.Note("a dial that stands still is given up");
+                    break;
                 case ActionKind.Close or ActionKind.Drop:
                     var link = _linkOf[action.Connection];
                     Require(action.Kind is ActionKind.Drop == link.State.IsLost, $"{link} is closed in the wrong way");
@@ -93,7 +109,7 @@ internal sealed partial class SchedulerModel
     /// <summary>A cold burst may wait for its other dials, briefly, rather than crowd the least loaded connection; over only when the Tick that was asked for has come.</summary>
     bool IsHeldBack(ModelKey key)
     {
-        if (key.Dialing + key.Awaiting == 0 || StateOf(key) is not { } state)
+        if (!key.Links.Exists(link => link is { IsOnItsWay: true, Silent: false }) || StateOf(key) is not { } state)
         {
             return false;
         }
@@ -198,7 +214,7 @@ internal sealed partial class SchedulerModel
 
     void Count(ModelKey key)
     {
-        key.Dialing = key.Awaiting = key.Usable = key.Idle = 0;
+        key.Dialing = key.Awaiting = key.Usable = key.Idle = key.Coming = 0;
         foreach (var link in key.Links)
         {
             var phase = link.State.Phase;
@@ -221,6 +237,7 @@ internal sealed partial class SchedulerModel
             key.Dialing += link.IsDialing ? 1 : 0;
             key.Usable += link.IsUsable ? 1 : 0;
             key.Awaiting += expected is ConnectionPhase.AwaitingSettings ? 1 : 0;
+            key.Coming += link is { IsOnItsWay: true, Silent: false } ? 1 : 0;
             var isIdle = expected is ConnectionPhase.Open && link.Streams.Count == 0 && link.Limit(_limits) > 0;
             // What is held warm beyond its time is looked at again one idle timeout later.
             link.IdleSince = isIdle && (!link.WasIdle || key.HeldWarm + key.WarmUps.Count > 0) ? _now : link.IdleSince;

@@ -1,4 +1,5 @@
 using System.Net;
+using Warmline.Options;
 using Warmline.Scheduling;
 
 namespace Warmline.Tests.Scheduling;
@@ -92,7 +93,9 @@ internal sealed partial class SchedulerModel
             link.State.Address = _random.Next(10) == 0 ? null : Addresses[_random.Next(Addresses.Length)];
             link.State.LocalAddress = link.State.Address is null ? null : Addresses[_random.Next(Addresses.Length)];
             link.IsHttp2 = isHttp2;
-            link.SettingsDueAt = link.DialedAt + _limits.ConnectTimeout;
+            link.SettingsDueAt = (link.HasResolved ? link.SettingsDueAt : link.DialedAt) + _limits.ConnectTimeout;
+            (link.AdvancedAt, link.Silent) = (_now, false);
+            link.Primed = StateOf(link.Home) is { Failures: > 0 } || link.State.SilentBefore > 0 || link.Home.Links.Exists(other => other.State.Phase is ConnectionPhase.Open);
             link.Home.SpeaksHttp2 = isHttp2;
             if (isHttp2)
             {
@@ -105,9 +108,25 @@ internal sealed partial class SchedulerModel
         Absorb();
     }
 
+    void DialAdvanced(Link link)
+    {
+        Log("DialAdvanced", link, link.State.Phase);
+        var mattered = link is { IsDialing: true, GivenUp: false };
+        if (mattered)
+        {
+            link.SettingsDueAt = link.HasResolved ? link.SettingsDueAt : _now;   // the time to connect is added once it is known to be needed
+            (link.AdvancedAt, link.Silent, link.HasResolved) = (_now, false, true);
+        }
+
+        _scheduler.DialAdvanced(link.State, link.State.Step is DialPhase.Dns ? DialPhase.Tcp : DialPhase.Tls, _now, _actions);
+        Require(mattered || _actions.Count == 0, "a step of what is no dial any more did something");
+        Absorb();
+    }
+
     void DialFailed(Link link)
     {
         Log("DialFailed", link, link.State.Phase);
+        link.State.HasOtherAddress = _random.Next(4) == 0;
         if (link.IsDialing)
         {
             Gone(link);
@@ -130,6 +149,7 @@ internal sealed partial class SchedulerModel
         if (link.Answered && !link.Closed && !link.CloseAsked && link.IsHttp2)
         {
             link.HasSettings = true;
+            link.Silent = false;
             link.Advertised = limit;
             link.Home.Advertised = limit;
         }
@@ -293,8 +313,11 @@ internal sealed partial class SchedulerModel
 
     void Failed(Link link)
     {
-        _failedOrder = link.Order;
-        _failedKey = link.Home;
+        if (!link.GivenUp && !link.State.HasOtherAddress)
+        {
+            _failedOrder = link.Order;
+            _failedKey = link.Home;
+        }
     }
 
     void Gone(Link link)

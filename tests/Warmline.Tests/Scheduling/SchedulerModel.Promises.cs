@@ -114,7 +114,7 @@ internal sealed partial class SchedulerModel
             return isStarving ? 1 : 0;
         }
 
-        var coming = ((long)key.Dialing * each) + ((long)key.Awaiting * (each - 1));
+        var coming = ((long)key.Coming * each) - key.Links.Sum(link => link is { IsOnItsWay: true, Silent: false } ? link.Limit(_limits) : 0);
         var missing = Math.Max(0, grantable - coming);
         if (_limits.MaxConcurrentRequests < int.MaxValue || key.Waiting.Exists(call => call.InLane.Ceiling < int.MaxValue || call.Tenant.Limits.MaxConcurrentRequests < int.MaxValue))
         {
@@ -123,7 +123,8 @@ internal sealed partial class SchedulerModel
         }
 
         var dials = (int)((missing + each - 1) / each);
-        dials = key.SpeaksHttp2 is null ? Math.Min(dials, Math.Max(0, _limits.SpreadConnections - key.Dialing)) : dials;
+        dials = key.SpeaksHttp2 is null ? Math.Min(dials, Math.Max(0, _limits.SpreadConnections - key.Links.Count(link => link is { IsDialing: true, Silent: false }))) : dials;
+        dials = StateOf(key) is { SilentInRow: > 0 } silent ? Math.Min(dials, silent.HedgesEnd ? 0 : Math.Max(0, 1 - key.Coming)) : dials;   // one at a time, until one gets through
         return Math.Min(dials, Math.Max(0, _limits.MaxDialsInFlight - key.Dialing));
     }
 
@@ -286,10 +287,16 @@ internal sealed partial class SchedulerModel
     /// <summary>What is to be held warm is there, or coming, where nothing stands against it.</summary>
     void CheckHeldWarm(ModelKey key, int warm)
     {
-        if (key.HeldWarm > key.Usable + key.Dialing && key.Dialing < _limits.MaxDialsInFlight && warm <= _limits.MaxIdleConnections
+        if (key.HeldWarm > key.Usable + key.Dialing - key.Links.Count(link => link is { IsOnItsWay: true, Silent: true }) && key.Dialing < _limits.MaxDialsInFlight && warm <= _limits.MaxIdleConnections
             && !_paused && !key.IsPaused && _links.Count < _limits.MaxConnections && !IsBoundByHost(key) && !IsBoundByPartition(key))
         {
-            var backOff = StateOf(key)!.BackOffUntil;
+            var state = StateOf(key)!;
+            var backOff = state.BackOffUntil;
+            if (((state.Failures > 0 || state.SilentInRow > 0) && key.Coming > 0) || state.HedgesEnd || state.ProbationUntil > _lastTick)
+            {
+                return;   // one at a time
+            }
+
             Require(backOff > _now || (backOff > _lastTick && _wakeAt <= backOff), $"{key.Key}: {key.Usable} + {key.Dialing} connections, should hold {key.HeldWarm}");
         }
     }

@@ -116,7 +116,9 @@ internal sealed partial class SchedulerModel
     {
         var limit = StateOf(link.Home)?.IdleLimit.Learned(_now, _limits.IdleMemory) ?? TimeSpan.MaxValue;
         limit = link.Hint >= 0 && TimeSpan.FromSeconds(link.Hint) < limit ? TimeSpan.FromSeconds(link.Hint) : limit;
-        return limit == TimeSpan.MaxValue ? limit : limit - (limit * 0.6 < TimeSpan.FromSeconds(2) ? limit * 0.6 : TimeSpan.FromSeconds(2));
+        return limit == TimeSpan.MaxValue ? limit : limit - Margin(limit * (StateOf(link.Home)!.WarmGoal > 0 ? 0.1 : 0.6));
+
+        static TimeSpan Margin(TimeSpan share) => share < TimeSpan.FromSeconds(2) ? share : TimeSpan.FromSeconds(2);
     }
 
     void CheckRest(Call call, Link link)

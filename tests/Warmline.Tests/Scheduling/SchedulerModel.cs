@@ -98,8 +98,11 @@ internal sealed partial class SchedulerModel
 
     void UsualEvent()
     {
-        switch (_random.Next(5))
+        switch (_random.Next(6))
         {
+            case 5 when _links.Count > 0:
+                DialAdvanced(Any(_links));
+                break;
             case 0 when _waiting.Count > 0:
                 Cancel(Any(_waiting));
                 break;
@@ -107,7 +110,8 @@ internal sealed partial class SchedulerModel
                 UploadEnded(Any(_leased));
                 break;
             case 2 when _links.Count > 0:
-                ConnectionClosing(Any(_links));
+                // Rather one that rests and has served: two of these teach a limit.
+                ConnectionClosing(_links.Find(link => link is { IsUsable: true, State.Served: true } && RestOf(link) >= Moment) ?? Any(_links));
                 break;
             case 3 when _links.Count > 0:
                 ConnectionClosed(Any(_links));

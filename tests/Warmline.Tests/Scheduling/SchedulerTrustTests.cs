@@ -260,14 +260,14 @@ public sealed class SchedulerTrustTests
         var first = _play.Dialed.Select(dialing => _play.Succeeds(dialing)).ToArray();
         Array.ForEach(first, connection => connection.HintSeconds = 22);
         _play.Release(_play.Ask(2, A));
-        _play.Pass(14.9);
+        _play.Pass(17.9);
         Assert.Empty(_play.Dialed);
-        _play.Pass(0.2);   // 20 s are allowed, and a quarter of that, 5 s at most, is time to open another
+        _play.Pass(0.2);   // 20 s are allowed, and a tenth of that is time to open another
         var second = _play.Dialed;
         Assert.Equal((2, 2), (second.Length, _play.State(A).Idle));
         Assert.All(second, dialing => _play.Succeeds(dialing));
         Assert.Equal(4, _play.State(A).Idle);
-        _play.Pass(5);
+        _play.Pass(2);
         Assert.Equal(first, _play.Closed);
         Assert.Equal((2, 0), (_play.State(A).Idle, _play.Dialing(A).Length));
     }

@@ -1,0 +1,213 @@
+namespace Warmline;
+
+/// <summary>
+/// The time that a pool's clocks go by. It stands still while the process's thread pool has no thread for the pool's work: then an answer may lie there unread, and a clock that
+/// ran would blame the network for it. Timers come first in the thread pool's queue, so without this they would fire while what they watch waits behind blocked work.
+/// </summary>
+/// <param name="inner">The clock beneath.</param>
+/// <param name="queue">Puts a work item at the end of the thread pool's queue.</param>
+internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeProvider, IDisposable
+{
+    /// <summary>How often it is looked whether the thread pool gets on, while there is work.</summary>
+    public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(250);
+
+    /// <summary>A work item that waits for longer than that finds no free thread. On a busy machine a few hundredths of a second are usual.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(100);
+
+    readonly Lock _gate = new();
+    readonly long _patience = (long)(Patience.TotalSeconds * inner.TimestampFrequency);
+    ITimer? _beat;
+    Func<bool>? _isBusy;
+    long _lost;           // time that stood still, by the clock beneath, periods that are over
+    long _stillSince;     // when the present one began; 0 when time goes on
+    long _queuedAt;       // when the work item that is out was queued; 0 when none is
+    int _armed;
+
+    /// <summary>Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.</summary>
+    public Action<TimeSpan>? StoodStill { get; set; }
+
+    /// <summary>All the time that stood still.</summary>
+    public TimeSpan Lost => TimeSpan.FromSeconds((double)LostNow(inner.GetTimestamp()) / inner.TimestampFrequency);
+
+    public bool IsStill => Volatile.Read(ref _stillSince) != 0;
+
+    public override long TimestampFrequency => inner.TimestampFrequency;
+
+    public override TimeZoneInfo LocalTimeZone => inner.LocalTimeZone;
+
+    public override long GetTimestamp()
+    {
+        var now = inner.GetTimestamp();
+        return now - LostNow(now);
+    }
+
+    /// <summary>The wall clock goes on.</summary>
+    public override DateTimeOffset GetUtcNow() => inner.GetUtcNow();
+
+    public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+    {
+        var timer = new Timer(this, callback, state);
+        timer.Change(dueTime, period);
+        return timer;
+    }
+
+    /// <summary>Looks after the thread pool from now on, for as long as the pool is busy: calls wait, or run, or connections are being opened.</summary>
+    public void Watch(Func<bool> isBusy)
+    {
+        if (Volatile.Read(ref _armed) != 0 || Interlocked.Exchange(ref _armed, 1) != 0)
+        {
+            return;
+        }
+
+        using var flow = PoolEngine.SuppressFlow();
+        lock (_gate)
+        {
+            _isBusy = isBusy;
+            _beat ??= inner.CreateTimer(static state => ((PoolTime)state!).LookAtQueue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _beat.Change(TimeSpan.Zero, Beat);
+        }
+    }
+
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            _isBusy = null;
+            _beat?.Dispose();
+        }
+    }
+
+    long LostNow(long now)
+    {
+        // Read in this order a period that ends meanwhile is counted twice at worst for the moment, never lost; the scheduler takes the later of two times.
+        var since = Volatile.Read(ref _stillSince);
+        return Volatile.Read(ref _lost) + (since != 0 ? now - since : 0);
+    }
+
+    void LookAtQueue()
+    {
+        lock (_gate)
+        {
+            var now = inner.GetTimestamp();
+            if (_queuedAt != 0)
+            {
+                if (_stillSince == 0 && now - _queuedAt >= _patience)
+                {
+                    Volatile.Write(ref _stillSince, now);
+                }
+
+                return;
+            }
+
+            if (_isBusy?.Invoke() != true)
+            {
+                _beat!.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+                Volatile.Write(ref _armed, 0);
+                return;
+            }
+
+            _queuedAt = now;
+        }
+
+        queue(CameThrough);
+    }
+
+    /// <summary>The work item has its thread. Time goes on when the next has one without having to wait for it.</summary>
+    void CameThrough()
+    {
+        TimeSpan lost;
+        lock (_gate)
+        {
+            var now = inner.GetTimestamp();
+            var isLate = now - _queuedAt >= _patience;
+            _queuedAt = 0;
+            if (isLate && _stillSince == 0)
+            {
+                Volatile.Write(ref _stillSince, now);   // no look came between: the timers had no thread either
+            }
+
+            if (isLate)
+            {
+                _queuedAt = now;
+            }
+
+            if (isLate || _stillSince == 0)
+            {
+                lost = TimeSpan.Zero;
+            }
+            else
+            {
+                lost = inner.GetElapsedTime(_stillSince, now);
+                Volatile.Write(ref _lost, _lost + now - _stillSince);
+                Volatile.Write(ref _stillSince, 0);
+            }
+
+            if (!isLate && lost == TimeSpan.Zero)
+            {
+                return;
+            }
+        }
+
+        if (lost > TimeSpan.Zero)
+        {
+            StoodStill?.Invoke(lost);
+        }
+        else
+        {
+            queue(CameThrough);
+        }
+    }
+
+    /// <summary>A timer of the clock beneath that is set anew when it fires before its time has come here.</summary>
+    sealed class Timer : ITimer
+    {
+        readonly PoolTime _time;
+        readonly TimerCallback _callback;
+        readonly object? _state;
+        readonly ITimer _timer;
+        long _dueAt;
+        TimeSpan _period;
+
+        public Timer(PoolTime time, TimerCallback callback, object? state)
+        {
+            (_time, _callback, _state) = (time, callback, state);
+            _timer = time.Inner.CreateTimer(static state => ((Timer)state!).Fire(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        }
+
+        public bool Change(TimeSpan dueTime, TimeSpan period)
+        {
+            _period = period;
+            Volatile.Write(ref _dueAt, dueTime == Timeout.InfiniteTimeSpan ? long.MaxValue : _time.GetTimestamp() + (long)(dueTime.TotalSeconds * _time.TimestampFrequency));
+            return _timer.Change(dueTime, period);
+        }
+
+        public void Dispose() => _timer.Dispose();
+
+        public ValueTask DisposeAsync() => _timer.DisposeAsync();
+
+        void Fire()
+        {
+            if (_period > TimeSpan.Zero)
+            {
+                if (!_time.IsStill)   // else the next one
+                {
+                    _callback(_state);
+                }
+
+                return;
+            }
+
+            var left = Volatile.Read(ref _dueAt) - _time.GetTimestamp();
+            if (left <= _time.TimestampFrequency / 500 && !_time.IsStill)   // a timer may come a millisecond early
+            {
+                _callback(_state);
+                return;
+            }
+
+            var wait = TimeSpan.FromSeconds((double)left / _time.TimestampFrequency);
+            _timer.Change(_time.IsStill || wait < TimeSpan.Zero ? Beat : wait + TimeSpan.FromMilliseconds(1), _period);
+        }
+    }
+
+    TimeProvider Inner => inner;
+}

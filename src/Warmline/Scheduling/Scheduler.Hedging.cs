@@ -1,0 +1,179 @@
+using Warmline.Options;
+
+namespace Warmline.Scheduling;
+
+/// <summary>
+/// Dials that stand still. A peer may take the TCP connection and then say nothing: for the caller that is as good as no connection. So what races is not TCP
+/// connections but usable ones: beside a dial that has been silent for too long another is started, at another address if there is one. The first that is usable wins.
+/// </summary>
+internal sealed partial class Scheduler
+{
+    /// <summary>RFC 8305 section 5 gives a TCP handshake as long; a phase of TLS takes a round trip as well.</summary>
+    static readonly TimeSpan LeastPatience = TimeSpan.FromMilliseconds(250);
+
+    /// <summary>A dial tries its host's other addresses by itself while none has answered.</summary>
+    static readonly TimeSpan LeastTcpPatience = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>Silence that is too long, in usual handshakes: a phase takes less than one.</summary>
+    const int UsualHandshakes = 2;
+
+    /// <summary>The same in round trips, where no handshake is known yet.</summary>
+    const int RoundTrips = 4;
+
+    /// <summary>Silent for so many times its patience, a dial counts as silent even if others of its key get on; and gives its permit to another if there is none.</summary>
+    const int UtmostPatience = 4;
+
+    /// <summary>A dial has come to its next phase.</summary>
+    public void DialAdvanced(ConnectionState connection, DialPhase step, TimeSpan now, List<SchedulerAction> actions)
+    {
+        if (connection.Phase is not ConnectionPhase.Dialing || connection.IsGivenUp)
+        {
+            return;
+        }
+
+        Begin(now, actions);
+        if (connection.Step is DialPhase.Dns)
+        {
+            connection.ConnectStartedAt = _now;
+        }
+        else if (connection.Step is DialPhase.Tcp)
+        {
+            connection.TcpTook = _now - connection.ConnectStartedAt;
+        }
+
+        connection.Step = step;
+        Advanced(connection);
+        StartTimer(connection, SilenceDue(connection));
+        End();
+    }
+
+    /// <summary>It gets on, and so does whatever its key's other dials wait for.</summary>
+    void Advanced(ConnectionState connection)
+    {
+        connection.AdvancedAt = connection.Key.DialAdvancedAt = _now;
+        SetSilent(connection, false);
+    }
+
+    /// <summary>It is usable: so the next dials have no reason to wait for one another.</summary>
+    void GotThrough(KeyState key)
+    {
+        key.SilentInRow = 0;
+        key.HedgesEnd = false;
+        key.GotThroughAt = _now;
+    }
+
+    /// <summary>No dial is under way any more: the next begins anew.</summary>
+    static void EndStruggle(KeyState key)
+    {
+        if (key.SilentInRow > 0 && key.Dialing + key.AwaitingSettings == 0)
+        {
+            key.SilentInRow = 0;
+            key.HedgesEnd = false;
+        }
+    }
+
+    void SetSilent(ConnectionState connection, bool silent)
+    {
+        if (connection.IsSilent == silent)
+        {
+            return;
+        }
+
+        _permits.Count(connection, -1);
+        connection.IsSilent = silent;
+        _permits.Count(connection, +1);
+    }
+
+    /// <summary>How long the connection may stand still on its way. Four times as long with each dial in a row that fell silent after the first: more connections do not help an
+    /// overloaded server.</summary>
+    TimeSpan Patience(ConnectionState connection)
+    {
+        var least = connection.Step is DialPhase.Tcp ? LeastTcpPatience : LeastPatience;
+        var usual = connection.Key.Origin.UsualHandshake is { Ticks: > 0 } handshake ? handshake * UsualHandshakes : connection.TcpTook * RoundTrips;
+        return (usual > least ? usual : least) * (1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6)));
+    }
+
+    /// <summary>When it will have stood still for too long. Others of its key that get on show that its server, or this machine, is only slow.</summary>
+    TimeSpan SilenceDue(ConnectionState connection)
+    {
+        var patience = Patience(connection);
+        var own = connection.AdvancedAt + (patience * UtmostPatience);
+        var among = (connection.AdvancedAt > connection.Key.DialAdvancedAt ? connection.AdvancedAt : connection.Key.DialAdvancedAt) + patience;
+        return connection.IsSilent || own < among ? own : among;
+    }
+
+    void LookAtDial(ConnectionState connection)
+    {
+        var key = connection.Key;
+        if (_now >= connection.SettingsDue)
+        {
+            _actions.Add(new SchedulerAction(ActionKind.SettingsOverdue, connection));
+            return;
+        }
+
+        if (_now >= SilenceDue(connection))
+        {
+            if (!connection.IsSilent)
+            {
+                key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // those of one burst count once
+                SetSilent(connection, true);
+                _actions.Add(new SchedulerAction(ActionKind.Distrust, connection));
+            }
+            else if (connection.Streams == 0 && key.Queue.Count > 0 && key.Coming == 0 && !HasFree(key))
+            {
+                GiveUp(connection);
+            }
+        }
+
+        if (!connection.IsGivenUp)
+        {
+            StartDialTimer(connection);
+        }
+
+        Settle(key);
+        RestoreWarmth();
+    }
+
+    void StartDialTimer(ConnectionState connection)
+    {
+        var due = SilenceDue(connection);
+        due = due > _now ? due : TimeSpan.MaxValue;   // looked at
+        StartTimer(connection, connection.SettingsDue < due ? connection.SettingsDue : due);
+    }
+
+    /// <summary>Ends silent dials whose purpose others have fulfilled: they only keep permits.</summary>
+    void GiveUpSilent(KeyState key)
+    {
+        if (key.SilentDials + key.SilentSettings == 0 || key.Queue.Count > 0 || key.Ready == 0 || key.Ready < key.WarmGoal)
+        {
+            return;
+        }
+
+        foreach (var connection in key.Connections.Where(static connection => connection is { IsSilent: true, IsGivenUp: false, Streams: 0 }).ToArray())
+        {
+            GiveUp(connection);
+        }
+    }
+
+    void GiveUp(ConnectionState connection)
+    {
+        connection.IsGivenUp = true;
+        if (connection.Phase is ConnectionPhase.Dialing)
+        {
+            _actions.Add(new SchedulerAction(ActionKind.GiveUpDial, connection));   // DialFailed follows
+        }
+        else if (connection.Phase is ConnectionPhase.AwaitingSettings)
+        {
+            connection.IsLost = true;
+            CountFailedDial(connection, DialPhase.Http2Settings);
+            Drain(connection);
+        }
+    }
+
+    void CountFailedDial(ConnectionState connection, DialPhase phase)
+    {
+        connection.Key.Facts.DialsFailed++;
+        Facts.DialsFailed++;
+        DialsFailedIn.Add(phase);
+    }
+}

@@ -14,13 +14,15 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
     /// <summary>A work item that waits for longer than that finds no free thread. On a busy machine a few hundredths of a second are usual.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(100);
 
+    const long None = long.MinValue;
+
     readonly Lock _gate = new();
     readonly long _patience = (long)(Patience.TotalSeconds * inner.TimestampFrequency);
     ITimer? _beat;
     Func<bool>? _isBusy;
     long _lost;           // time that stood still, by the clock beneath, periods that are over
-    long _stillSince;     // when the present one began; 0 when time goes on
-    long _queuedAt;       // when the work item that is out was queued; 0 when none is
+    long _stillSince = None;   // when the present one began
+    long _queuedAt = None;     // when the work item that is out was queued
     int _armed;
 
     /// <summary>Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.</summary>
@@ -29,7 +31,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
     /// <summary>All the time that stood still.</summary>
     public TimeSpan Lost => TimeSpan.FromSeconds((double)LostNow(inner.GetTimestamp()) / inner.TimestampFrequency);
 
-    public bool IsStill => Volatile.Read(ref _stillSince) != 0;
+    public bool IsStill => Volatile.Read(ref _stillSince) != None;
 
     public override long TimestampFrequency => inner.TimestampFrequency;
 
@@ -81,7 +83,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
     {
         // Read in this order a period that ends meanwhile is counted twice at worst for the moment, never lost; the scheduler takes the later of two times.
         var since = Volatile.Read(ref _stillSince);
-        return Volatile.Read(ref _lost) + (since != 0 ? now - since : 0);
+        return Volatile.Read(ref _lost) + (since != None ? now - since : 0);
     }
 
     void LookAtQueue()
@@ -89,9 +91,9 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
         lock (_gate)
         {
             var now = inner.GetTimestamp();
-            if (_queuedAt != 0)
+            if (_queuedAt != None)
             {
-                if (_stillSince == 0 && now - _queuedAt >= _patience)
+                if (_stillSince == None && now - _queuedAt >= _patience)
                 {
                     Volatile.Write(ref _stillSince, now);
                 }
@@ -120,8 +122,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
         {
             var now = inner.GetTimestamp();
             var isLate = now - _queuedAt >= _patience;
-            _queuedAt = 0;
-            if (isLate && _stillSince == 0)
+            _queuedAt = None;
+            if (isLate && _stillSince == None)
             {
                 Volatile.Write(ref _stillSince, now);   // no look came between: the timers had no thread either
             }
@@ -131,7 +133,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
                 _queuedAt = now;
             }
 
-            if (isLate || _stillSince == 0)
+            if (isLate || _stillSince == None)
             {
                 lost = TimeSpan.Zero;
             }
@@ -139,7 +141,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
             {
                 lost = inner.GetElapsedTime(_stillSince, now);
                 Volatile.Write(ref _lost, _lost + now - _stillSince);
-                Volatile.Write(ref _stillSince, 0);
+                Volatile.Write(ref _stillSince, None);
             }
 
             if (!isLate && lost == TimeSpan.Zero)

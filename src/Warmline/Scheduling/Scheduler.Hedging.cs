@@ -11,8 +11,8 @@ internal sealed partial class Scheduler
     /// <summary>RFC 8305 section 5 gives a TCP handshake as long; a phase of TLS takes a round trip as well.</summary>
     static readonly TimeSpan LeastPatience = TimeSpan.FromMilliseconds(250);
 
-    /// <summary>A dial tries its host's other addresses by itself while none has answered.</summary>
-    static readonly TimeSpan LeastTcpPatience = TimeSpan.FromMilliseconds(500);
+    /// <summary>A dial tries its host's other addresses by itself while none has answered; a proxy that is asked for a tunnel dials on its part.</summary>
+    static readonly TimeSpan LongerPatience = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Silence that is too long, in usual handshakes: a phase takes less than one.</summary>
     const int UsualHandshakes = 2;
@@ -88,7 +88,7 @@ internal sealed partial class Scheduler
     /// overloaded server.</summary>
     TimeSpan Patience(ConnectionState connection)
     {
-        var least = connection.Step is DialPhase.Tcp ? LeastTcpPatience : LeastPatience;
+        var least = connection.Step is DialPhase.Tcp or DialPhase.Proxy ? LongerPatience : LeastPatience;
         var usual = connection.Key.Origin.UsualHandshake is { Ticks: > 0 } handshake ? handshake * UsualHandshakes : connection.TcpTook * RoundTrips;
         return (usual > least ? usual : least) * (1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6)));
     }

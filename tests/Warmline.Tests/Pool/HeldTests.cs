@@ -40,7 +40,7 @@ public sealed class HeldTests
         var held = await HoldAsync(rig, 3);
         var child = rig.SendAsync(Calls.Chat().With(Who()));
         await rig.StatsAsync(stats => stats.Queued == 1);
-        time.Advance(TimeSpan.FromSeconds(11));
+        time.Advance(TimeSpan.FromSeconds(16));
 
         var error = await Assert.ThrowsAsync<PoolTimeoutException>(() => child);
 
@@ -59,7 +59,7 @@ public sealed class HeldTests
         var sending = await rig.HoldAsync(1, gate);
         var child = rig.CallAsync();
         await rig.StatsAsync(stats => stats.Queued == 1);
-        time.Advance(TimeSpan.FromSeconds(11));
+        time.Advance(TimeSpan.FromSeconds(16));
 
         Assert.EndsWith(" 2 of 3 places are held by responses that are not being read.", (await Assert.ThrowsAsync<PoolTimeoutException>(() => child)).Message, StringComparison.Ordinal);
         held[0].Dispose();
@@ -78,7 +78,7 @@ public sealed class HeldTests
         var sending = await rig.HoldAsync(2, gate);
         var child = rig.CallAsync();
         await rig.StatsAsync(stats => stats.Queued == 1);
-        time.Advance(TimeSpan.FromSeconds(11));
+        time.Advance(TimeSpan.FromSeconds(16));
 
         Assert.DoesNotContain("held", (await Assert.ThrowsAsync<PoolTimeoutException>(() => child)).Message, StringComparison.Ordinal);
         gate.Open();
@@ -102,7 +102,7 @@ public sealed class HeldTests
 
         await rig.StatsAsync(stats => stats.Queued == 3);
         Assert.Equal(3, Volatile.Read(ref inside));
-        time.Advance(TimeSpan.FromSeconds(11));
+        time.Advance(TimeSpan.FromSeconds(16));
 
         Assert.Contains(await Task.WhenAll(reading), message => message.EndsWith(AllThree, StringComparison.Ordinal));
 
@@ -137,7 +137,7 @@ public sealed class HeldTests
         var others = await rig.HoldAsync(2, gate);
         var child = rig.SendAsync(Calls.Chat().With(Who()));
         await rig.StatsAsync(stats => stats.Queued == 1);
-        time.Advance(TimeSpan.FromSeconds(11));
+        time.Advance(TimeSpan.FromSeconds(16));
 
         Assert.EndsWith(AllThree, (await Assert.ThrowsAsync<PoolTimeoutException>(() => child)).Message, StringComparison.Ordinal);
         gate.Open();

@@ -50,6 +50,51 @@ public sealed class NamesTests
         Assert.Equal(MockConnectionEnd.ClientFin, rig.Counters.Connections[0].End);
     }
 
+    /// <summary>Resolvers ask again after 5 s, and once more after 10: one packet that is lost makes a lookup that slow.</summary>
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData(5.1, 1, true)]
+    [InlineData(5.1, 20, true)]
+    [InlineData(5.1, 20, false)]
+    [InlineData(10.1, 1, true)]
+    [InlineData(14.9, 20, true)]
+    [InlineData(10.1, 20, false)]
+    public async Task A_lookup_that_is_late_costs_no_call(double seconds, int calls, bool cached)
+    {
+        var lookup = new TaskCompletionSource<IPAddress[]>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _network.Resolve = (_, _) => new(lookup.Task);
+        await using var rig = await Rig.StartAsync(options => options.Dns.CacheEnabled = cached, time: _time, network: _network, host: "api.example.test",
+            mock: new() { HostNames = { "api.example.test" } });
+        var warmUp = rig.Pool.WarmUpAsync(rig.Client.BaseAddress!, 1, Rig.Ct);
+        var running = Enumerable.Range(0, calls).Select(_ => rig.CallAsync()).ToArray();
+        await rig.StatsAsync(stats => stats.Queued == calls);
+        _time.Advance(TimeSpan.FromSeconds(seconds));
+
+        lookup.SetResult([Old]);
+
+        await rig.DoneAsync([.. running, warmUp]);
+        Assert.Equal(0, rig.Stats.FailedDials);
+        await rig.CallAsync();
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_lookup_that_comes_after_everybody_has_left_serves_the_next_call_even_if_nothing_is_kept()
+    {
+        var lookup = new TaskCompletionSource<IPAddress[]>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _network.Resolve = (_, _) => new(lookup.Task);
+        await using var rig = await Rig.StartAsync(options => options.Dns.CacheEnabled = false, time: _time, network: _network, host: "api.example.test",
+            mock: new() { HostNames = { "api.example.test" } });
+        var gone = Assert.ThrowsAsync<PoolTimeoutException>(() => rig.CallAsync());
+        await rig.StatsAsync(stats => stats.Queued == 1);
+        _time.Advance(TimeSpan.FromSeconds(16));
+        await gone;
+        var next = rig.CallAsync();
+        await rig.StatsAsync(stats => stats.Queued == 1);
+
+        lookup.SetResult([Old]);
+
+        await rig.DoneAsync(next);
+    }
+
     [Fact(Timeout = Rig.Patience)]
     public async Task A_refresh_that_fails_or_says_nothing_or_the_same_closes_nothing_and_the_next_one_comes()
     {

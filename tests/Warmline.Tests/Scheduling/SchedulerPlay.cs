@@ -102,6 +102,8 @@ internal sealed class SchedulerPlay(SchedulerLimits? limits = null)
         return connection;
     }
 
+    public void Advances(ConnectionState connection, DialPhase step) => Play(() => Scheduler.DialAdvanced(connection, step, Now, Actions));
+
     public void Fails(ConnectionState connection) => Play(() => Scheduler.DialFailed(connection, NoRoute, Now, Actions));
 
     public void Settings(ConnectionState connection, int limit) => Play(() => Scheduler.SettingsSeen(connection, limit, Now, Actions));

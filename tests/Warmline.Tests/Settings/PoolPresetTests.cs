@@ -76,7 +76,7 @@ public sealed class PoolPresetTests
     {
         var sharing = ConnectionPool.Freeze(new ConnectionPoolOptions().UsePreset(PoolPreset.Batch)).Sharing;
 
-        Assert.Equal((8, int.MaxValue, 180, 180, 10), (sharing.Stream!.Reserve, sharing.Stream.Ceiling, Seconds(sharing.Stream.Timeouts.FirstByte), Seconds(sharing.Stream.Timeouts.Read), Seconds(sharing.Stream.Timeouts.Pool)));
+        Assert.Equal((8, int.MaxValue, 180, 180, 15), (sharing.Stream!.Reserve, sharing.Stream.Ceiling, Seconds(sharing.Stream.Timeouts.FirstByte), Seconds(sharing.Stream.Timeouts.Read), Seconds(sharing.Stream.Timeouts.Pool)));
         Assert.Equal((0, int.MaxValue, 600), (sharing.Batch!.Reserve, sharing.Batch.Ceiling, Seconds(sharing.Batch.Timeouts.FirstByte)));
         Assert.All(PoolPreset.All.Where(preset => preset != PoolPreset.Batch), preset => Assert.Empty(ConnectionPool.Freeze(new ConnectionPoolOptions().UsePreset(preset)).Sharing.Lanes));
 

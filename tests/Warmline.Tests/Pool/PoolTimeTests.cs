@@ -1,0 +1,163 @@
+using Warmline.Tests.Support;
+using Xunit;
+
+namespace Warmline.Tests.Pool;
+
+/// <summary>The pool's time stands still while the thread pool has no thread, here played by a queue that the test serves.</summary>
+public sealed class PoolTimeTests : IDisposable
+{
+    static readonly TimeSpan Second = TimeSpan.FromSeconds(1);
+
+    readonly ManualTime _clock = new();
+    readonly Queue<Action> _queue = new();
+    readonly List<TimeSpan> _told = [];
+    readonly PoolTime _time;
+    readonly long _start;
+    bool _isBusy = true;
+
+    public PoolTimeTests()
+    {
+        _time = new PoolTime(_clock, _queue.Enqueue) { StoodStill = _told.Add };
+        _start = _time.GetTimestamp();
+    }
+
+    TimeSpan Now => _time.GetElapsedTime(_start);
+
+    public void Dispose() => _time.Dispose();
+
+    [Fact]
+    public void Goes_on_while_work_gets_its_thread()
+    {
+        _time.Watch(() => _isBusy);
+        Pass(10 * Second);
+
+        Assert.Equal(10 * Second, Now);
+        Assert.Empty(_told);
+    }
+
+    [Fact]
+    public void Stands_still_while_work_waits_and_tells_it_when_it_is_over()
+    {
+        _time.Watch(() => _isBusy);
+        Pass(Second);
+        Starve(10 * Second);
+
+        Assert.InRange(Now, Second, 1.6 * Second);   // seen at the second look
+        Assert.Empty(_told);
+        Serve();
+        Serve();   // the next has its thread at once
+        var lost = Assert.Single(_told);
+        Assert.InRange(lost, 9.4 * Second, 10 * Second);
+        Pass(Second);
+        Assert.InRange(Now, 2 * Second, 2.6 * Second);
+        Assert.Equal(_time.Lost, lost);
+    }
+
+    [Fact]
+    public void Stands_still_as_long_as_each_work_item_has_to_wait()
+    {
+        _time.Watch(() => _isBusy);
+        for (var i = 0; i < 10; i++)
+        {
+            Starve(Second);
+            Serve();
+        }
+
+        Assert.InRange(Now, TimeSpan.Zero, 0.6 * Second);
+        Assert.Empty(_told);
+    }
+
+    [Fact]
+    public void A_timer_waits_for_the_time_that_was_lost()
+    {
+        var fired = 0;
+        using var timer = _time.CreateTimer(_ => fired++, null, 5 * Second, Timeout.InfiniteTimeSpan);
+        _time.Watch(() => _isBusy);
+        Pass(Second);
+        Starve(20 * Second);
+        Assert.Equal(0, fired);
+        Serve();
+        Serve();
+        Pass(3 * Second);
+        Assert.Equal(0, fired);
+        Pass(2 * Second);
+        Assert.Equal(1, fired);
+        Pass(20 * Second);
+        Assert.Equal(1, fired);
+    }
+
+    [Fact]
+    public void A_timer_that_repeats_leaves_out_its_turns()
+    {
+        var fired = 0;
+        using var timer = _time.CreateTimer(_ => fired++, null, Second, Second);
+        _time.Watch(() => _isBusy);
+        Pass(3 * Second);
+        Assert.Equal(3, fired);
+        Starve(10 * Second);
+        Assert.InRange(fired, 3, 4);
+        Serve();
+        Serve();
+        var before = fired;
+        Pass(3 * Second);
+        Assert.InRange(fired - before, 3, 4);
+    }
+
+    [Fact]
+    public void A_timer_can_be_stopped_and_set_anew_in_a_standstill()
+    {
+        var fired = 0;
+        using var timer = _time.CreateTimer(_ => fired++, null, 5 * Second, Timeout.InfiniteTimeSpan);
+        _time.Watch(() => _isBusy);
+        Starve(10 * Second);
+        timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        Serve();
+        Serve();
+        Pass(20 * Second);
+        Assert.Equal(0, fired);
+        timer.Change(Second, Timeout.InfiniteTimeSpan);
+        Pass(2 * Second);
+        Assert.Equal(1, fired);
+    }
+
+    [Fact]
+    public void Looks_only_while_the_pool_is_busy_and_again_when_it_is_told_to()
+    {
+        _time.Watch(() => _isBusy);
+        Pass(Second);
+        _isBusy = false;
+        Pass(Second);
+        Assert.Equal(0, _clock.ArmedTimers);
+        Starve(10 * Second);
+        Assert.Equal(12 * Second, Now);
+        _isBusy = true;
+        _time.Watch(() => _isBusy);
+        Starve(10 * Second);
+        Assert.InRange(Now, 12 * Second, 12.6 * Second);
+    }
+
+    void Pass(TimeSpan time)
+    {
+        for (; time > TimeSpan.Zero; time -= TimeSpan.FromMilliseconds(50))
+        {
+            _clock.Advance(TimeSpan.FromMilliseconds(50));
+            Serve();
+        }
+    }
+
+    void Starve(TimeSpan time)
+    {
+        for (; time > TimeSpan.Zero; time -= TimeSpan.FromMilliseconds(50))
+        {
+            _clock.Advance(TimeSpan.FromMilliseconds(50));
+        }
+    }
+
+    void Serve()
+    {
+        for (var count = _queue.Count; count > 0; count--)
+        {
+            _queue.Dequeue()();
+        }
+    }
+}

@@ -1,6 +1,5 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
 using Warmline.Options;
 using Warmline.Transport;
 
@@ -33,7 +32,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     {
         var settings = Freeze(options ?? new ConnectionPoolOptions());
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
-        _engine = new PoolEngine(settings, loggerFactory?.CreateLogger(settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
+        var logger = QuietLogger.Of(loggerFactory, settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}");
+        _engine = new PoolEngine(settings, logger, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
         _keepsake = new PoolEngine.Keepsake(_engine);
     }

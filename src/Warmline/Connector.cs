@@ -24,13 +24,15 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     public async Task DialAsync(ConnectionState connection, TimeSpan connectTimeout)
     {
         var key = connection.Key.Key;
+        DialedConnection? dialed = null;
+        Slot? slot = null;
+        var isTold = false;
         try
         {
-            var (dialed, span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
-            connection.Address = dialed.RemoteEndPoint?.Address;
-            connection.LocalAddress = dialed.LocalAddress;
+            (dialed, var span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
+            engine.SetDialed(connection, dialed);
             var isPinged = !engine.PingsAreUnwelcome(connection.Key);
-            var slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
+            slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
             if (!isPinged)
             {
                 slot.WithholdPings();   // those that measure the round trip, too
@@ -41,15 +43,35 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             engine.TellManyPools(key.Origin);
             engine.NoteDial(connection, dialed.Timings);
             engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
+            isTold = true;
             if (!dialed.IsHttp2)
             {
                 engine.TellHttp1(connection.Key);
                 engine.WatchIdleSoon();
             }
         }
-        catch (Exception error)
+        catch (Exception error) when (!isTold)
         {
+            Discard(slot, dialed);
             Fail(connection, error);
+        }
+        catch (Exception error)   // the scheduler has it, and it works
+        {
+            LogMessages.InternalFault(logger, error);
+        }
+    }
+
+    /// <summary>A dial that fails closes what it had opened.</summary>
+    static void Discard(Slot? slot, DialedConnection? dialed)
+    {
+        try
+        {
+            slot?.Drop();
+            dialed?.Dispose();
+        }
+        catch (Exception)
+        {
+            // The dial's own error is the one to be told.
         }
     }
 
@@ -70,7 +92,17 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true));
 
     /// <summary>Ends the dials under way.</summary>
-    public Task StopAsync() => _stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync();   // a drain after the end has nothing to stop
+    public async Task StopAsync()
+    {
+        try
+        {
+            await (_stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync()).ConfigureAwait(false);   // a drain after the end has nothing to stop
+        }
+        catch (Exception error) when (error is AggregateException or ObjectDisposedException)
+        {
+            // Every dial has been told; what one of them threw at that is in its own error.
+        }
+    }
 
     public void Dispose() => _stop.Dispose();
 
@@ -142,12 +174,16 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
 
     void Fail(ConnectionState connection, Exception error)
     {
-        connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
+        var phase = (error as DialException)?.Phase ?? DialPhase.Tcp;
         if (!_stop.IsCancellationRequested)
         {
-            LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);
+            LogMessages.DialFailed(logger, connection.Key.Key.Origin, phase, error.Message);
         }
 
-        engine.Play((connection, error), static (scheduler, failed, now, actions) => scheduler.DialFailed(failed.connection, failed.error, now, actions));
+        engine.Play((connection, error, phase), static (scheduler, failed, now, actions) =>
+        {
+            failed.connection.FailedIn = failed.phase;
+            scheduler.DialFailed(failed.connection, failed.error, now, actions);
+        });
     }
 }

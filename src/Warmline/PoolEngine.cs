@@ -48,18 +48,16 @@ internal sealed partial class PoolEngine
         using (SuppressFlow())
         {
             Clock = new CoarseClock(time, CoarseClock.ResolutionFor([.. settings.Sharing.Lanes.Values.Select(lane => lane.Timeouts).Append(settings.Timeouts).SelectMany(static clocks => clocks.Watched)]));
-            _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _timer = CreateTimer(static engine => engine.Tick(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _namesTimer = CreateTimer(static engine => engine.RefreshNames(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, settings.TcpKeepAlive.Interval, FindQuiet);
-            _leakTimer = time.CreateTimer(static state => ((PoolEngine)state!).LookForLeaks(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            _statsLog = settings.StatsLogInterval is { } interval
-                ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
-                : null;
+            _leakTimer = CreateTimer(static engine => engine.LookForLeaks(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _statsLog = settings.StatsLogInterval is { } interval ? CreateTimer(static engine => engine.LogStats(), interval, interval) : null;
         }
 
         if (!settings.Enabled)
         {
-            LogSwitch(isOn: false);
+            Safely(false, static (engine, isOn) => engine.LogSwitch(isOn));
         }
 
         _retryBudget = settings.RetryBudget;
@@ -67,7 +65,7 @@ internal sealed partial class PoolEngine
         SetLeakWatch();
         foreach (var (key, connections) in settings.WarmConnections)
         {
-            Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
+            KeepWarm(key, connections);
         }
     }
 
@@ -171,31 +169,6 @@ internal sealed partial class PoolEngine
         Play(origin, static (scheduler, origin, now, actions) => scheduler.Retire(origin, now, actions));
     }
 
-    /// <summary>Applies the settings; when that cannot be done while the pool runs, names what is fixed and changes nothing.</summary>
-    public IReadOnlyList<string> TryUpdate(PoolSettings settings)
-    {
-        if (Settings.FixedIn(settings) is { Count: > 0 } fixedNames)
-        {
-            return fixedNames;
-        }
-
-        if (Settings.Enabled != settings.Enabled)
-        {
-            LogSwitch(settings.Enabled);
-        }
-
-        var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
-        Settings = settings with { Name = Name };
-        SetLeakWatch();
-        Play(SchedulerLimits.From(settings), static (scheduler, limits, now, actions) => scheduler.LimitsChanged(limits, now, actions));
-        foreach (var (key, connections) in settings.WarmConnections.Concat(released.Select(key => KeyValuePair.Create(key, 0))))
-        {
-            Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
-        }
-
-        return [];
-    }
-
     public PoolStats GetStats(bool detailed = true) => Complete(Read((scheduler, now) => scheduler.Stats(now, detailed)));
 
     PoolStats Complete(PoolStats stats) => stats with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
@@ -213,7 +186,7 @@ internal sealed partial class PoolEngine
         }
         else
         {
-            WatchHeld(call);
+            Safely(call, static (engine, call) => engine.WatchHeld(call));
             var wait = call.BeginWait();
             try
             {
@@ -233,7 +206,7 @@ internal sealed partial class PoolEngine
             throw RefusalOf(call, action);
         }
 
-        call.TellPlace();
+        Safely(call, static (_, call) => call.TellPlace());   // the call has its lease: nothing may end it here
     }
 
     internal void Cancel(PooledRequest call)
@@ -298,7 +271,7 @@ internal sealed partial class PoolEngine
             }
             catch (Exception error)
             {
-                LogMessages.InternalFault(_logger, error);   // the other actions must run all the same
+                LogFault(error);   // the other actions must run all the same
             }
         }
 
@@ -314,12 +287,12 @@ internal sealed partial class PoolEngine
                 ((PooledRequest)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
+                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 if (action.Advice is { } advice)
                 {
                     TellExpiry(action.Connection.Key.Key.Origin, advice);
                 }
 
-                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
                 Prime(action.Connection);
@@ -362,7 +335,7 @@ internal sealed partial class PoolEngine
                 var wait = at - Now;
 
                 // A timer counts whole milliseconds: rounded down it would fire just before the time, several times over.
-                _timer.Change(wait > TimeSpan.Zero ? wait + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
+                _timer.TrySet(wait > TimeSpan.Zero ? wait + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
             }
         }
     }

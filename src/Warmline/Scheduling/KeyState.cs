@@ -130,10 +130,10 @@ internal sealed class KeyState : Timed
 
     public Exception? LastDialError { get; set; }
 
-    /// <summary>When the rate-limit headers of an answer are looked at next; by the shell, without the lock.</summary>
+    /// <summary>When the rate-limit headers of an answer are looked at next; by the shell.</summary>
     public TimeSpan LimitsDue { get; set; }
 
-    /// <summary>What the last answer said that was looked at; by the shell, without the lock.</summary>
+    /// <summary>What the last answer said that was looked at; by the shell.</summary>
     public ToldLimits? Limits { get; set; }
 
     public KeyFacts Facts { get; } = new();

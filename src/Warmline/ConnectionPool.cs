@@ -85,7 +85,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(connections), connections, $"Must be 1 to {most} (the smaller of MaxIdleConnections and MaxConnectionsPerHost): idle connections beyond it would be closed again. Raise MaxIdleConnections.");
         }
 
-        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Settings.Proxy), connections, cancellationToken);
+        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Proxy), connections, cancellationToken);
     }
 
     /// <summary>What the pool did and does.</summary>

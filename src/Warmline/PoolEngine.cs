@@ -42,7 +42,14 @@ internal sealed partial class PoolEngine
         _wallAt = time.GetUtcNow();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
         _names = new DnsCache(network, settings.Dns, time) { Answered = Answered };
-        _connector = new Connector(this, new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, settings.Proxy), settings.Http2, time, logger);
+        if (network is SystemNetwork system)
+        {
+            system.Refused = (option, error) => LogMessages.SocketOptionRefused(_logger, option, error);
+        }
+
+        Proxy = Guard(settings.Proxy);
+        var dialer = new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, Proxy) { UserAgent = UserAgentFor };
+        _connector = new Connector(this, dialer, settings.Http2, time, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
@@ -60,6 +67,7 @@ internal sealed partial class PoolEngine
             Safely(false, static (engine, isOn) => engine.LogSwitch(isOn));
         }
 
+        Safely(0, static (engine, _) => engine.CheckNoProxy());
         _retryBudget = settings.RetryBudget;
         Metrics = PoolMetrics.For(meters).Add(this);
         SetLeakWatch();
@@ -95,7 +103,7 @@ internal sealed partial class PoolEngine
 
     /// <summary>Waits until the call has its place.</summary>
     /// <exception cref="PoolRejectedException">It gets none.</exception>
-    public ValueTask AcquireAsync(PooledRequest call, ConnectionKey key, CancellationToken caller)
+    public ValueTask AcquireAsync(PooledRequest call, ConnectionKey key, string? userAgent, CancellationToken caller)
     {
         if (caller.IsCancellationRequested)
         {
@@ -109,6 +117,11 @@ internal sealed partial class PoolEngine
             call.Deadline = DeadlineOf(call.Timeouts, now);
             LookAtClock(now, actions);
             _scheduler.Acquire(call, key, now, actions);
+            if (userAgent is not null)
+            {
+                SetUserAgent_NeedsLock(call.Key, userAgent);   // before its dial begins
+            }
+
             NoteReason_NeedsLock(call);
         }
 

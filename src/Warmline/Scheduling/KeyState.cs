@@ -21,6 +21,9 @@ internal sealed class OriginState(string name) : PermitGroup(name)
 
     /// <summary>When that is forgotten.</summary>
     public TimeSpan ResetLimitUntil { get; set; }
+
+    /// <summary>The last User-Agent of its callers, for tunnels; null before the first, and without a proxy.</summary>
+    public string? UserAgent { get; set; }
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
@@ -135,6 +138,9 @@ internal sealed class KeyState : Timed
 
     /// <summary>What the last answer said that was looked at; by the shell.</summary>
     public ToldLimits? Limits { get; set; }
+
+    /// <summary>The same of its tenant's calls alone, where tenants have connections of their own.</summary>
+    public string? UserAgent { get; set; }
 
     public KeyFacts Facts { get; } = new();
 

@@ -36,7 +36,7 @@ internal sealed partial class PoolEngine
 
     static bool IsApart(KeyState key) => key.Key.Partition.Length > 0;
 
-    IWebProxy? Guard(IWebProxy? proxy) => proxy is null ? null : new QuietProxy(proxy, error =>
+    QuietProxy? Guard(IWebProxy? proxy) => proxy is null ? null : new QuietProxy(proxy, error =>
         LogMessages.ProxyFailed(_logger, error.GetType().Name));   // not its text, which may hold the call's whole address
 
     void CheckNoProxy()

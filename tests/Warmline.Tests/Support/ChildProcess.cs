@@ -22,6 +22,7 @@ internal static class ChildProcess
         var program = Path.ChangeExtension(typeof(ChildProcess).Assembly.Location, OperatingSystem.IsWindows() ? ".exe" : null);
         var start = new ProcessStartInfo(program, ["-noColor", "-class", test.FullName!])
         {
+            UseShellExecute = false,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
             WorkingDirectory = Environment.CurrentDirectory,

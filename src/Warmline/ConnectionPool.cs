@@ -33,7 +33,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         var settings = Freeze(options ?? new ConnectionPoolOptions());
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
         var logger = QuietLogger.Of(loggerFactory, settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}");
-        _engine = new PoolEngine(settings, logger, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
+        var time = timeProvider ?? TimeProvider.System;
+        _engine = new PoolEngine(settings, logger, time, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
         _keepsake = new PoolEngine.Keepsake(_engine);
     }

@@ -96,7 +96,8 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     {
         try
         {
-            await (_stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync()).ConfigureAwait(false);   // a drain after the end has nothing to stop
+            // A drain after the end has nothing to stop.
+            await (_stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync()).ConfigureAwait(false);
         }
         catch (Exception error) when (error is AggregateException or ObjectDisposedException)
         {

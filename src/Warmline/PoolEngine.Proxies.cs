@@ -13,7 +13,8 @@ internal sealed partial class PoolEngine
     /// <summary>Whom to ask for the proxy of a call; null when none is to be used. Never throws.</summary>
     public IWebProxy? Proxy { get; }
 
-    /// <summary>The User-Agent for a tunnel: the last one that a caller sent there. Tenants with connections of their own are kept apart.</summary>
+    /// <summary>The User-Agent for a tunnel: the last one that a caller sent there. Tenants with connections of their own are kept
+    /// apart.</summary>
     string? UserAgentFor(ConnectionKey key) =>
         Read((scheduler, _) => scheduler.Find(key) is { } state ? IsApart(state) ? state.UserAgent : state.Origin.UserAgent : null);
 

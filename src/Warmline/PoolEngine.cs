@@ -59,7 +59,9 @@ internal sealed partial class PoolEngine
             _namesTimer = CreateTimer(static engine => engine.RefreshNames(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, settings.TcpKeepAlive.Interval, FindQuiet);
             _leakTimer = CreateTimer(static engine => engine.LookForLeaks(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            _statsLog = settings.StatsLogInterval is { } interval ? CreateTimer(static engine => engine.LogStats(), interval, interval) : null;
+            _statsLog = settings.StatsLogInterval is { } interval
+                ? CreateTimer(static engine => engine.LogStats(), interval, interval)
+                : null;
         }
 
         if (!settings.Enabled)

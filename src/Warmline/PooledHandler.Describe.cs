@@ -84,7 +84,8 @@ internal sealed partial class PooledHandler
         var tunnels = uri.Scheme is "ws";
         var isForwarded = !isHttps && proxy is not null && !tunnels && protocols is not HttpProtocols.Http2;
         if (last is { } kept && kept.IsHttps == isHttps && kept.Port == uri.Port && kept.Protocols == protocols && kept.Host == uri.IdnHost && kept.TlsName == (tlsName ?? kept.Host)
-            && kept.Partition == partition && kept.IsForwarded == isForwarded && (proxy is null ? kept.Proxy is null : kept.Proxy?.Is(proxy) == true))
+            && kept.Partition == partition && kept.IsForwarded == isForwarded
+            && (proxy is null ? kept.Proxy is null : kept.Proxy?.Is(proxy) == true))
         {
             return kept;
         }

@@ -21,8 +21,9 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
 {
     readonly int _hash;
 
-    public ConnectionKey(bool isHttps, string host, int port, string? tlsName = null, HttpProtocols protocols = HttpProtocols.Any, string partition = "", ProxyAddress? proxy = null,
-        bool tunnels = false)
+    public ConnectionKey(
+        bool isHttps, string host, int port, string? tlsName = null, HttpProtocols protocols = HttpProtocols.Any, string partition = "",
+        ProxyAddress? proxy = null, bool tunnels = false)
     {
         IsHttps = isHttps;
         Host = host;
@@ -53,8 +54,8 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
     /// <summary>The proxy on the way; null for a direct connection.</summary>
     public ProxyAddress? Proxy { get; }
 
-    /// <summary>Whether its requests go to the proxy in absolute form (RFC 9112, section 3.2.2), as the platform sends plain http. Else a proxy
-    /// gives a tunnel, by CONNECT: for https, for <c>ws://</c>, and for HTTP/2 with prior knowledge, which no proxy forwards.</summary>
+    /// <summary>Whether its requests go to the proxy in absolute form (RFC 9112, section 3.2.2), as the platform sends plain http. Else a
+    /// proxy gives a tunnel, by CONNECT: for https, for <c>ws://</c>, and for HTTP/2 with prior knowledge, which no proxy forwards.</summary>
     public bool IsForwarded { get; }
 
     /// <summary>The host that is resolved and connected to first: the proxy's where there is one, as the origin's name is the proxy's to resolve.</summary>

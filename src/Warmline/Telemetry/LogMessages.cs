@@ -90,8 +90,8 @@ internal static partial class LogMessages
     [LoggerMessage(32, LogLevel.Warning, "{Calls} calls at once to {Origin} take {Connections} connections, because {Cause}. Over HTTP/2, {Enough} would do. {Remedy}")]
     public static partial void Http2Unused(ILogger logger, int calls, string origin, int connections, string cause, int enough, string remedy);
 
-    [LoggerMessage(34, LogLevel.Warning, "{Entry} in NO_PROXY has no effect, as .NET does not know this form: such calls go through the proxy. "
-        + "To change that, {Instead}")]
+    [LoggerMessage(34, LogLevel.Warning, "{Entry} in NO_PROXY has no effect, as .NET does not know this form: such calls go through "
+        + "the proxy. To change that, {Instead}")]
     public static partial void NoProxyIgnored(ILogger logger, string entry, string instead);
 
     [LoggerMessage(35, LogLevel.Warning, "The proxy object (ConnectionPoolOptions.Proxy) threw {Error}: such calls connect directly, "

@@ -247,14 +247,18 @@ internal sealed class PoolMetrics
     {
         var instrument = _instruments++;
         _counters.Add(reading);
-        Publish(_meter, meter => meter.CreateObservableCounter(name, () => Collect(instrument, Merge.Sum, reading, ended: _counters.IndexOf(reading)).Select(static read => new Measurement<long>((long)read.Value, read.Tags)), unit, description));
+        Publish(_meter, meter => meter.CreateObservableCounter(name,
+            () => Collect(instrument, Merge.Sum, reading, ended: _counters.IndexOf(reading))
+                .Select(static read => new Measurement<long>((long)read.Value, read.Tags)),
+            unit, description));
     }
 
     void State(string name, string unit, string description, Reading reading)
     {
         var instrument = _instruments++;
-        Publish(_meter, meter => meter.CreateObservableUpDownCounter(name, () =>
-            Collect(instrument, Merge.Sum, reading).Select(static read => new Measurement<long>((long)read.Value, read.Tags)), unit, description));
+        Publish(_meter, meter => meter.CreateObservableUpDownCounter(name,
+            () => Collect(instrument, Merge.Sum, reading).Select(static read => new Measurement<long>((long)read.Value, read.Tags)),
+            unit, description));
     }
 
     void Gauge(string name, string unit, string description, Reading reading, Merge merge = Merge.Max)

@@ -269,7 +269,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 await SecureAsync(proxy.Host, HttpProtocols.Http1, cancellationToken).ConfigureAwait(false);
             }
 
-            return await ProxyTunnel.AskAsync(Transport!, key.Authority, basic, dialer.UserAgent?.Invoke(key), cancellationToken).ConfigureAwait(false);
+            var agent = dialer.UserAgent?.Invoke(key);
+            return await ProxyTunnel.AskAsync(Transport!, key.Authority, basic, agent, cancellationToken).ConfigureAwait(false);
         }
 
         async Task<SslStream> SecureAsync(string name, HttpProtocols protocols, CancellationToken cancellationToken)
@@ -305,7 +306,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             {
                 DialPhase.Dns => $"the {(key.Proxy is null ? "" : "proxy's ")}host name was not resolved by then",
                 DialPhase.Tcp => $"no answer to the TCP connection attempt by then (tried {string.Join(", ", _race!.Tried)}); {OnTheWay}",
-                DialPhase.Proxy when Forwards => "the proxy took the TCP connection, but the TLS handshake with it was not finished by then",
+                DialPhase.Proxy when Forwards =>
+                    "the proxy took the TCP connection, but the TLS handshake with it was not finished by then",
                 DialPhase.Proxy => "the proxy took the TCP connection, but had not answered CONNECT by then",
                 _ => $"{(key.Proxy is null ? $"{_race!.EndPoint} took the TCP connection" : "the proxy gave a tunnel")}, but the TLS handshake was not finished by then",
             };

@@ -66,7 +66,8 @@ internal sealed class ProxyLogin(ConnectionKey key, ICredentials? credentials)
     public bool IsRenewed(HttpResponseMessage response)
     {
         if (_renewed is not null || response.StatusCode is not HttpStatusCode.ProxyAuthenticationRequired
-            || !response.Headers.ProxyAuthenticate.Any(static way => string.Equals(way.Scheme, "Basic", StringComparison.OrdinalIgnoreCase)))
+            || !response.Headers.ProxyAuthenticate.Any(
+                static way => string.Equals(way.Scheme, "Basic", StringComparison.OrdinalIgnoreCase)))
         {
             return false;
         }
@@ -84,4 +85,5 @@ internal sealed class ProxyLogin(ConnectionKey key, ICredentials? credentials)
 
 /// <summary>The proxy did not forward the request and wants a login, which is known now.</summary>
 internal sealed class ProxyLoginException(ConnectionKey key) : HttpRequestException(HttpRequestError.ProxyTunnelError,
-    $"The proxy {key.Proxy} wanted another login, and the request could not be sent again.", null, HttpStatusCode.ProxyAuthenticationRequired);
+    $"The proxy {key.Proxy} wanted another login, and the request could not be sent again.", null,
+    HttpStatusCode.ProxyAuthenticationRequired);

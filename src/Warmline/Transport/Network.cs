@@ -135,7 +135,8 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive, SocketCalls? 
     }
 
     bool TrySet(Socket socket, SocketOptionLevel level, SocketOptionName name, int value) =>
-        Try($"{name}", socket, (Calls: _calls, level, name, value), static (socket, wish) => wish.Calls.Set(socket, wish.level, wish.name, wish.value));
+        Try($"{name}", socket, (Calls: _calls, level, name, value),
+            static (socket, wish) => wish.Calls.Set(socket, wish.level, wish.name, wish.value));
 
     bool Try<T>(string option, Socket socket, T wish, Action<Socket, T> set)
     {

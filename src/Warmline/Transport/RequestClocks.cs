@@ -339,8 +339,8 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         Abort();
     }
 
-    /// <summary>Cancels the call. Its content and BeforeSend have the token, and what they registered with it runs here: what that throws is
-    /// theirs, and must not end a timer, a drain or the return of a lease.</summary>
+    /// <summary>Cancels the call. Its content and BeforeSend have the token, and what they registered with it runs here: what that throws
+    /// is theirs, and must not end a timer, a drain or the return of a lease.</summary>
     public void Abort()
     {
         try

@@ -145,7 +145,8 @@ public sealed class CallbackTests
         {
             ShouldListenTo = static source => source.Name == "Warmline",
             Sample = (ref ActivityCreationOptions<ActivityContext> _) =>
-                what == "sample" && IsOurs.Value ? throw Fault() : IsOurs.Value ? ActivitySamplingResult.AllData : ActivitySamplingResult.None,
+                what == "sample" && IsOurs.Value ? throw Fault()
+                : IsOurs.Value ? ActivitySamplingResult.AllData : ActivitySamplingResult.None,
             ActivityStarted = activity => Throw(what == "start" && IsOurs.Value),
             ActivityStopped = activity => Throw(what == "stop" && IsOurs.Value),
         };
@@ -203,7 +204,7 @@ public sealed class CallbackTests
     public async Task What_a_content_registers_with_its_token_may_throw(string end, bool http2)
     {
         // The clock that ends the call is a timer of the pool's: what is thrown there would end the process.
-        var time = new ManualTime();
+        var time = ManualTime.Early;
         await using var rig = await Rig.StartAsync(http2, options =>
             (options.Timeouts.Total, options.Http2.PingDelay) = (TimeSpan.FromSeconds(5), Timeout.InfiniteTimeSpan), time: time);
         using var caller = new CancellationTokenSource();
@@ -239,7 +240,7 @@ public sealed class CallbackTests
     [InlineData("token")]
     public async Task BeforeSend_that_throws_costs_no_place(string what)
     {
-        var time = new ManualTime();
+        var time = ManualTime.Early;
         var began = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         var throws = true;
         await using var rig = await Rig.StartAsync(options =>
@@ -310,7 +311,8 @@ public sealed class CallbackTests
             ChildProcess.SkipUnlessChild();
             using var spans = new ActivityListener { ShouldListenTo = static source => source.Name == "Warmline" ? throw Fault() : false };
             ActivitySource.AddActivityListener(spans);
-            using var meters = new MeterListener { InstrumentPublished = static (instrument, _) => Throw(instrument.Meter.Name == "Warmline") };
+            using var meters = new MeterListener();
+            meters.InstrumentPublished = static (instrument, _) => Throw(instrument.Meter.Name == "Warmline");
             meters.Start();
             var told = new List<string>();
             for (var i = 0; i < 3; i++)

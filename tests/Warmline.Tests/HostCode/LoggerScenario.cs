@@ -18,7 +18,7 @@ internal sealed class LoggerScenario : IAsyncDisposable
 
     static readonly TimeSpan Threshold = TimeSpan.FromSeconds(60);
 
-    readonly ManualTime _time = new();
+    readonly ManualTime _time = ManualTime.Early;
     readonly IConfigurationRoot _configuration;
     readonly ServiceProvider _services;
     readonly List<string> _told = [];
@@ -30,8 +30,8 @@ internal sealed class LoggerScenario : IAsyncDisposable
         var services = new ServiceCollection();
         services.AddSingleton(logs);
         services.AddSingleton<TimeProvider>(_time);
-        services.AddConnectionPool(options => (options.LeakThreshold, options.StatsLogInterval, options.UseProxy) = (Threshold, TimeSpan.FromHours(1), false))
-            .Bind(_configuration);
+        services.AddConnectionPool(static options =>
+            (options.LeakThreshold, options.StatsLogInterval, options.UseProxy) = (Threshold, TimeSpan.FromHours(1), false)).Bind(_configuration);
         _services = services.BuildServiceProvider();
         Pool = _services.GetRequiredService<ConnectionPool>();
         Client = Pool.CreateClient();

@@ -91,7 +91,7 @@ public sealed class LoggerTests
     public async Task Whoever_disposes_second_waits_for_the_first()
     {
         var network = new FakeNetwork { Connect = static (_, _) => new(new FakeStream()) };
-        await using var pool = new ConnectionPool(new() { UseProxy = false }, null, new ManualTime(), network);
+        await using var pool = new ConnectionPool(new() { UseProxy = false }, null, ManualTime.Early, network);
         await pool.WarmUpAsync(new Uri("http://a.test"), 1, Rig.Ct);
 
         var both = new[] { pool.DisposeAsync().AsTask(), pool.DisposeAsync().AsTask() };
@@ -122,7 +122,7 @@ public sealed class LoggerTests
     {
         // A clock whose timers refuse to be set once they have ended.
         await using var server = new EndingServer();
-        var pool = new ConnectionPool(new() { UseProxy = false }, null, new StrictTime(new ManualTime()));
+        var pool = new ConnectionPool(new() { UseProxy = false }, null, new StrictTime(ManualTime.Early));
         using var client = pool.CreateClient();
         var response = await client.GetAsync(server.Address, HttpCompletionOption.ResponseHeadersRead, Rig.Ct);
         await pool.DisposeAsync();

@@ -7,7 +7,7 @@ namespace Warmline.Tests.Http;
 /// <summary>What goes to a proxy, and what becomes of its answers.</summary>
 internal static class ProxyBehaviours
 {
-    const string Corp = "http://llm.corp:8000/v1?q=1";
+    const string Corp = "http://llm.test:8000/v1?q=1";
     const string Agent = "my-app/1.0";
 
     const string Names = "some proxies refuse a tunnel to a client that does not say who it is";
@@ -24,7 +24,7 @@ internal static class ProxyBehaviours
         new("plain http, 2.0 OrHigher", side => VersionAsync(side, HttpVersionPolicy.RequestVersionOrHigher), On: On.Http1),
         new("plain http, 2.0 OrLower", side => VersionAsync(side, HttpVersionPolicy.RequestVersionOrLower), On: On.Http1),
         new("plain http with `Upgrade: websocket`", side => AskAsync(side, Corp, "Upgrade"), On: On.Http1),
-        new("`ws://`: what the proxy is asked", side => AskAsync(side, "ws://llm.corp:8000/", "Upgrade"), On: On.Http1),
+        new("`ws://`: what the proxy is asked", side => AskAsync(side, "ws://llm.test:8000/", "Upgrade"), On: On.Http1),
         new("https: the headers of `CONNECT`, of a call with `User-Agent`", side => TunnelAsync(side, Agent)),
         new("https: the headers of `CONNECT`, of a call without", side => TunnelAsync(side, null), Names),
         new("https: a proxy that refuses a tunnel without `User-Agent`", FilterAsync),
@@ -33,7 +33,8 @@ internal static class ProxyBehaviours
 
     static async Task<string> AskAsync(Side side, string address, string? header = null)
     {
-        var proxy = side.ServeProxy(static head => head.StartsWith("CONNECT", StringComparison.Ordinal) ? ScriptedProxy.Forbidden : ScriptedProxy.Forwarded);
+        var proxy = side.ServeProxy(static head =>
+            head.StartsWith("CONNECT", StringComparison.Ordinal) ? ScriptedProxy.Forbidden : ScriptedProxy.Forwarded);
         var request = side.Request(HttpMethod.Get, new Uri(address));
         if (header is not null)
         {
@@ -66,13 +67,15 @@ internal static class ProxyBehaviours
         using var response = await side.SendAsync(With(side.Request(HttpMethod.Get, address), agent));
         var version = typeof(ConnectionPool).Assembly.GetName().Version!.ToString(3);
         return string.Join(", ", proxy.Heads.SelectMany(static head => head.Split("\r\n")).Skip(1).Where(static line => line.Length > 0)
-            .Select(line => line.StartsWith("Host:", StringComparison.Ordinal) ? "Host" : line.Replace(version, "…", StringComparison.Ordinal)));
+            .Select(line => line.StartsWith("Host:", StringComparison.Ordinal) ? "Host"
+                : line.Replace(version, "…", StringComparison.Ordinal)));
     }
 
     static async Task<string> FilterAsync(Side side)
     {
         var address = await side.ServeAsync(static context => context.Response.WriteAsync("hi"));
-        side.ServeProxy(static head => ScriptedProxy.Header(head, "User-Agent") is null ? ScriptedProxy.Forbidden : ScriptedProxy.Open, address.Port);
+        side.ServeProxy(
+            static head => ScriptedProxy.Header(head, "User-Agent") is null ? ScriptedProxy.Forbidden : ScriptedProxy.Open, address.Port);
         return await Side.TellAsync(side.SendAsync(With(side.Request(HttpMethod.Get, address), Agent)));
     }
 

@@ -198,7 +198,8 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
         {
             return new SocketsHttpHandler
             {
-                SslOptions = Authority.Trust(), UseProxy = Proxy is not null, Proxy = Proxy, UseCookies = false, AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression,
+                SslOptions = Authority.Trust(), UseProxy = Proxy is not null, Proxy = Proxy,
+                UseCookies = false, AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression,
             };
         }
 

@@ -11,13 +11,14 @@ namespace Warmline.Tests.Pool;
 /// it. What the proxy says to it is the answer.</summary>
 public sealed class ForwardTests : IDisposable
 {
-    const string Corp = "http://llm.corp:8000/v1?x=1";
+    const string Corp = "http://llm.test:8000/v1?x=1";
 
     readonly TestAuthority _authority = new();
 
     public static TheoryData<string> Shapes =>
     [
-        "post", "get", "query", "default port", "address of IPv6", "international name", "1.0", "2.0 or lower", "2.0 exact", "2.0 or higher",
+        "post", "get", "query", "default port", "address of IPv6", "international name", "1.0", "2.0 or lower", "2.0 exact",
+        "2.0 or higher",
         "3.0 or lower", "options", "head", "own host", "user agent", "chunked", "empty post", "own login", "user in the address", "upgrade",
         "web socket", "fragment",
     ];
@@ -91,7 +92,11 @@ public sealed class ForwardTests : IDisposable
     public async Task A_connection_that_was_opened_ahead_carries_the_call()
     {
         await using var proxy = new ScriptedProxy(static _ => ScriptedProxy.Forwarded);
-        await using var pool = new ConnectionPool(new() { Proxy = new WebProxy(proxy.Address), Hosts = { ["http://llm.corp:8000"] = new() { WarmConnections = 2 } } });
+        await using var pool = new ConnectionPool(new()
+        {
+            Proxy = new WebProxy(proxy.Address),
+            Hosts = { ["http://llm.test:8000"] = new() { WarmConnections = 2 } },
+        });
         await pool.StatsAsync(static stats => stats.Idle == 2);
         using var client = pool.CreateClient();
 
@@ -108,11 +113,12 @@ public sealed class ForwardTests : IDisposable
         using var client = Client(isPool: true, proxy, out var pool);
         await using var _ = pool;
 
-        await TellAsync(client, new(HttpMethod.Get, "http://a.corp/"));
-        await TellAsync(client, new(HttpMethod.Get, "http://b.corp/"));
+        await TellAsync(client, new(HttpMethod.Get, "http://a.test/"));
+        await TellAsync(client, new(HttpMethod.Get, "http://b.test/"));
 
         Assert.Equal(2, proxy.Accepted);
-        Assert.Equal(["GET http://a.corp/ HTTP/1.1", "GET http://b.corp/ HTTP/1.1"], proxy.Heads.Select(static head => head.Split("\r\n")[0]));
+        Assert.Equal(["GET http://a.test/ HTTP/1.1", "GET http://b.test/ HTTP/1.1"],
+            proxy.Heads.Select(static head => head.Split("\r\n")[0]));
     }
 
     [Theory(Timeout = Rig.Patience)]
@@ -188,7 +194,8 @@ public sealed class ForwardTests : IDisposable
     public async Task A_password_that_stays_wrong_is_the_proxys_answer()
     {
         await using var proxy = new ScriptedProxy(static _ => Challenge);
-        await using var pool = new ConnectionPool(new() { Proxy = new WebProxy(proxy.Address) { Credentials = new Changing("1", "2", "3", "4", "5") } });
+        var web = new WebProxy(proxy.Address) { Credentials = new Changing("1", "2", "3", "4", "5") };
+        await using var pool = new ConnectionPool(new() { Proxy = web });
         using var client = pool.CreateClient();
 
         using var response = await client.SendAsync(Request("post"), Rig.Ct);
@@ -226,7 +233,7 @@ public sealed class ForwardTests : IDisposable
         var error = await Assert.ThrowsAsync<PoolConnectException>(() => client.SendAsync(Request("post"), Rig.Ct));
 
         Assert.Equal((DialPhase.Proxy, HttpStatusCode.Forbidden), (error.Phase, error.StatusCode));
-        Assert.StartsWith("CONNECT llm.corp:8000 ", Assert.Single(proxy.Heads));
+        Assert.StartsWith("CONNECT llm.test:8000 ", Assert.Single(proxy.Heads));
     }
 
     [Fact(Timeout = Rig.Patience)]
@@ -252,7 +259,8 @@ public sealed class ForwardTests : IDisposable
         Assert.False(new ConnectionKey(true, "a.test", 443, proxy: proxy).IsForwarded);
         Assert.False(new ConnectionKey(false, "a.test", 80).IsForwarded);
         Assert.False(new ConnectionKey(false, "a.test", 80, protocols: HttpProtocols.Http2, proxy: proxy).IsForwarded);
-        Assert.NotEqual(new ConnectionKey(false, "a.test", 80, proxy: proxy), new ConnectionKey(false, "a.test", 80, proxy: proxy, tunnels: true));
+        Assert.NotEqual(new ConnectionKey(false, "a.test", 80, proxy: proxy),
+            new ConnectionKey(false, "a.test", 80, proxy: proxy, tunnels: true));
         Assert.Equal(PoolSettings.KeyOf(new Uri("http://a.test"), Http2Mode.Preferred, new WebProxy("http://proxy.test:3128")),
             new ConnectionKey(false, "a.test", 80, proxy: proxy));
     }
@@ -272,10 +280,10 @@ public sealed class ForwardTests : IDisposable
                 (request.Method, request.Content) = (HttpMethod.Get, null);
                 break;
             case "query":
-                request.RequestUri = new Uri("http://llm.corp:8000/a%20b/?q=%C3%BC&r=1");
+                request.RequestUri = new Uri("http://llm.test:8000/a%20b/?q=%C3%BC&r=1");
                 break;
             case "default port":
-                request.RequestUri = new Uri("http://llm.corp/");
+                request.RequestUri = new Uri("http://llm.test/");
                 break;
             case "address of IPv6":
                 request.RequestUri = new Uri("http://[2001:db8::1]:8000/");
@@ -305,7 +313,7 @@ public sealed class ForwardTests : IDisposable
                 (request.Method, request.Content) = (HttpMethod.Head, null);
                 break;
             case "own host":
-                request.Headers.Host = "other.corp";
+                request.Headers.Host = "other.test";
                 break;
             case "user agent":
                 request.Headers.UserAgent.ParseAdd("OpenAI/2.14.0 (.NET 10)");
@@ -321,7 +329,7 @@ public sealed class ForwardTests : IDisposable
                 request.Headers.Add("Proxy-Authorization", "Basic own");
                 break;
             case "user in the address":
-                request.RequestUri = new Uri("http://u:p@llm.corp:8000/x");
+                request.RequestUri = new Uri("http://u:p@llm.test:8000/x");
                 break;
             case "upgrade":
                 (request.Method, request.Content) = (HttpMethod.Get, null);
@@ -329,12 +337,12 @@ public sealed class ForwardTests : IDisposable
                 request.Headers.Add("Connection", "Upgrade");
                 break;
             case "web socket":
-                (request.Method, request.Content, request.RequestUri) = (HttpMethod.Get, null, new Uri("ws://llm.corp:8000/"));
+                (request.Method, request.Content, request.RequestUri) = (HttpMethod.Get, null, new Uri("ws://llm.test:8000/"));
                 request.Headers.Add("Upgrade", "websocket");
                 request.Headers.Add("Connection", "Upgrade");
                 break;
             case "fragment":
-                request.RequestUri = new Uri("http://llm.corp:8000/x?y#z");
+                request.RequestUri = new Uri("http://llm.test:8000/x?y#z");
                 break;
         }
 
@@ -355,7 +363,8 @@ public sealed class ForwardTests : IDisposable
     HttpMessageInvoker Client(bool isPool, ScriptedProxy proxy, out ConnectionPool pool)
     {
         pool = new ConnectionPool(new() { Proxy = new WebProxy(proxy.Address), SslOptions = _authority.Trust() });
-        return new HttpMessageInvoker(isPool ? pool.CreateHandler() : new SocketsHttpHandler { Proxy = new WebProxy(proxy.Address), SslOptions = _authority.Trust() });
+        return new HttpMessageInvoker(isPool ? pool.CreateHandler()
+            : new SocketsHttpHandler { Proxy = new WebProxy(proxy.Address), SslOptions = _authority.Trust() });
     }
 
     static async Task<string> TellAsync(HttpMessageInvoker client, HttpRequestMessage request)

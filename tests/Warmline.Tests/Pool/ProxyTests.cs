@@ -38,7 +38,8 @@ public sealed class ProxyTests
         await rig.CallAsync();
         await rig.CallAsync();
 
-        Assert.All(proxy.Requests, request => Assert.Contains($"POST http://localhost:{rig.Mock.BaseAddress.Port}/v1/chat/completions HTTP/1.1", request));
+        Assert.All(proxy.Requests, request =>
+            Assert.Contains($"POST http://localhost:{rig.Mock.BaseAddress.Port}/v1/chat/completions HTTP/1.1", request));
     }
 
     [Fact(Timeout = Rig.Patience)]

@@ -1,4 +1,5 @@
 using System.Net;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Warmline.MockLlm;
 using Warmline.Tests.Support;
 using Xunit;
@@ -158,7 +159,7 @@ public sealed class TunnelAgentTests
     static string? AgentOf(string head) => ScriptedProxy.Header(head, "User-Agent");
 
     static Task<MockLlmServer> MockAsync(bool http2 = true) => MockLlmServer.StartAsync(
-        new() { Protocols = http2 ? Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http1AndHttp2 : Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http1 },
+        new() { Protocols = http2 ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1 },
         cancellationToken: Rig.Ct);
 
     static ScriptedProxy Filtering(MockLlmServer mock) => new(

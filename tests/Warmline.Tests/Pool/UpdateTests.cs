@@ -16,7 +16,7 @@ public sealed class UpdateTests
     public async Task Of_two_updates_at_once_one_is_in_force_as_a_whole(bool warm)
     {
         var network = new FakeNetwork { Connect = static (_, _) => new(new FakeStream()) };
-        await using var pool = new ConnectionPool(Options(10, warm), null, new ManualTime(), network);
+        await using var pool = new ConnectionPool(Options(10, warm), null, ManualTime.Early, network);
         using var barrier = new Barrier(3);
         var pairs = warm ? 100 : 3_000;
         var threads = new[] { 10, 20 }.Select(limit => Task.Factory.StartNew(() =>
@@ -101,12 +101,14 @@ public sealed class UpdateTests
                 }
 
                 var left = Math.Max(0, limit - Volatile.Read(ref seen));
+                const string Name = "x-ratelimit";
                 var headers = FormattableString.Invariant(
-                    $"x-ratelimit-limit-requests: {limit}\r\nx-ratelimit-remaining-requests: {left}\r\nx-ratelimit-reset-requests: 60s\r\n");
+                    $"{Name}-limit-requests: {limit}\r\n{Name}-remaining-requests: {left}\r\n{Name}-reset-requests: 60s\r\n");
                 await connection.SayAsync(method == "HEAD" ? $"HTTP/1.1 200 OK\r\n{headers}\r\n" : RawHttp1.Ok("", headers));
             }
         });
-        await using var pool = new ConnectionPool(new() { UseProxy = false, Pacing = true, Timeouts = { Pool = TimeSpan.FromMinutes(10) } }, null, new ManualTime());
+        var options = new ConnectionPoolOptions { UseProxy = false, Pacing = true, Timeouts = { Pool = TimeSpan.FromMinutes(10) } };
+        await using var pool = new ConnectionPool(options, null, ManualTime.Early);
         using var client = pool.CreateClient(new Uri($"http://localhost:{server.Port}/"));
         (await client.SendAsync(new(new HttpMethod(method), ""), Rig.Ct)).Dispose();
         await pool.QuietAsync();
@@ -134,7 +136,10 @@ public sealed class UpdateTests
     [Fact(Timeout = Rig.Patience)]
     public async Task No_look_finds_limits_from_the_future()
     {
-        await using var server = new EndingServer { Headers = "x-ratelimit-limit-requests: 10\r\nx-ratelimit-remaining-requests: 9\r\nx-ratelimit-reset-requests: 60s\r\n" };
+        await using var server = new EndingServer
+        {
+            Headers = "x-ratelimit-limit-requests: 10\r\nx-ratelimit-remaining-requests: 9\r\nx-ratelimit-reset-requests: 60s\r\n",
+        };
         await using var pool = new ConnectionPool(new() { UseProxy = false });
         using var client = pool.CreateClient(server.Address);
         var callers = Enumerable.Range(0, 4).Select(async _ =>

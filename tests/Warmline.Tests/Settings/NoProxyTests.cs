@@ -9,30 +9,30 @@ namespace Warmline.Tests.Settings;
 /// <summary>Which forms of NO_PROXY .NET understands, asked of .NET itself, and what the pool says of the others.</summary>
 public sealed class NoProxyTests
 {
-    static readonly string[] Targets = ["http://llm.corp:8000/", "http://127.0.0.5:8000/", "http://localhost:8000/", "http://[::1]:8000/"];
+    static readonly string[] Targets = ["http://llm.test:8000/", "http://127.0.0.5:8000/", "http://localhost:8000/", "http://[::1]:8000/"];
 
     [Theory]
-    [InlineData("llm.corp", null)]
-    [InlineData("LLM.Corp", null)]
-    [InlineData(".corp", null)]
-    [InlineData(".llm.corp", null)]
+    [InlineData("llm.test", null)]
+    [InlineData("LLM.Test", null)]
+    [InlineData(".test", null)]
+    [InlineData(".llm.test", null)]
     [InlineData("127.0.0.5", null)]
     [InlineData("localhost", null)]
     [InlineData("[::1]", null)]
     [InlineData("*", "unset the proxy's variables, or set UseProxy to false")]
-    [InlineData("*.corp", "write .corp (.domain stands for the domain and all below it)")]
+    [InlineData("*.test", "write .test (.domain stands for the domain and all below it)")]
     [InlineData("127.0.0.0/8", "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it")]
     [InlineData("::1/128", "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it")]
     [InlineData("127.*", "name each host or address; for a pattern, set Proxy to a WebProxy whose BypassList has it")]
     [InlineData("llm*", "name each host or address; for a pattern, set Proxy to a WebProxy whose BypassList has it")]
-    [InlineData("*.*.corp", "name each host or address; for a pattern, set Proxy to a WebProxy whose BypassList has it")]
+    [InlineData("*.*.test", "name each host or address; for a pattern, set Proxy to a WebProxy whose BypassList has it")]
     [InlineData("localhost:8000", "write localhost")]
     [InlineData("[::1]:8000", "write [::1]")]
     [InlineData("::1", "write [::1]")]
-    [InlineData("llm.corp.", "leave out the dot at the end")]
-    [InlineData("http://llm.corp", "write the host alone")]
-    [InlineData("a;llm.corp", "separate the entries by commas")]
-    [InlineData("a llm.corp", "separate the entries by commas")]
+    [InlineData("llm.test.", "leave out the dot at the end")]
+    [InlineData("http://llm.test", "write the host alone")]
+    [InlineData("a;llm.test", "separate the entries by commas")]
+    [InlineData("a llm.test", "separate the entries by commas")]
     public void A_form_without_effect_is_named_with_what_to_write(string entry, string? instead) =>
         Assert.Equal(instead is null ? [] : [($"'{entry}'", instead)], NoProxyForms.Unsupported(entry));
 
@@ -50,13 +50,15 @@ public sealed class NoProxyTests
     [Fact(Timeout = Rig.Patience)]
     public async Task They_are_told_once_and_without_the_login()
     {
-        var found = await ChildProcess.RunAsync(typeof(Child), [.. Environment("http://joe:s3cret@127.0.0.1:1", "*.corp, localhost, 10.0.0.0/8")]);
+        var environment = Environment("http://joe:s3cret@127.0.0.1:1", "*.test, localhost, 10.0.0.0/8");
+        var found = await ChildProcess.RunAsync(typeof(Child), [.. environment]);
 
         Assert.Equal(
-            ["'*.corp' in NO_PROXY has no effect, as .NET does not know this form: such calls go through the proxy. To change that, "
-                + "write .corp (.domain stands for the domain and all below it)",
+            ["'*.test' in NO_PROXY has no effect, as .NET does not know this form: such calls go through the proxy. To change that, "
+                + "write .test (.domain stands for the domain and all below it)",
             "'10.0.0.0/8' in NO_PROXY has no effect, as .NET does not know this form: such calls go through the proxy. To change that, "
-                + "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it"], found.Split('\n'));
+                + "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it"],
+            found.Split('\n'));
     }
 
     [Theory]
@@ -74,7 +76,8 @@ public sealed class NoProxyTests
     [InlineData("no proxy")]
     public async Task Nothing_is_told_where_the_environments_proxy_is_not_used(string why)
     {
-        var found = await ChildProcess.RunAsync(typeof(Child), [.. Environment(why == "no variable" ? "" : "http://127.0.0.1:1", "*"), ("WHY", why)]);
+        var environment = Environment(why == "no variable" ? "" : "http://127.0.0.1:1", "*");
+        var found = await ChildProcess.RunAsync(typeof(Child), [.. environment, ("WHY", why)]);
 
         Assert.DoesNotContain("NO_PROXY", found, StringComparison.Ordinal);
     }
@@ -114,7 +117,8 @@ public sealed class NoProxyTests
                 }, logs);
             }
 
-            ChildProcess.Tell(string.Join('\n', logs.Entries.Select(static entry => entry.Message).Where(static message => !message.StartsWith("Drain", StringComparison.Ordinal))));
+            ChildProcess.Tell(string.Join('\n', logs.Entries.Select(static entry => entry.Message)
+                .Where(static message => !message.StartsWith("Drain", StringComparison.Ordinal))));
         }
     }
 
@@ -125,7 +129,8 @@ public sealed class NoProxyTests
         public void Plays()
         {
             ChildProcess.SkipUnlessChild();
-            var create = typeof(HttpClient).Assembly.GetType("System.Net.Http.HttpEnvironmentProxy")!.GetMethod("TryCreate", BindingFlags.Public | BindingFlags.Static)!;
+            var create = typeof(HttpClient).Assembly.GetType("System.Net.Http.HttpEnvironmentProxy")!
+                .GetMethod("TryCreate", BindingFlags.Public | BindingFlags.Static)!;
             var rows = typeof(NoProxyTests).GetMethod(nameof(A_form_without_effect_is_named_with_what_to_write))!
                 .GetCustomAttributes(typeof(InlineDataAttribute), false).Cast<InlineDataAttribute>();
             var lines = new List<string>();

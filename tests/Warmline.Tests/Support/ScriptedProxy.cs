@@ -64,7 +64,7 @@ internal sealed class ScriptedProxy : IAsyncDisposable
                 _plays.Add(PlayAsync(stream));
             }
         }
-        catch (Exception error) when (error is SocketException or ObjectDisposedException or OperationCanceledException or InvalidOperationException)
+        catch (Exception error) when (error is SocketException or OperationCanceledException or InvalidOperationException)
         {
             // The listener was closed.
         }

@@ -36,7 +36,8 @@ public sealed class ProxyDialTests : IDisposable
     {
         var dialing = DialAsync(isHttps: false, host: "api.test", port: 80);
         await using var accepted = await _proxy.AcceptAsync();
-        Assert.Equal($"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\nUser-Agent: Warmline/{typeof(Dialer).Assembly.GetName().Version!.ToString(3)}\r\n\r\n", await ReadHeadAsync(accepted));
+        var agent = $"Warmline/{typeof(Dialer).Assembly.GetName().Version!.ToString(3)}";
+        Assert.Equal($"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\nUser-Agent: {agent}\r\n\r\n", await ReadHeadAsync(accepted));
         await SendAsync(accepted, "HTTP/1.1 200 Connection established\r\n\r\n");
         using var dialed = await dialing;
         Assert.Equal(["proxy.test"], _network.Resolved);

@@ -22,8 +22,8 @@ public sealed class RefusedOptionTests
             var data = new TheoryData<string, bool>();
             foreach (var system in (string[])
             [
-                "none", "TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_INFO", "Poll", "Available",
-                "all", "zeros", "established and zeros", "state 12", "state 255", "short", "empty",
+                "none", "TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_INFO", "Poll",
+                "Available", "all", "zeros", "established and zeros", "state 12", "state 255", "short", "empty",
             ])
             {
                 data.Add(system, true);
@@ -38,7 +38,7 @@ public sealed class RefusedOptionTests
     [MemberData(nameof(Systems))]
     public async Task Calls_ride_one_connection(string system, bool http2)
     {
-        var time = new ManualTime();
+        var time = ManualTime.Early;
         var network = new CountedNetwork(Make(system));
         await using var rig = await StartAsync(http2, time, network);
 
@@ -56,7 +56,7 @@ public sealed class RefusedOptionTests
     [MemberData(nameof(Systems))]
     public async Task Connections_that_are_held_warm_are_dialled_once(string system, bool http2)
     {
-        var time = new ManualTime();
+        var time = ManualTime.Early;
         var network = new CountedNetwork(Make(system));
         await using var mock = await MockLlmServer.StartAsync(cancellationToken: Rig.Ct);
         await using var pool = new ConnectionPool(Rig.Options(mock, options =>
@@ -84,7 +84,7 @@ public sealed class RefusedOptionTests
     [InlineData("none", true, 1)]
     public async Task After_a_long_rest_only_one_that_says_nothing_itself_is_replaced(string system, bool http2, int dials)
     {
-        var time = new ManualTime();
+        var time = ManualTime.Early;
         var network = new CountedNetwork(Make(system));
         await using var rig = await StartAsync(http2, time, network);
         await rig.CallAsync();
@@ -105,7 +105,8 @@ public sealed class RefusedOptionTests
         await using var pool = new ConnectionPool(Rig.Options(mock), logs, null, network);
         Assert.Equal(3, await pool.WarmUpAsync(mock.BaseAddress, 3, Rig.Ct));
 
-        var told = logs.Entries.Where(static entry => entry.Message.Contains("refuses the socket option", StringComparison.Ordinal)).ToArray();
+        var told = logs.Entries.Where(static entry => entry.Message.Contains("refuses the socket option", StringComparison.Ordinal))
+            .ToArray();
         Assert.Equal(OperatingSystem.IsLinux() ? 6 : 5, told.Length);
         Assert.All(told, static entry => Assert.Equal(LogLevel.Debug, entry.Level));
         Assert.Equal(told.Length, told.Select(static entry => entry.Message).Distinct().Count());
@@ -198,7 +199,8 @@ public sealed class RefusedOptionTests
         "none" => new(),
         "all" => new()
         {
-            Refused = ["TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_INFO", "Poll", "Available", "Error"],
+            Refused = ["TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_INFO", "Poll",
+                "Available", "Error"],
         },
         "zeros" => new() { Info = new byte[60] },
         "established and zeros" => new() { Info = Zeros(60, 1) },

@@ -6,8 +6,8 @@ using Xunit;
 
 namespace Warmline.Tests.Transport;
 
-/// <summary>The same as <see cref="RefusedOptionTests"/> below .NET: a library between it and the kernel refuses one system call. (TCP_NODELAY
-/// is left out: the server of the test, in the same process, needs it.)</summary>
+/// <summary>The same as <see cref="RefusedOptionTests"/> below .NET: a library between it and the kernel refuses one system call.
+/// (TCP_NODELAY is left out: the server of the test, in the same process, needs it.)</summary>
 public sealed class RefusingKernelTests
 {
     const string Shim = """
@@ -57,7 +57,8 @@ public sealed class RefusingKernelTests
             var library = Path.Combine(folder.FullName, "shim.so");
             Assert.SkipUnless(await CompileAsync(folder.FullName, library), "There is no C compiler here.");
 
-            var found = await ChildProcess.RunAsync(typeof(Child), ("LD_PRELOAD", library), ("SHIM", what), ("SHIM_NAME", $"{name}"), ("SHIM_ERRNO", $"{errno}"));
+            var found = await ChildProcess.RunAsync(typeof(Child),
+                ("LD_PRELOAD", library), ("SHIM", what), ("SHIM_NAME", $"{name}"), ("SHIM_ERRNO", $"{errno}"));
 
             Assert.Equal("h2: 4 calls, 1 dials, 2 warm, 0 lost; h1: 4 calls, 1 dials, 2 warm, 0 lost", found);
         }

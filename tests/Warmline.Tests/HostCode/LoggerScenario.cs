@@ -55,7 +55,7 @@ internal sealed class LoggerScenario : IAsyncDisposable
             Tell($"closing: {await CallAsync(new Uri(address, "close"))}");
         }
 
-        var together = Enumerable.Range(0, MostCalls).Select(_ => CallAsync(new Uri(address, "close"))).ToArray();
+        var together = Enumerable.Range(0, MostCalls).Select(_ => CallAsync(address)).ToArray();
         Tell($"together: {string.Join(' ', await Task.WhenAll(together))}");
         await HoldAsync(address);
         await LeakAsync(address);

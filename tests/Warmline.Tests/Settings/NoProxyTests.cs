@@ -9,14 +9,14 @@ namespace Warmline.Tests.Settings;
 /// <summary>Which forms of NO_PROXY .NET understands, asked of .NET itself, and what the pool says of the others.</summary>
 public sealed class NoProxyTests
 {
-    static readonly string[] Targets = ["http://llm.test:8000/", "http://127.0.0.5:8000/", "http://localhost:8000/", "http://[::1]:8000/"];
+    static readonly string[] Targets = ["http://llm.test:8000/", "http://127.0.0.1:8000/", "http://localhost:8000/", "http://[::1]:8000/"];
 
     [Theory]
     [InlineData("llm.test", null)]
     [InlineData("LLM.Test", null)]
     [InlineData(".test", null)]
     [InlineData(".llm.test", null)]
-    [InlineData("127.0.0.5", null)]
+    [InlineData("127.0.0.1", null)]
     [InlineData("localhost", null)]
     [InlineData("[::1]", null)]
     [InlineData("*", "unset the proxy's variables, or set UseProxy to false")]

@@ -80,7 +80,9 @@ public sealed class UpdateTests
     public async Task A_call_that_is_sent_again_counts_as_often_as_the_provider_saw_it(string method, int limit)
     {
         const int Closed = 2, Others = 10;
-        var (seen, arrived) = (0, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously));
+        var seen = 0;
+        var arrived = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var mayAnswer = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);   // each answer corrects the count
         await using var server = new RawHttp1Server(async connection =>
         {
             while (await connection.ReadHeadAsync() is { Length: > 0 })
@@ -98,6 +100,8 @@ public sealed class UpdateTests
                     {
                         return;   // counted, and no answer
                     }
+
+                    await mayAnswer.Task.WaitAsync(Rig.Ct);
                 }
 
                 var left = Math.Max(0, limit - Volatile.Read(ref seen));
@@ -116,7 +120,12 @@ public sealed class UpdateTests
         var calls = Enumerable.Range(0, Others).Select(_ => client.SendAsync(new(new HttpMethod(method), ""), Rig.Ct)).ToArray();
 
         // The window holds no more than `limit`; the clock stands still, so the rest waits for it.
-        await pool.StatsAsync(stats => stats is { Active: 0, Queued: var queued } && queued == Others - (limit - 1 - Closed));
+        var answered = limit - 1 - Closed;
+        await pool.StatsAsync(stats => stats.Faults.RetriedIdempotent == Closed);
+        await pool.StatsAsync(stats => stats.Active == answered && stats.Queued == Others - answered);
+        Assert.Equal(limit, Volatile.Read(ref seen));
+        mayAnswer.SetResult();
+        await pool.StatsAsync(stats => stats.Active == 0 && stats.Queued == Others - answered);
         Assert.Equal(limit, Volatile.Read(ref seen));
         Assert.Equal(Closed, pool.GetStats().Faults.RetriedIdempotent);
         await pool.DisposeAsync();

@@ -1,6 +1,5 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
 using Warmline.Options;
 using Warmline.Transport;
 
@@ -33,7 +32,9 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     {
         var settings = Freeze(options ?? new ConnectionPoolOptions());
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
-        _engine = new PoolEngine(settings, loggerFactory?.CreateLogger(settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}") ?? NullLogger.Instance, timeProvider ?? TimeProvider.System, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
+        var logger = QuietLogger.Of(loggerFactory, settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}");
+        var time = timeProvider ?? TimeProvider.System;
+        _engine = new PoolEngine(settings, logger, time, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
         _keepsake = new PoolEngine.Keepsake(_engine);
     }
@@ -85,7 +86,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(connections), connections, $"Must be 1 to {most} (the smaller of MaxIdleConnections and MaxConnectionsPerHost): idle connections beyond it would be closed again. Raise MaxIdleConnections.");
         }
 
-        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Settings.Proxy), connections, cancellationToken);
+        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Proxy), connections, cancellationToken);
     }
 
     /// <summary>What the pool did and does.</summary>

@@ -25,15 +25,18 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     public async Task DialAsync(ConnectionState connection, TimeSpan connectTimeout)
     {
         var key = connection.Key.Key;
-        using var dial = new DialUnderWay(step => engine.Play((connection, step), static (scheduler, at, now, actions) => scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
+        DialedConnection? dialed = null;
+        Slot? slot = null;
+        var isTold = false;
+        using var dial = new DialUnderWay(
+            step => engine.Play((connection, step), static (scheduler, at, now, actions) => scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
         connection.Dial = dial;
         try
         {
-            var (dialed, span) = await TracedDialAsync(key, connectTimeout, dial).ConfigureAwait(false);
-            connection.Address = dialed.RemoteEndPoint?.Address;
-            connection.LocalAddress = dialed.LocalAddress;
+            (dialed, var span) = await TracedDialAsync(key, connectTimeout, dial).ConfigureAwait(false);
+            engine.SetDialed(connection, dialed);
             var isPinged = !engine.PingsAreUnwelcome(connection.Key);
-            var slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
+            slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
             if (!isPinged)
             {
                 slot.WithholdPings();   // those that measure the round trip, too
@@ -44,6 +47,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
             engine.TellManyPools(key.Origin);
             engine.NoteDial(connection, dialed.Timings);
             engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
+            isTold = true;
             if (!dialed.IsHttp2)
             {
                 names.Trust(key.DialedHost, connection.Address);
@@ -51,13 +55,32 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
                 engine.WatchIdleSoon();
             }
         }
-        catch (Exception error)
+        catch (Exception error) when (!isTold)
         {
+            Discard(slot, dialed);
             Fail(connection, error);
+        }
+        catch (Exception error)   // the scheduler has it, and it works
+        {
+            LogMessages.InternalFault(logger, error);
         }
         finally
         {
             connection.Dial = null;
+        }
+    }
+
+    /// <summary>A dial that fails closes what it had opened.</summary>
+    static void Discard(Slot? slot, DialedConnection? dialed)
+    {
+        try
+        {
+            slot?.Drop();
+            dialed?.Dispose();
+        }
+        catch (Exception)
+        {
+            // The dial's own error is the one to be told.
         }
     }
 
@@ -87,7 +110,18 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true));
 
     /// <summary>Ends the dials under way.</summary>
-    public Task StopAsync() => _stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync();   // a drain after the end has nothing to stop
+    public async Task StopAsync()
+    {
+        try
+        {
+            // A drain after the end has nothing to stop.
+            await (_stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync()).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is AggregateException or ObjectDisposedException)
+        {
+            // Every dial has been told; what one of them threw at that is in its own error.
+        }
+    }
 
     public void Dispose() => _stop.Dispose();
 
@@ -181,8 +215,8 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
             error = new DialException(dial.Step, $"{connection.Key.Key.Origin} stood still in this phase while another connection was opened; it was given up.", error);
         }
 
-        connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
-        if (connection.FailedIn is not DialPhase.Dns && error is not OperationCanceledException)
+        var phase = (error as DialException)?.Phase ?? DialPhase.Tcp;
+        if (phase is not DialPhase.Dns && error is not OperationCanceledException)
         {
             Distrust(connection);
             connection.HasOtherAddress = error is not DialException { ProxyStatus: not null } && names.HasTrusted(connection.Key.Key.DialedHost);
@@ -190,9 +224,13 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
 
         if (!_stop.IsCancellationRequested)
         {
-            LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);
+            LogMessages.DialFailed(logger, connection.Key.Key.Origin, phase, error.Message);
         }
 
-        engine.Play((connection, error), static (scheduler, failed, now, actions) => scheduler.DialFailed(failed.connection, failed.error, now, actions));
+        engine.Play((connection, error, phase), static (scheduler, failed, now, actions) =>
+        {
+            failed.connection.FailedIn = failed.phase;
+            scheduler.DialFailed(failed.connection, failed.error, now, actions);
+        });
     }
 }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Warmline.Scheduling;
+using Warmline.Transport;
 
 namespace Warmline;
 
@@ -46,7 +47,7 @@ internal sealed partial class PoolEngine
         {
             call.ResetPlacement();   // before the event: it may be placed within it
             var isAffordable = !costs || _retryBudget >= 1;
-            _scheduler.Release(call, isAffordable ? LeaseOutcome.NotSent : LeaseOutcome.ConnectionBroken, Now, actions);
+            _scheduler.Release(call, OutcomeOf(asWhat, isAffordable), Now, actions);
             again = call.State is not WaiterState.Ended;
             NoteReason_NeedsLock(call);
             if (again && costs)
@@ -62,6 +63,11 @@ internal sealed partial class PoolEngine
         Count(again ? asWhat : Fault.RetriesRefused);
         return again;
     }
+
+    /// <summary>A provider may have counted a call that it got and did not answer.</summary>
+    static LeaseOutcome OutcomeOf(Fault asWhat, bool isAffordable) =>
+        !isAffordable ? LeaseOutcome.ConnectionBroken
+        : asWhat is Fault.RetriedIdempotent ? LeaseOutcome.Unanswered : LeaseOutcome.NotSent;
 
     /// <summary>A response was let go, neither read to its end nor disposed; the garbage collector found it.</summary>
     public void ReportLeak(PooledRequest call)
@@ -103,7 +109,7 @@ internal sealed partial class PoolEngine
     void SetLeakWatch()
     {
         var period = Settings.LeakThreshold is { } threshold ? threshold / 4 : Timeout.InfiniteTimeSpan;
-        _leakTimer.Change(period, period);
+        _leakTimer.TrySet(period, period);
     }
 
     void LookForLeaks()

@@ -1,4 +1,5 @@
 using Warmline.Scheduling;
+using Warmline.Transport;
 
 namespace Warmline;
 
@@ -51,13 +52,12 @@ internal sealed partial class PoolEngine
             {
                 using (SuppressFlow())
                 {
-                    _heldTimer = _time.CreateTimer(
-                        static state => ((PoolEngine)state!).CheckHeld(), this, CheckInterval, Timeout.InfiniteTimeSpan);
+                    _heldTimer = CreateTimer(static engine => engine.CheckHeld(), CheckInterval, Timeout.InfiniteTimeSpan);
                 }
             }
             else
             {
-                _heldTimer.Change(CheckInterval, Timeout.InfiniteTimeSpan);
+                _heldTimer.TrySet(CheckInterval, Timeout.InfiniteTimeSpan);
             }
         }
     }
@@ -79,21 +79,14 @@ internal sealed partial class PoolEngine
         }
 
         var (stuck, goesOn, at) = Read(FindStuck);
-        try
-        {
-            LogHeld(stuck, at);
-        }
-        catch (Exception)
-        {
-            // A logger that throws: an exception would end the process here.
-        }
+        Safely((stuck, at), static (engine, found) => engine.LogHeld(found.stuck, found.at));   // the timer is to go on
 
         lock (_heldGate)
         {
             if (goesOn && !_isCheckingHeld && !_disposed)
             {
                 _isCheckingHeld = true;
-                _heldTimer!.Change(CheckInterval, Timeout.InfiniteTimeSpan);
+                _heldTimer!.TrySet(CheckInterval, Timeout.InfiniteTimeSpan);
             }
         }
     }

@@ -20,7 +20,7 @@ internal sealed partial class PoolEngine
     {
         if (wait >= TimeSpan.Zero && Interlocked.Exchange(ref _namesArmed, 1) == 0)
         {
-            _namesTimer.Change(wait, Timeout.InfiniteTimeSpan);
+            _namesTimer.TrySet(wait, Timeout.InfiniteTimeSpan);
         }
     }
 

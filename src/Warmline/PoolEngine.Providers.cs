@@ -32,11 +32,18 @@ internal sealed partial class PoolEngine
         var now = Now;
         if (now >= key.LimitsDue)
         {
-            key.LimitsDue = now + ShownEach;   // two at once both look: no harm
+            lock (_gate)
+            {
+                key.LimitsDue = now + ShownEach;   // two at once both look: no harm
+            }
+
             var limits = RateLimitHeaders.Read(response.Headers, Settings.Providers.ProfileOf(key.Key).RateLimits, _time);
             if (!limits.IsEmpty)
             {
-                key.Limits = new ToldLimits(limits, now);
+                lock (_gate)   // with the time of its own lock, or a look at the statistics could be older than what it finds
+                {
+                    key.Limits = new ToldLimits(limits, Now);
+                }
             }
         }
     }

@@ -16,13 +16,14 @@ internal sealed partial class PoolEngine : IAsyncDisposable
     /// <summary>Takes nothing new, waits for what runs, cuts what is left at the deadline.</summary>
     public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason, CancellationToken cancellationToken)
     {
-        if (!_takesNothing)   // a dispose drains once more what is drained already
+        var isFirst = !_takesNothing;   // a dispose drains once more what is drained already
+        _takesNothing = true;
+        if (isFirst)
         {
             var stats = GetStats();
             LogMessages.DrainBegins(_logger, stats.Active, stats.Connections);
         }
 
-        _takesNothing = true;
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
         await _connector.StopAsync().ConfigureAwait(false);
         await UntilLeasesEndAsync(deadline, cancellationToken).ConfigureAwait(false);
@@ -30,7 +31,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         StreamInfo[] cut = [.. running.Select(call => call.Describe(Now))];
         foreach (var call in running)
         {
-            call.Abort(reason);
+            Safely((call, reason), static (_, cut) => cut.call.Abort(cut.reason));   // one that fails must not keep the others
         }
 
         if (cut.Length > 0)
@@ -43,7 +44,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         foreach (var slot in Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections).Where(connection => connection.Streams > 0)
             .Select(connection => connection.Slot).OfType<Slot>().ToArray()))
         {
-            slot.Cut();
+            Safely(slot, static (_, slot) => slot.Cut());
         }
 
         await _connectionsClosed.Task.ConfigureAwait(false);
@@ -74,37 +75,6 @@ internal sealed partial class PoolEngine : IAsyncDisposable
             var (running, oldest) = Read(static (scheduler, now) => (scheduler.Leases, now - scheduler.Leased().Select(call => call.GrantedAt).DefaultIfEmpty(now).Min()));
             LogMessages.DrainGoesOn(_logger, running, oldest.TotalSeconds);
         }
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        lock (_gate)
-        {
-            if (_disposed)
-            {
-                return;
-            }
-
-            _disposed = true;
-        }
-
-        await DrainAsync(TimeSpan.Zero, PoolRejectionReason.Disposed, CancellationToken.None).ConfigureAwait(false);
-        await _timer.DisposeAsync().ConfigureAwait(false);
-        await _namesTimer.DisposeAsync().ConfigureAwait(false);
-        await _leakTimer.DisposeAsync().ConfigureAwait(false);
-        await StopHeldChecksAsync().ConfigureAwait(false);
-        _idleWatch.Dispose();
-        if (_statsLog is not null)
-        {
-            await _statsLog.DisposeAsync().ConfigureAwait(false);
-        }
-
-        Clock.Dispose();
-        _connector.Dispose();
-        DisposeBypass();
-        Metrics.Dispose();
-        _poolTime?.Dispose();
-        PoolCensus.Remove(this);
     }
 
     void NoteEnds()

@@ -75,7 +75,8 @@ internal sealed partial class PoolEngine
     /// <summary>The server closed a connection because of what we sent beside requests: its others send less from now on.</summary>
     public void CalmDown(ConnectionState connection, bool byPings, long resets)
     {
-        var isNews = Read((scheduler, now) => scheduler.AskedForCalm(connection, byPings, resets, now));
+        var (isNews, pause) = Read((scheduler, now) =>
+            (scheduler.AskedForCalm(connection, byPings, resets, now), connection.Key.Origin.PingPause));
         if (!isNews)
         {
             return;
@@ -86,7 +87,7 @@ internal sealed partial class PoolEngine
             slot.WithholdPings();
         }
 
-        LogMessages.PingsPaused(_logger, connection.Key.Key.Origin, connection.Key.Origin.PingPause.TotalHours, Duration.Format(Settings.Http2.PingDelay));
+        LogMessages.PingsPaused(_logger, connection.Key.Key.Origin, pause.TotalHours, Duration.Format(Settings.Http2.PingDelay));
     }
 
     /// <summary>The machine's addresses have changed. Asking for them takes a while, and changes come in groups.</summary>
@@ -126,7 +127,7 @@ internal sealed partial class PoolEngine
         }
         catch (Exception error)   // nobody above would catch it, and the process would end
         {
-            LogMessages.InternalFault(_logger, error);
+            LogFault(error);
         }
     }
 

@@ -51,32 +51,40 @@ internal sealed partial class PoolEngine
         _wallAt = time.GetUtcNow();
         _scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
         _names = new DnsCache(network, settings.Dns, time) { Answered = Answered };
-        _connector = new Connector(this, new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, settings.Proxy), _names, settings.Http2, time, logger);
+        if (network is SystemNetwork system)
+        {
+            system.Refused = (option, error) => LogMessages.SocketOptionRefused(_logger, option, error);
+        }
+
+        Proxy = Guard(settings.Proxy);
+        var dialer = new Dialer(network, _names, settings.SslOptions, settings.Http2Mode, time, Proxy) { UserAgent = UserAgentFor };
+        _connector = new Connector(this, dialer, _names, settings.Http2, time, logger);
 
         // Timers must not carry the context of whoever happened to make the pool.
         using (SuppressFlow())
         {
             Clock = new CoarseClock(time, CoarseClock.ResolutionFor([.. settings.Sharing.Lanes.Values.Select(lane => lane.Timeouts).Append(settings.Timeouts).SelectMany(static clocks => clocks.Watched)]));
-            _timer = time.CreateTimer(static state => ((PoolEngine)state!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            _namesTimer = time.CreateTimer(static state => ((PoolEngine)state!).RefreshNames(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _timer = CreateTimer(static engine => engine.Tick(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _namesTimer = CreateTimer(static engine => engine.RefreshNames(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _idleWatch = new IdleWatch(time, settings.TcpKeepAlive.Interval, FindQuiet);
-            _leakTimer = time.CreateTimer(static state => ((PoolEngine)state!).LookForLeaks(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _leakTimer = CreateTimer(static engine => engine.LookForLeaks(), Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _statsLog = settings.StatsLogInterval is { } interval
-                ? time.CreateTimer(static state => ((PoolEngine)state!).LogStats(), this, interval, interval)
+                ? CreateTimer(static engine => engine.LogStats(), interval, interval)
                 : null;
         }
 
         if (!settings.Enabled)
         {
-            LogSwitch(isOn: false);
+            Safely(false, static (engine, isOn) => engine.LogSwitch(isOn));
         }
 
+        Safely(0, static (engine, _) => engine.CheckNoProxy());
         _retryBudget = settings.RetryBudget;
         Metrics = PoolMetrics.For(meters).Add(this);
         SetLeakWatch();
         foreach (var (key, connections) in settings.WarmConnections)
         {
-            Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
+            KeepWarm(key, connections);
         }
     }
 
@@ -106,7 +114,7 @@ internal sealed partial class PoolEngine
 
     /// <summary>Waits until the call has its place.</summary>
     /// <exception cref="PoolRejectedException">It gets none.</exception>
-    public ValueTask AcquireAsync(PooledRequest call, ConnectionKey key, CancellationToken caller)
+    public ValueTask AcquireAsync(PooledRequest call, ConnectionKey key, string? userAgent, CancellationToken caller)
     {
         if (caller.IsCancellationRequested)
         {
@@ -120,6 +128,11 @@ internal sealed partial class PoolEngine
             call.Deadline = DeadlineOf(call.Timeouts, now);
             LookAtClock(now, actions);
             _scheduler.Acquire(call, key, now, actions);
+            if (userAgent is not null)
+            {
+                SetUserAgent_NeedsLock(call.Key, userAgent);   // before its dial begins
+            }
+
             NoteReason_NeedsLock(call);
         }
 
@@ -180,31 +193,6 @@ internal sealed partial class PoolEngine
         Play(origin, static (scheduler, origin, now, actions) => scheduler.Retire(origin, now, actions));
     }
 
-    /// <summary>Applies the settings; when that cannot be done while the pool runs, names what is fixed and changes nothing.</summary>
-    public IReadOnlyList<string> TryUpdate(PoolSettings settings)
-    {
-        if (Settings.FixedIn(settings) is { Count: > 0 } fixedNames)
-        {
-            return fixedNames;
-        }
-
-        if (Settings.Enabled != settings.Enabled)
-        {
-            LogSwitch(settings.Enabled);
-        }
-
-        var released = Settings.WarmConnections.Keys.Except(settings.WarmConnections.Keys).ToArray();
-        Settings = settings with { Name = Name };
-        SetLeakWatch();
-        Play(SchedulerLimits.From(settings), static (scheduler, limits, now, actions) => scheduler.LimitsChanged(limits, now, actions));
-        foreach (var (key, connections) in settings.WarmConnections.Concat(released.Select(key => KeyValuePair.Create(key, 0))))
-        {
-            Play((key, connections), static (scheduler, warm, now, actions) => scheduler.HoldWarm(warm.key, warm.connections, now, actions));
-        }
-
-        return [];
-    }
-
     public PoolStats GetStats(bool detailed = true) => Complete(Read((scheduler, now) => scheduler.Stats(now, detailed)));
 
     PoolStats Complete(PoolStats stats) => stats with { Name = Name, Age = Now, Streaming = Volatile.Read(ref _streams), Enabled = Settings.Enabled, Bypassed = Interlocked.Read(ref _bypassed), Faults = GetFaults() };
@@ -224,7 +212,7 @@ internal sealed partial class PoolEngine
         else
         {
             _poolTime?.Watch(_isBusy);
-            WatchHeld(call);
+            Safely(call, static (engine, call) => engine.WatchHeld(call));
             var wait = call.BeginWait();
             try
             {
@@ -244,7 +232,7 @@ internal sealed partial class PoolEngine
             throw RefusalOf(call, action, LostTime - lost);
         }
 
-        call.TellPlace();
+        Safely(call, static (_, call) => call.TellPlace());   // the call has its lease: nothing may end it here
     }
 
     internal void Cancel(PooledRequest call)
@@ -309,7 +297,7 @@ internal sealed partial class PoolEngine
             }
             catch (Exception error)
             {
-                LogMessages.InternalFault(_logger, error);   // the other actions must run all the same
+                LogFault(error);   // the other actions must run all the same
             }
         }
 
@@ -325,13 +313,13 @@ internal sealed partial class PoolEngine
                 ((PooledRequest)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
+                _poolTime?.Watch(_isBusy);
+                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 if (action.Advice is { } advice)
                 {
                     TellExpiry(action.Connection.Key.Key.Origin, advice);
                 }
 
-                _poolTime?.Watch(_isBusy);
-                RunApart((_connector, action.Connection, Settings.ConnectTimeout), static dial => _ = dial._connector.DialAsync(dial.Connection, dial.ConnectTimeout));
                 break;
             case ActionKind.Prime:
                 Prime(action.Connection);
@@ -383,7 +371,7 @@ internal sealed partial class PoolEngine
                 var wait = at - Now;
 
                 // A timer counts whole milliseconds: rounded down it would fire just before the time, several times over.
-                _timer.Change(wait > TimeSpan.Zero ? wait + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
+                _timer.TrySet(wait > TimeSpan.Zero ? wait + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
             }
         }
     }

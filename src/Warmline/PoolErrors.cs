@@ -190,7 +190,9 @@ internal static class PoolErrors
 
     public static PoolConnectException ConnectFailed(ConnectionKey key, Exception? error) => error is DialException dial
         ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException, dial.ProxyStatus)
-        : new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", error);
+        : error is null ? new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", null)
+        : new PoolConnectException(
+            DialPhase.Tcp, RequestVerdict.NotSent, $"The connection to {key.Origin} could not be set up: {error.Message}", error);
 
     static int? LimitOf(PoolRejectionReason reason, PoolSettings settings, PooledRequest? call) => reason switch
     {

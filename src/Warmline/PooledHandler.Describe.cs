@@ -80,14 +80,24 @@ internal sealed partial class PooledHandler
         var isApart = engine.Settings.Sharing.Isolation is TenantIsolation.Connections;
         var partition = isApart ? tenant : "";
         ref var last = ref (partition.Length == 0 ? ref _lastKey : ref (_tenantKeys ??= new ConnectionKey?[TenantKeys])[partition.GetHashCode(StringComparison.Ordinal) & (TenantKeys - 1)]);
-        var proxy = PoolSettings.ProxyOf(uri, engine.Settings.Proxy);
+        var proxy = PoolSettings.ProxyOf(uri, engine.Proxy);
+        var tunnels = uri.Scheme is "ws";
+        var isForwarded = !isHttps && proxy is not null && !tunnels && protocols is not HttpProtocols.Http2;
         if (last is { } kept && kept.IsHttps == isHttps && kept.Port == uri.Port && kept.Protocols == protocols && kept.Host == uri.IdnHost && kept.TlsName == (tlsName ?? kept.Host)
-            && kept.Partition == partition && (proxy is null ? kept.Proxy is null : kept.Proxy?.Is(proxy) == true))
+            && kept.Partition == partition && kept.IsForwarded == isForwarded
+            && (proxy is null ? kept.Proxy is null : kept.Proxy?.Is(proxy) == true))
         {
             return kept;
         }
 
-        return last = new ConnectionKey(isHttps, uri.IdnHost, uri.Port, tlsName, protocols, partition, proxy is null ? null : new ProxyAddress(proxy));
+        var key = new ConnectionKey(
+            isHttps, uri.IdnHost, uri.Port, tlsName, protocols, partition, proxy is null ? null : new ProxyAddress(proxy), tunnels);
+        if (!isHttps && proxy is not null && protocols is HttpProtocols.Http2 && engine.Settings.Http2Mode is not Http2Mode.Required)
+        {
+            throw NoHttp2ThroughProxy(request, key);
+        }
+
+        return last = key;
     }
 
     /// <summary>HTTP/1.1 with the default policy is what SDKs say without meaning it: it rides what the server speaks. An exact version,

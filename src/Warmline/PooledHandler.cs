@@ -62,11 +62,12 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         var (own, version, policy) = (request.Content, request.Version, request.VersionPolicy);
         var decompress = engine.Settings.AutomaticDecompression;
         var askedFor = decompress is DecompressionMethods.None ? null : Decompression.Ask(request, decompress);
+        var login = key.IsForwarded ? new ProxyLogin(key, engine.Proxy?.Credentials) : null;
         var isAnswered = false;
         try
         {
             // :: Step 2: lease
-            await engine.AcquireAsync(call, key, cancellationToken).ConfigureAwait(false);
+            await engine.AcquireAsync(call, key, AgentOf(request, key), cancellationToken).ConfigureAwait(false);
             while (true)
             {
                 if (cancellationToken.IsCancellationRequested)
@@ -93,6 +94,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 {
                     // As the caller gave it, also before another attempt.
                     (request.Content, request.Version, request.VersionPolicy) = (own, version, policy);
+                    login?.TakeBack(request);
                     if (await PrepareAsync(beforeSend, call, request, cancellationToken).ConfigureAwait(false))
                     {
                         await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
@@ -110,8 +112,10 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     request.Version = call.Connection!.IsHttp2 ? HttpVersion.Version20 : version == HttpVersion.Version10 ? version : HttpVersion.Version11;
                     request.VersionPolicy = HttpVersionPolicy.RequestVersionExact;
                     request.Content = isUnwatched ? content : new UploadContent(content!, call, isLong, call.Early);
+                    login?.Add(request, call.Slot);
                     call.ObeyCaller();
                     var response = await call.Slot.SendAsync(request, call.Clocks.Token).ConfigureAwait(false);
+                    CheckLogin(login, key, response, content);
 
                     // :: Step 4: read
                     call.HeadersCame(response.StatusCode);
@@ -155,6 +159,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
             request.Content = own;
             request.Version = version;
             request.VersionPolicy = policy;
+            login?.TakeBack(request);
             call.EndTelling(request);
             if (askedFor is not null)
             {

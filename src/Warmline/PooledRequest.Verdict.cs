@@ -166,6 +166,11 @@ internal sealed partial class PooledRequest
             return NothingWritten ? RequestVerdict.NotSent : Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
         }
 
+        if (error is ProxyLoginException)
+        {
+            return RequestVerdict.NotSent;   // it went no further than the proxy
+        }
+
         // Whatever the platform makes of an end that comes right behind it: what the server said has been read.
         if (IsAboveGoAway)
         {

@@ -194,7 +194,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     /// <summary>The caller's token aborts the call from now on until the headers are there.</summary>
     public void ObeyCaller() =>
-        _callerRegistration = _caller.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), Clocks);
+        _callerRegistration = _caller.UnsafeRegister(static state => ((RequestClocks)state!).Abort(), Clocks);
 
     public void DisobeyCaller() => _callerRegistration.Dispose();
 
@@ -249,7 +249,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         Clocks.EndAnswer();
         if (Volatile.Read(ref _upload) is Uploading && (_refused || !whole))
         {
-            Abandon();   // HTTP/2: nobody wants the rest of the body, and it would keep the lease
+            Clocks.Abort();   // HTTP/2: nobody wants the rest of the body, and it would keep the lease
         }
 
         PartEnded(whole);
@@ -348,19 +348,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             Slot.CutWaits();
         }
 
-        Abandon();
-    }
-
-    void Abandon()
-    {
-        try
-        {
-            Clocks.Cancel();
-        }
-        catch (ObjectDisposedException)
-        {
-            // It ended by itself meanwhile.
-        }
+        Clocks.Abort();
     }
 
     void IValueTaskSource.GetResult(short token) => _placed.GetResult(token);

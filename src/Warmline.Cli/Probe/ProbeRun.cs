@@ -179,6 +179,11 @@ internal sealed class ProbeRun(ProbeSettings settings, TimeProvider time)
             request.Headers.TryAddWithoutValidation(name, value);
         }
 
+        if (slot.ProxyLogin is { } login)
+        {
+            request.Headers.TryAddWithoutValidation("Proxy-Authorization", login);
+        }
+
         var started = time.GetTimestamp();
         try
         {

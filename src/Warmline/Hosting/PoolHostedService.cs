@@ -1,7 +1,6 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 
 namespace Warmline.Hosting;
@@ -14,7 +13,7 @@ namespace Warmline.Hosting;
 internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services) : IHostedLifecycleService, IDisposable
 {
     readonly TimeProvider _time = services.GetService<TimeProvider>() ?? SystemTime();
-    readonly ILogger _logger = (services.GetService<ILoggerFactory>() ?? NullLoggerFactory.Instance).CreateLogger("Warmline");
+    readonly ILogger _logger = QuietLogger.Of(services.GetService<ILoggerFactory>(), "Warmline");
     readonly List<(string Name, ConnectionPool Pool, PoolHostingOptions Hosting)> _made = [];
     readonly List<(ConnectionPool Pool, TimeSpan Limit)> _stopping = [];
     readonly List<ITimer> _deadlines = [];

@@ -24,7 +24,7 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
         _registrations = registrations;
         _services = services;
         _loggers = services.GetService<ILoggerFactory>() ?? NullLoggerFactory.Instance;
-        _logger = _loggers.CreateLogger("Warmline");
+        _logger = QuietLogger.Of(_loggers, "Warmline");
     }
 
     /// <summary>Every name, as it was registered.</summary>
@@ -60,19 +60,11 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var pool in End())
-        {
-            await pool.DisposeAsync().ConfigureAwait(false);
-        }
+        // All begin to end before the first is waited for, so one that fails keeps none of the others.
+        await Task.WhenAll(Array.ConvertAll(End(), static pool => pool.DisposeAsync().AsTask())).ConfigureAwait(false);
     }
 
-    public void Dispose()
-    {
-        foreach (var pool in End())
-        {
-            pool.Dispose();
-        }
-    }
+    public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
 
     ConnectionPool Make_NeedsLock(string name)
     {
@@ -132,7 +124,18 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
         lock (_gate)
         {
             _disposed = true;
-            _subscriptions.ForEach(subscription => subscription.Dispose());
+            foreach (var subscription in _subscriptions)
+            {
+                try
+                {
+                    subscription.Dispose();
+                }
+                catch (Exception error)   // a change token of the host's: the pools are still to be ended
+                {
+                    LogMessages.InternalFault(_logger, error);
+                }
+            }
+
             _subscriptions.Clear();
             return [.. _pools.Values];
         }

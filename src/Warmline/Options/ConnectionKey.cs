@@ -21,7 +21,9 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
 {
     readonly int _hash;
 
-    public ConnectionKey(bool isHttps, string host, int port, string? tlsName = null, HttpProtocols protocols = HttpProtocols.Any, string partition = "", ProxyAddress? proxy = null)
+    public ConnectionKey(
+        bool isHttps, string host, int port, string? tlsName = null, HttpProtocols protocols = HttpProtocols.Any, string partition = "",
+        ProxyAddress? proxy = null, bool tunnels = false)
     {
         IsHttps = isHttps;
         Host = host;
@@ -30,6 +32,7 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
         Protocols = protocols;
         Partition = partition;
         Proxy = proxy;
+        IsForwarded = !isHttps && proxy is not null && !tunnels && protocols is not HttpProtocols.Http2;
         _hash = HashCode.Combine(isHttps, StringComparer.OrdinalIgnoreCase.GetHashCode(host), port, TlsName, protocols, partition, proxy);
     }
 
@@ -51,6 +54,10 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
     /// <summary>The proxy on the way; null for a direct connection.</summary>
     public ProxyAddress? Proxy { get; }
 
+    /// <summary>Whether its requests go to the proxy in absolute form (RFC 9112, section 3.2.2), as the platform sends plain http. Else a
+    /// proxy gives a tunnel, by CONNECT: for https, for <c>ws://</c>, and for HTTP/2 with prior knowledge, which no proxy forwards.</summary>
+    public bool IsForwarded { get; }
+
     /// <summary>The host that is resolved and connected to first: the proxy's where there is one, as the origin's name is the proxy's to resolve.</summary>
     public string DialedHost => Proxy?.Host ?? Host;
 
@@ -67,7 +74,8 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
         && _hash == other._hash && IsHttps == other.IsHttps && Port == other.Port && Protocols == other.Protocols
         && string.Equals(Host, other.Host, StringComparison.OrdinalIgnoreCase)
         && string.Equals(TlsName, other.TlsName, StringComparison.Ordinal)   // the platform tells connections apart by its exact spelling
-        && string.Equals(Partition, other.Partition, StringComparison.Ordinal) && Equals(Proxy, other.Proxy));
+        && string.Equals(Partition, other.Partition, StringComparison.Ordinal) && Equals(Proxy, other.Proxy)
+        && IsForwarded == other.IsForwarded);
 
     public override bool Equals(object? obj) => Equals(obj as ConnectionKey);
 

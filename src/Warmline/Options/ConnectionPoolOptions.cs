@@ -89,9 +89,11 @@ public sealed class ConnectionPoolOptions
     /// <summary>Whether calls go through a proxy where one is set. Default true, as the platform's own handler does.</summary>
     public bool UseProxy { get; set; } = true;
 
-    /// <summary>The HTTP proxy that calls go through, by <c>CONNECT</c> for https and http alike, and the hosts that it is bypassed for. Default null: the platform's,
-    /// <see cref="HttpClient.DefaultProxy"/>, which reads the environment variables <c>HTTPS_PROXY</c>, <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>.
-    /// It is asked for each call, and for its credentials at each dial. SOCKS is not supported.</summary>
+    /// <summary>The HTTP proxy that calls go through, and the hosts that it is bypassed for: by <c>CONNECT</c> to https, in absolute form
+    /// to plain http, as the platform does. Default null: the platform's, <see cref="HttpClient.DefaultProxy"/>, which reads the
+    /// environment variables <c>HTTPS_PROXY</c>, <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>. It is asked for each call, and
+    /// for its credentials at each dial; where it throws, there is none. <c>CONNECT</c> carries the last <c>User-Agent</c> that was sent to
+    /// that origin. SOCKS is not supported.</summary>
     public IWebProxy? Proxy { get; set; }
 
     /// <summary>Whether redirects are followed (300 to 303, 307, 308; 50 at most; never from https to http), as <c>HttpClientHandler.AllowAutoRedirect</c> does. Default false:

@@ -5,7 +5,7 @@ using System.Net.Security;
 namespace Warmline.Options;
 
 /// <summary>The options, checked and frozen.</summary>
-internal sealed record PoolSettings
+internal sealed partial record PoolSettings
 {
     public const string DefaultName = "default";
 
@@ -229,18 +229,6 @@ internal sealed record PoolSettings
             WarmConnections = options.Enabled ? warm : [],   // a pool that is switched off holds nothing ready
         };
     }
-
-    /// <summary>The proxy's address for a call to <paramref name="uri"/>; null for a direct connection.</summary>
-    public static Uri? ProxyOf(Uri uri, IWebProxy? proxy) =>
-        proxy is null || proxy.IsBypassed(uri) || proxy.GetProxy(uri) is not { } address || ReferenceEquals(address, uri) ? null : address;   // some give the target itself for "none"
-
-    /// <summary>The key of an origin that may speak whatever <paramref name="mode"/> allows.</summary>
-    public static ConnectionKey KeyOf(Uri origin, Http2Mode mode, IWebProxy? proxy = null) => new(origin.Scheme == Uri.UriSchemeHttps, origin.IdnHost, origin.Port, protocols: mode switch
-    {
-        Http2Mode.Disabled => HttpProtocols.Http1,
-        Http2Mode.Required => HttpProtocols.Http2,
-        _ => HttpProtocols.Any,
-    }, proxy: ProxyOf(origin, proxy) is { } address ? new ProxyAddress(address) : null);
 
     public static bool IsName(string name) => name.Length is >= 1 and <= 64 && !name.Any(char.IsControl);
 

@@ -24,6 +24,9 @@ internal sealed class OriginState(string name) : PermitGroup(name)
 
     /// <summary>What a handshake usually takes, the name's lookup not counted; zero before the first. The latest counts most.</summary>
     public TimeSpan UsualHandshake { get; set; }
+
+    /// <summary>The last User-Agent of its callers, for tunnels; null before the first, and without a proxy.</summary>
+    public string? UserAgent { get; set; }
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
@@ -163,11 +166,14 @@ internal sealed class KeyState : Timed
 
     public Exception? LastDialError { get; set; }
 
-    /// <summary>When the rate-limit headers of an answer are looked at next; by the shell, without the lock.</summary>
+    /// <summary>When the rate-limit headers of an answer are looked at next; by the shell.</summary>
     public TimeSpan LimitsDue { get; set; }
 
-    /// <summary>What the last answer said that was looked at; by the shell, without the lock.</summary>
+    /// <summary>What the last answer said that was looked at; by the shell.</summary>
     public ToldLimits? Limits { get; set; }
+
+    /// <summary>The same of its tenant's calls alone, where tenants have connections of their own.</summary>
+    public string? UserAgent { get; set; }
 
     public KeyFacts Facts { get; } = new();
 

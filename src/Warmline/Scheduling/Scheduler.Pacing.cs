@@ -24,7 +24,7 @@ internal sealed record ToldLimits(RateLimits Limits, TimeSpan At)
 {
     public IReadOnlyList<ProviderLimit> Report(TimeSpan now)
     {
-        var age = now - At;
+        var age = now > At ? now - At : TimeSpan.Zero;
         var report = new List<ProviderLimit>();
         foreach (var kind in Enum.GetValues<RateLimitKind>())
         {

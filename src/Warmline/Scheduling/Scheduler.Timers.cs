@@ -53,6 +53,8 @@ internal sealed partial class Scheduler
         }
     }
 
+    public KeyState? Find(ConnectionKey key) => _keys.GetValueOrDefault(key);
+
     KeyState KeyFor(ConnectionKey connectionKey)
     {
         if (!_keys.TryGetValue(connectionKey, out var key))

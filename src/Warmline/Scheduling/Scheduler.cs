@@ -132,7 +132,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
         End();
     }
 
-    /// <summary>Both bodies have ended. After <see cref="LeaseOutcome.NotSent"/> the waiter's state tells whether it waits again or has used up its tries.</summary>
+    /// <summary>Both bodies have ended. After <see cref="LeaseOutcome.NotSent"/> and <see cref="LeaseOutcome.Unanswered"/> the waiter's state tells whether it waits again or has used up its tries.</summary>
     public void Release(Waiter waiter, LeaseOutcome outcome, TimeSpan now, List<SchedulerAction> actions)
     {
         if (waiter.State is not WaiterState.Leased)
@@ -142,13 +142,14 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         Begin(now, actions);
         var connection = waiter.Connection!;
-        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches > 0)
+        var isRepeated = outcome is LeaseOutcome.NotSent or LeaseOutcome.Unanswered;
+        if (isRepeated && waiter.Redispatches > 0)
         {
             NoteEarlyDeath(connection);   // once may be a coincidence
         }
 
         EndLease(waiter, outcome);
-        if (outcome is LeaseOutcome.NotSent && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
+        if (isRepeated && waiter.Redispatches < _limits.MaxRedispatches && !IsDraining && now < waiter.Deadline)
         {
             waiter.Redispatches++;
             PlaceAnew(waiter);
@@ -182,7 +183,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 
         connection.RemoveLease(waiter);
         waiter.WeighingBytes = 0;
-        if (outcome is not LeaseOutcome.NotSent)
+        if (outcome is not (LeaseOutcome.NotSent or LeaseOutcome.Unanswered))
         {
             Facts.CountLease(_now - waiter.GrantedAt);
         }

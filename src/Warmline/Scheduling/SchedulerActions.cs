@@ -92,6 +92,10 @@ internal enum LeaseOutcome
     /// <summary>The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.</summary>
     NotSent,
 
+    /// <summary>The server may have worked on the request, which may be sent again all the same: as <see cref="NotSent"/>, but a provider
+    /// may have counted it.</summary>
+    Unanswered,
+
     /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned of it.</summary>
     Unused,
 }

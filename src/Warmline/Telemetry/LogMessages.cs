@@ -96,6 +96,17 @@ internal static partial class LogMessages
     [LoggerMessage(32, LogLevel.Warning, "{Calls} calls at once to {Origin} take {Connections} connections, because {Cause}. Over HTTP/2, {Enough} would do. {Remedy}")]
     public static partial void Http2Unused(ILogger logger, int calls, string origin, int connections, string cause, int enough, string remedy);
 
+    [LoggerMessage(34, LogLevel.Warning, "{Entry} in NO_PROXY has no effect, as .NET does not know this form: such calls go through "
+        + "the proxy. To change that, {Instead}")]
+    public static partial void NoProxyIgnored(ILogger logger, string entry, string instead);
+
+    [LoggerMessage(35, LogLevel.Warning, "The proxy object (ConnectionPoolOptions.Proxy) threw {Error}: such calls connect directly, "
+        + "or without credentials. This is logged once")]
+    public static partial void ProxyFailed(ILogger logger, string error);
+
+    [LoggerMessage(36, LogLevel.Debug, "This system refuses the socket option {Option} ({Error}): connections work without it")]
+    public static partial void SocketOptionRefused(ILogger logger, string option, string error);
+
     [LoggerMessage(33, LogLevel.Warning, "A pool was left open: {Cause} with {Active} requests in flight on {Connections} connections. Await DrainAsync to let them end, then DisposeAsync")]
     public static partial void LeftOpen(ILogger logger, string cause, int active, int connections);
 }

@@ -12,14 +12,14 @@ internal static class PoolActivities
 {
     public const string SourceName = "Warmline";
 
-    static readonly ActivitySource Source = new(SourceName, typeof(PoolActivities).Assembly.GetName().Version!.ToString(3));
+    static readonly ActivitySource? Source = MakeSource();
 
-    public static bool IsHeard => Source.HasListeners();
+    public static bool IsHeard => Source?.HasListeners() == true;
 
     /// <summary>A call's span; null when nobody wants it. The current activity, from which it comes, is the caller's.</summary>
     public static Activity? StartCall(HttpRequestMessage request, string pool, string lane)
     {
-        if (!Source.HasListeners())
+        if (!IsHeard)
         {
             return null;
         }
@@ -55,7 +55,7 @@ internal static class PoolActivities
     }
 
     /// <summary>The way to a connection. It belongs to no call.</summary>
-    public static Activity? StartConnect(string host, int port, string pool) => Source.HasListeners()
+    public static Activity? StartConnect(string host, int port, string pool) => IsHeard
         ? Start("warmline.connect", ActivityKind.Client, default(ActivityContext), [new("server.address", host), new("server.port", port), new("warmline.pool.name", pool)])
         : null;
 
@@ -68,7 +68,7 @@ internal static class PoolActivities
         }
 
         var span = Start($"warmline.{PoolMetrics.Snake(phase.ToString())}", ActivityKind.Internal, connect.Context);
-        Activity.Current = connect;
+        PutBack(connect);
         return span;
     }
 
@@ -92,7 +92,34 @@ internal static class PoolActivities
             // A listener's own fault: it runs in the midst of the pool's steps and must not cost a lease or a permit.
         }
 
-        Activity.Current = current;
+        PutBack(current);
+    }
+
+    /// <summary>Makes it the current activity. The application may listen to that as well, once it is so.</summary>
+    static void PutBack(Activity? current)
+    {
+        try
+        {
+            Activity.Current = current;
+        }
+        catch (Exception)
+        {
+            // As above.
+        }
+    }
+
+    /// <summary>Listeners are asked within whether they want it. One that throws costs the process its spans; the type, and with it every
+    /// call, would be lost for good if it went further.</summary>
+    static ActivitySource? MakeSource()
+    {
+        try
+        {
+            return new ActivitySource(SourceName, typeof(PoolActivities).Assembly.GetName().Version!.ToString(3));
+        }
+        catch (Exception)
+        {
+            return null;
+        }
     }
 
     /// <summary>A span, by the platform. What a listener throws meanwhile costs the span and nothing else.</summary>
@@ -101,11 +128,11 @@ internal static class PoolActivities
         var current = Activity.Current;
         try
         {
-            return Source.StartActivity(name, kind, parent, tags);
+            return Source?.StartActivity(name, kind, parent, tags);
         }
         catch (Exception)
         {
-            Activity.Current = current;
+            PutBack(current);
             return null;
         }
     }
@@ -137,18 +164,28 @@ internal sealed class CallTrace
         var trace = new CallTrace(PoolActivities.StartCall(request, pool, lane));
         if (Activity.Current is { } current)
         {
-            DistributedContextPropagator.Current.Inject(current, (trace, request), static (carrier, name, value) =>
+            try
             {
-                var (trace, request) = ((CallTrace, HttpRequestMessage))carrier!;
-                if (!request.Headers.NonValidated.Contains(name) && request.Headers.TryAddWithoutValidation(name, value))
-                {
-                    (trace._headers ??= []).Add(name);
-                }
-            });
+                trace.Inject(current, request);
+            }
+            catch (Exception)
+            {
+                // A propagator of the application's: what it throws costs the headers and nothing else.
+            }
         }
 
         return trace;
     }
+
+    void Inject(Activity current, HttpRequestMessage request) =>
+        DistributedContextPropagator.Current.Inject(current, (this, request), static (carrier, name, value) =>
+        {
+            var (trace, request) = ((CallTrace, HttpRequestMessage))carrier!;
+            if (!request.Headers.NonValidated.Contains(name) && request.Headers.TryAddWithoutValidation(name, value))
+            {
+                (trace._headers ??= []).Add(name);
+            }
+        });
 
     /// <summary>The caller's request gets back what it was: sent again, it belongs to another span.</summary>
     public void TakeBack(HttpRequestMessage request) => _headers?.ForEach(name => request.Headers.Remove(name));

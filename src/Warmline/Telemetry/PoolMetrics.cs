@@ -90,7 +90,7 @@ internal sealed class PoolMetrics
     /// <summary>Those of the factory's <c>Warmline</c> meter, which it owns; of the process's without one.</summary>
     public static PoolMetrics For(IMeterFactory? factory) => factory is null
         ? Shared.Value
-        : ByFactory.GetValue(factory, static factory => new PoolMetrics(factory.Create(new MeterOptions(MeterName) { Version = Version })));
+        : ByFactory.GetValue(factory, static factory => new PoolMetrics(MeterOf(factory)));
 
     /// <summary>Records a duration. A listener's callback runs within, in the midst of the pool's own steps: what it throws must not cost a lease or a permit.</summary>
     public static void Record(Histogram<double> histogram, TimeSpan time, in TagList tags)
@@ -207,26 +207,65 @@ internal sealed class PoolMetrics
         return new(value, [.. OriginTags(uri.Scheme, uri.IdnHost, uri.Port), .. further]);
     }
 
-    Histogram<double> Duration(string name, double[] boundaries, string description) =>
-        _meter.CreateHistogram(name, "s", description, tags: null, new InstrumentAdvice<double> { HistogramBucketBoundaries = boundaries });
+    Histogram<double> Duration(string name, double[] boundaries, string description) => Publish(_meter, meter =>
+        meter.CreateHistogram(name, "s", description, tags: null, new InstrumentAdvice<double> { HistogramBucketBoundaries = boundaries }));
+
+    /// <summary>Makes an instrument. Listeners are told within: one that throws costs the process this instrument, and no pool.</summary>
+    static T Publish<T>(Meter meter, Func<Meter, T> make)
+    {
+        try
+        {
+            return make(meter);
+        }
+        catch (Exception)
+        {
+            return make(NoMeter());
+        }
+    }
+
+    static Meter MeterOf(IMeterFactory factory)
+    {
+        try
+        {
+            return factory.Create(new MeterOptions(MeterName) { Version = Version });
+        }
+        catch (Exception)
+        {
+            return NoMeter();
+        }
+    }
+
+    /// <summary>The instruments of a meter that has ended reach no listener.</summary>
+    static Meter NoMeter()
+    {
+        var meter = new Meter(MeterName);
+        meter.Dispose();
+        return meter;
+    }
 
     void Count(string name, string unit, string description, Reading reading)
     {
         var instrument = _instruments++;
         _counters.Add(reading);
-        _meter.CreateObservableCounter(name, () => Collect(instrument, Merge.Sum, reading, ended: _counters.IndexOf(reading)).Select(static read => new Measurement<long>((long)read.Value, read.Tags)), unit, description);
+        Publish(_meter, meter => meter.CreateObservableCounter(name,
+            () => Collect(instrument, Merge.Sum, reading, ended: _counters.IndexOf(reading))
+                .Select(static read => new Measurement<long>((long)read.Value, read.Tags)),
+            unit, description));
     }
 
     void State(string name, string unit, string description, Reading reading)
     {
         var instrument = _instruments++;
-        _meter.CreateObservableUpDownCounter(name, () => Collect(instrument, Merge.Sum, reading).Select(static read => new Measurement<long>((long)read.Value, read.Tags)), unit, description);
+        Publish(_meter, meter => meter.CreateObservableUpDownCounter(name,
+            () => Collect(instrument, Merge.Sum, reading).Select(static read => new Measurement<long>((long)read.Value, read.Tags)),
+            unit, description));
     }
 
     void Gauge(string name, string unit, string description, Reading reading, Merge merge = Merge.Max)
     {
         var instrument = _instruments++;
-        _meter.CreateObservableGauge(name, () => Collect(instrument, merge, reading).Select(static read => new Measurement<double>(read.Value, read.Tags)), unit, description);
+        Publish(_meter, meter => meter.CreateObservableGauge(name, () =>
+            Collect(instrument, merge, reading).Select(static read => new Measurement<double>(read.Value, read.Tags)), unit, description));
     }
 
     /// <summary>One value for each series: pools of one name together, and with them what those that ended had counted, as a counter never goes back.</summary>

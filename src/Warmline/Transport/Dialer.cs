@@ -48,15 +48,41 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
     public IPEndPoint? RemoteEndPoint { get; } = remoteEndPoint;
 
     /// <summary>The address that it comes from; null when it is not a socket.</summary>
-    public IPAddress? LocalAddress { get; } = ((wire ?? transport) as NetworkStream)?.Socket.LocalEndPoint is IPEndPoint { Address: var address } ? address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address : null;
+    public IPAddress? LocalAddress { get; } = AddressOf((wire ?? transport) as NetworkStream);
 
     /// <summary>What the network knows of it after it has been idle for <paramref name="rested"/>.</summary>
-    public WireState Look(TimeSpan rested) => network?.Look(Wire, rested) ?? WireState.Alive;
+    public WireState Look(TimeSpan rested)
+    {
+        try
+        {
+            return network?.Look(Wire, rested) ?? WireState.Alive;
+        }
+        catch (Exception)   // the call that looks holds a lease
+        {
+            return WireState.Alive;
+        }
+    }
 
     /// <summary>Bytes written and acknowledged so far; null where the system does not say.</summary>
     public SendProgress? Progress() => network?.Progress(Wire);
 
+    /// <summary>The proxy that forwards its requests; null for a tunnel, and without a proxy.</summary>
+    public ForwardProxy? Forward { get; init; }
+
     public void Dispose() => Transport.Dispose();
+
+    static IPAddress? AddressOf(NetworkStream? wire)
+    {
+        try
+        {
+            return wire?.Socket.LocalEndPoint is not IPEndPoint { Address: var address } ? null
+                : address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
+        }
+        catch (SocketException)
+        {
+            return null;   // the system does not say
+        }
+    }
 }
 
 /// <summary>
@@ -76,6 +102,9 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
     readonly SslClientAuthenticationOptions? _ssl = ssl;
     readonly TimeProvider _time = time;
     readonly IWebProxy? _proxy = proxy;
+
+    /// <summary>The User-Agent that a tunnel is asked for with; null for a default.</summary>
+    public Func<ConnectionKey, string?>? UserAgent { get; init; }
 
     /// <summary>Dials. Throws <see cref="DialException"/>, or <see cref="OperationCanceledException"/> when <paramref name="ct"/> is cancelled; in both cases
     /// nothing stays open.</summary>
@@ -138,6 +167,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         /// <summary>The address that was connected to, where a name stands before it: an address would only be said twice.</summary>
         string At => _race?.EndPoint is { } endPoint && !IPAddress.TryParse(key.DialedHost, out _) ? $" ({endPoint})" : "";
 
+        bool Forwards => key.IsForwarded && _protocols is not HttpProtocols.Http2;
+
         string Target => key.Proxy is { } proxy ? $"{key.Authority} through the proxy {proxy}" : key.Authority;
 
         /// <summary><paramref name="begin"/>: the host's name is resolved, so the time to connect begins.</summary>
@@ -160,6 +191,11 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             timings = await ConnectAsync(addresses, timings, cancellationToken).ConfigureAwait(false);
 
             // 3 Proxy
+            if (key.Proxy is { } forwarding && Forwards)
+            {
+                return await ForwardAsync(forwarding, timings, cancellationToken).ConfigureAwait(false);
+            }
+
             if (key.Proxy is { } proxy)
             {
                 string? basic = ProxyTunnel.BasicFor(proxy, dialer._proxy?.Credentials);
@@ -220,6 +256,23 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             return timings with { Tcp = timings.Tcp + dialer._time.GetElapsedTime(started) };
         }
 
+        /// <summary>Plain http: the proxy is told with each request where it goes.</summary>
+        async Task<DialedConnection> ForwardAsync(ProxyAddress proxy, DialTimings timings, CancellationToken cancellationToken)
+        {
+            Begin(DialPhase.Proxy);
+            var started = dialer._time.GetTimestamp();
+            if (proxy.IsHttps)
+            {
+                await SecureAsync(proxy.Host, HttpProtocols.Http1, cancellationToken).ConfigureAwait(false);
+            }
+
+            timings = timings with { Proxy = dialer._time.GetElapsedTime(started) };
+            return new(Transport!, isHttp2: false, timings, _race!.EndPoint, _wire, dialer._network)
+            {
+                Forward = new ForwardProxy(proxy, ProxyTunnel.BasicFor(proxy, dialer._proxy?.Credentials)),
+            };
+        }
+
         async Task<ProxyAnswer> AskProxyAsync(ProxyAddress proxy, string? basic, CancellationToken cancellationToken)
         {
             Begin(DialPhase.Proxy);
@@ -228,7 +281,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 await SecureAsync(proxy.Host, HttpProtocols.Http1, cancellationToken).ConfigureAwait(false);
             }
 
-            return await ProxyTunnel.AskAsync(Transport!, key.Authority, basic, cancellationToken).ConfigureAwait(false);
+            var agent = dialer.UserAgent?.Invoke(key);
+            return await ProxyTunnel.AskAsync(Transport!, key.Authority, basic, agent, cancellationToken).ConfigureAwait(false);
         }
 
         async Task<SslStream> SecureAsync(string name, HttpProtocols protocols, CancellationToken cancellationToken)
@@ -265,6 +319,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             {
                 DialPhase.Dns => $"the {(key.Proxy is null ? "" : "proxy's ")}host name was not resolved by then",
                 DialPhase.Tcp => $"no answer to the TCP connection attempt by then (tried {string.Join(", ", _race!.Tried)}); {OnTheWay}",
+                DialPhase.Proxy when Forwards =>
+                    "the proxy took the TCP connection, but the TLS handshake with it was not finished by then",
                 DialPhase.Proxy => "the proxy took the TCP connection, but had not answered CONNECT by then",
                 _ => $"{(key.Proxy is null ? $"{_race!.EndPoint} took the TCP connection" : "the proxy gave a tunnel")}, but the TLS handshake was not finished by then",
             };
@@ -277,6 +333,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             DialPhase.Tcp => $"The TCP connection to {FirstHop}{At} failed: {Sentence(e)}.{TcpAdvice(e)}",
             DialPhase.Proxy when e is InvalidDataException or EndOfStreamException => $"The proxy {key.Proxy} gave no tunnel to {key.Authority}: {Sentence(e)}.",
             DialPhase.Proxy when e is AuthenticationException => $"The TLS handshake with {FirstHop}{At} failed: {_certificate?.Problem ?? Sentence(e.GetBaseException())}.{_certificate?.Advice}",
+            DialPhase.Proxy when Forwards => $"The connection to {FirstHop} broke in the TLS handshake: {Sentence(e.GetBaseException())}.",
             DialPhase.Proxy => $"The connection to {FirstHop} broke before there was a tunnel to {key.Authority}: {Sentence(e.GetBaseException())}.",
             _ when _certificate?.Problem is { } problem => $"The TLS handshake with {Target} failed: {problem}.{_certificate.Advice}",
             _ => $"The TLS handshake with {Target}{At} failed: {Sentence(e.GetBaseException())}{NoHttp2Hint(e)}.",

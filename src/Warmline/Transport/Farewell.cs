@@ -68,9 +68,18 @@ internal static class Farewell
 
     static void Cork(Socket socket)
     {
-        if (OperatingSystem.IsLinux())
+        if (!OperatingSystem.IsLinux())
         {
-            socket.SetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpCork, BitConverter.GetBytes(1));
+            return;
+        }
+
+        try
+        {
+            SocketCalls.Default.SetRaw(socket, SocketOptionLevel.Tcp, LinuxTcpCork, BitConverter.GetBytes(1));
+        }
+        catch (SocketException)
+        {
+            // In several packets, then.
         }
     }
 

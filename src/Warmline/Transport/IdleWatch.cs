@@ -33,7 +33,7 @@ internal sealed class IdleWatch : IDisposable
     {
         if (Volatile.Read(ref _armed) != Soon && Interlocked.Exchange(ref _armed, Soon) != Soon)
         {
-            _timer.Change(Delay, Timeout.InfiniteTimeSpan);
+            _timer.TrySet(Delay, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -49,17 +49,24 @@ internal sealed class IdleWatch : IDisposable
         }
         else if (quiet.Count > 0 && Interlocked.CompareExchange(ref _armed, Slow, Off) == Off)
         {
-            _timer.Change(_pace, Timeout.InfiniteTimeSpan);
+            _timer.TrySet(_pace, Timeout.InfiniteTimeSpan);
             if (Volatile.Read(ref _armed) == Soon)
             {
-                _timer.Change(Delay, Timeout.InfiniteTimeSpan);   // it was armed between the two, and its time overwritten
+                _timer.TrySet(Delay, Timeout.InfiniteTimeSpan);   // it was armed between the two, and its time overwritten
             }
         }
 
         foreach (var (slot, sends, rested) in quiet)
         {
-            slot.WatchIdle(sends);
-            slot.LookWhileIdle(sends, rested);
+            try
+            {
+                slot.WatchIdle(sends);
+                slot.LookWhileIdle(sends, rested);
+            }
+            catch (Exception)
+            {
+                // It tells nothing of this connection. The others are looked at all the same, and the timer's thread has nobody above.
+            }
         }
     }
 }

@@ -16,8 +16,11 @@ internal enum WireState
     /// <summary>Reset, or silent where an answer was due.</summary>
     Lost,
 
-    /// <summary>Idle for so long that nobody knows, or a packet was lost just now.</summary>
+    /// <summary>A packet was lost just now, or it has been idle for so long that nobody knows.</summary>
     Doubtful,
+
+    /// <summary>Idle for so long that nobody knows, as this system does not say how its probes fare. HTTP/2 has its own.</summary>
+    Unknown,
 }
 
 /// <summary>Bytes that the kernel took from us and had acknowledged, counted since the connection began.</summary>
@@ -38,15 +41,18 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
 {
     const int LinuxTcpInfo = 11;   // TCP_INFO of <linux/tcp.h>
     const int LengthRead = 60;     // struct tcp_info up to tcpi_last_ack_recv, the same since Linux 2.6
+    const int Handshake = 2;       // SYN and FIN count as acknowledged, and not as sent
     const int LengthToProgress = 216;   // up to tcpi_bytes_retrans, since Linux 4.19
     const byte Established = 1;
     const byte CloseWait = 8;
+    const byte LastState = 11;   // TCP_CLOSING
 
     /// <summary>An answer to a probe may take that long: a probe that was just sent tells nothing yet.</summary>
     static readonly TimeSpan Grace = TimeSpan.FromSeconds(1);
 
-    /// <summary>Null where the system does not tell: only Linux does.</summary>
-    public static KernelView? Of(Socket socket)
+    /// <summary>Null where the system does not say: only Linux does, and not all that call themselves so. What is no state of TCP, or knows
+    /// of no packet that ever came or went, is the answer of a stub.</summary>
+    public static KernelView? Of(Socket socket, SocketCalls? calls = null)
     {
         if (!OperatingSystem.IsLinux())
         {
@@ -54,12 +60,24 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
         }
 
         Span<byte> info = stackalloc byte[LengthRead];
-        var length = socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpInfo, info);
-        return length < LengthRead ? null : new(info[0], info[2], info[3], TimeSpan.FromMilliseconds(ReadNative(info[56..])));
+        try
+        {
+            if ((calls ?? SocketCalls.Default).GetRaw(socket, SocketOptionLevel.Tcp, LinuxTcpInfo, info) < LengthRead)
+            {
+                return null;
+            }
+        }
+        catch (Exception error) when (error is not ObjectDisposedException)
+        {
+            return null;
+        }
+
+        return info[0] is 0 or > LastState || info[1..].IndexOfAnyExcept((byte)0) < 0 ? null
+            : new(info[0], info[2], info[3], TimeSpan.FromMilliseconds(ReadNative(info[56..])));
     }
 
     /// <summary>Null where the system does not say.</summary>
-    public static SendProgress? ProgressOf(Socket socket)
+    public static SendProgress? ProgressOf(Socket socket, SocketCalls? calls = null)
     {
         if (!OperatingSystem.IsLinux())
         {
@@ -67,19 +85,21 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
         }
 
         Span<byte> info = stackalloc byte[LengthToProgress];
-        if (socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpInfo, info) < LengthToProgress)
+        if ((calls ?? SocketCalls.Default).GetRaw(socket, SocketOptionLevel.Tcp, LinuxTcpInfo, info) < LengthToProgress)
         {
             return null;
         }
 
         // tcpi_bytes_acked, tcpi_notsent_bytes, tcpi_bytes_sent, tcpi_bytes_retrans of struct tcp_info
         var (acknowledged, waiting, sent, sentAgain) = (ReadLong(info[120..]), ReadNative(info[144..]), ReadLong(info[200..]), ReadLong(info[208..]));
-        return new(acknowledged, sent - sentAgain + waiting);
+        var taken = sent - sentAgain + waiting;
+        return acknowledged < 0 || taken < 0 || acknowledged > taken + Handshake ? null : new(acknowledged, taken);
     }
 
     /// <param name="idle">Silence after which the first probe goes out.</param>
     /// <param name="interval">Time between probes.</param>
-    public WireState Judge(TimeSpan idle, TimeSpan interval) => State switch
+    /// <param name="isProbed">Whether probes are sent, at that pace.</param>
+    public WireState Judge(TimeSpan idle, TimeSpan interval, bool isProbed = true) => State switch
     {
         CloseWait => WireState.Ended,
         not Established => WireState.Lost,
@@ -89,13 +109,37 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
         _ when Retransmits == 1 => WireState.Doubtful,
 
         // Whatever the counters say: since then a probe was due, and its answer.
-        _ => SinceAck >= idle + interval + Grace ? WireState.Lost : WireState.Alive,
+        _ => isProbed && SinceAck >= idle + interval + Grace ? WireState.Lost : WireState.Alive,
     };
 
-    /// <summary>The same without the kernel's help: an end that has arrived is seen, silence is not, so no idle connection is trusted past the time of two probes.</summary>
-    public static WireState JudgeBlindly(Socket socket, TimeSpan rested, TimeSpan idle, TimeSpan interval) =>
-        socket.Poll(0, SelectMode.SelectRead) && socket.Available == 0 ? (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.Error)! == 0 ? WireState.Ended : WireState.Lost
-        : rested > idle + interval ? WireState.Doubtful : WireState.Alive;
+    /// <summary>The same without the kernel's help: an end that has arrived is seen, where the system says so; silence is not, so no idle
+    /// connection is trusted past the time of two probes.</summary>
+    public static WireState JudgeBlindly(Socket socket, TimeSpan rested, TimeSpan idle, TimeSpan interval, SocketCalls? calls = null) =>
+        EndOf(socket, calls ?? SocketCalls.Default) ?? (rested > idle + interval ? WireState.Doubtful : WireState.Alive);
+
+    static WireState? EndOf(Socket socket, SocketCalls calls)
+    {
+        try
+        {
+            if (!calls.IsReadable(socket) || calls.Available(socket) != 0)
+            {
+                return null;
+            }
+        }
+        catch (Exception error) when (error is not ObjectDisposedException)
+        {
+            return null;
+        }
+
+        try
+        {
+            return calls.ErrorOf(socket) == 0 ? WireState.Ended : WireState.Lost;
+        }
+        catch (Exception error) when (error is not ObjectDisposedException)
+        {
+            return WireState.Ended;   // it has ended; in which way is not known, and may not be held against others
+        }
+    }
 
     static long ReadLong(ReadOnlySpan<byte> bytes) => BitConverter.ToInt64(bytes);
 

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.NetworkInformation;
 using System.Net.Sockets;
@@ -25,13 +26,19 @@ internal interface INetwork
 }
 
 /// <summary>The machine's own resolver and sockets.</summary>
-internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive) : INetwork
+internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive, SocketCalls? calls = null) : INetwork
 {
     const int LinuxTcpUserTimeout = 18;   // TCP_USER_TIMEOUT of <linux/tcp.h>: milliseconds that sent bytes may stay unacknowledged
 
     readonly int _idleSeconds = (int)keepAlive.Idle.TotalSeconds;
     readonly int _intervalSeconds = (int)keepAlive.Interval.TotalSeconds;
     readonly int _count = keepAlive.Count;
+    readonly SocketCalls _calls = calls ?? SocketCalls.Default;
+    readonly ConcurrentDictionary<string, bool> _refused = new(StringComparer.Ordinal);
+    volatile bool _isUnprobed;
+
+    /// <summary>Hears of each option that this system refuses, once: its name, and the error's.</summary>
+    public Action<string, string>? Refused { get; set; }
 
     public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken) => new(Dns.GetHostAddressesAsync(host, cancellationToken));
 
@@ -60,9 +67,17 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive) : INetwork
 
         try
         {
-            return KernelView.Of(socket) is { } view ? view.Judge(keepAlive.Idle, keepAlive.Interval) : KernelView.JudgeBlindly(socket, rested, keepAlive.Idle, keepAlive.Interval);
+            if (KernelView.Of(socket, _calls) is not { } view)
+            {
+                var blind = KernelView.JudgeBlindly(socket, rested, keepAlive.Idle, keepAlive.Interval, _calls);
+                return blind is WireState.Doubtful ? WireState.Unknown : blind;
+            }
+
+            // Without probes silence proves nothing.
+            var state = view.Judge(keepAlive.Idle, keepAlive.Interval, isProbed: !_isUnprobed);
+            return _isUnprobed && state is WireState.Alive && rested > keepAlive.Idle + keepAlive.Interval ? WireState.Unknown : state;
         }
-        catch (Exception error) when (error is SocketException or ObjectDisposedException)
+        catch (ObjectDisposedException)
         {
             return WireState.Ended;   // it is being closed on this side
         }
@@ -72,7 +87,7 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive) : INetwork
     {
         try
         {
-            return wire is NetworkStream { Socket: var socket } ? KernelView.ProgressOf(socket) : null;
+            return wire is NetworkStream { Socket: var socket } ? KernelView.ProgressOf(socket, _calls) : null;
         }
         catch (Exception error) when (error is SocketException or ObjectDisposedException)
         {
@@ -87,27 +102,57 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive) : INetwork
             return [.. NetworkInterface.GetAllNetworkInterfaces().Where(card => card.OperationalStatus is not (OperationalStatus.Down or OperationalStatus.NotPresent))
                 .SelectMany(card => card.GetIPProperties().UnicastAddresses).Select(unicast => unicast.Address)];
         }
-        catch (NetworkInformationException)
+        catch (Exception)   // of whatever kind: it may be netlink, or a file below /proc, that a sandbox does not allow
         {
-            return [];   // a sandbox may not be allowed to ask
+            return [];
         }
     }
 
+    /// <summary>Each option is a wish: a system that refuses one costs what it would have given, and no connection.</summary>
     void Configure(Socket socket)
     {
-        socket.NoDelay = true;
-        socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, _idleSeconds);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, _intervalSeconds);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, _count);
+        TrySet(socket, SocketOptionLevel.Tcp, SocketOptionName.NoDelay, 1);
+        if (!TrySet(socket, SocketOptionLevel.Socket, SocketOptionName.KeepAlive, 1)
+            | !TrySet(socket, SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, _idleSeconds))
+        {
+            _isUnprobed = true;   // or probed hours later
+        }
+
+        TrySet(socket, SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, _intervalSeconds);
+        TrySet(socket, SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, _count);
         if (OperatingSystem.IsLinux())
         {
-            // Keep-alive probes are not sent while sent bytes wait for their acknowledgement: without this, a request written to a peer
-            // that vanished is retransmitted for a quarter of an hour.
-            Span<byte> value = stackalloc byte[sizeof(int)];
-            long milliseconds = 1000L * (_idleSeconds + ((long)_intervalSeconds * _count));
-            BitConverter.TryWriteBytes(value, (int)Math.Min(milliseconds, int.MaxValue));
-            socket.SetRawSocketOption((int)SocketOptionLevel.Tcp, LinuxTcpUserTimeout, value);
+            Try("TCP_USER_TIMEOUT", socket, (Calls: _calls, Milliseconds: 1000L * (_idleSeconds + ((long)_intervalSeconds * _count))),
+                static (socket, wish) =>
+                {
+                    // Keep-alive probes are not sent while sent bytes wait for their acknowledgement: without this, a request written to a
+                    // peer that vanished is retransmitted for a quarter of an hour.
+                    Span<byte> value = stackalloc byte[sizeof(int)];
+                    BitConverter.TryWriteBytes(value, (int)Math.Min(wish.Milliseconds, int.MaxValue));
+                    wish.Calls.SetRaw(socket, SocketOptionLevel.Tcp, LinuxTcpUserTimeout, value);
+                });
+        }
+    }
+
+    bool TrySet(Socket socket, SocketOptionLevel level, SocketOptionName name, int value) =>
+        Try($"{name}", socket, (Calls: _calls, level, name, value),
+            static (socket, wish) => wish.Calls.Set(socket, wish.level, wish.name, wish.value));
+
+    bool Try<T>(string option, Socket socket, T wish, Action<Socket, T> set)
+    {
+        try
+        {
+            set(socket, wish);
+            return true;
+        }
+        catch (Exception error) when (error is not ObjectDisposedException)
+        {
+            if (_refused.TryAdd(option, true))
+            {
+                Refused?.Invoke(option, error is SocketException refused ? $"{refused.SocketErrorCode}" : error.GetType().Name);
+            }
+
+            return false;
         }
     }
 }

@@ -38,11 +38,11 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
             if (_timer is null)
             {
                 using var flow = ExecutionContext.IsFlowSuppressed() ? default(AsyncFlowControl?) : ExecutionContext.SuppressFlow();   // it outlives the call that pings
-                _timer = time.CreateTimer(static state => ((PingWatch)state!).Check(), this, timeout / 4, timeout / 4);
+                _timer = time.CreateTimer(static state => ((PingWatch)state!).CheckQuietly(), this, timeout / 4, timeout / 4);
             }
             else
             {
-                _timer.Change(timeout / 4, timeout / 4);
+                _timer.TrySet(timeout / 4, timeout / 4);
             }
         }
     }
@@ -74,6 +74,19 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
         }
     }
 
+    /// <summary>By the timer, which has nobody above.</summary>
+    void CheckQuietly()
+    {
+        try
+        {
+            Check();
+        }
+        catch (Exception)
+        {
+            // What the connection's end threw. It has ended.
+        }
+    }
+
     void Check()
     {
         lock (_gate)
@@ -87,7 +100,7 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
             var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;   // this process had no thread, or slept: what has come since may lie unread
             _checkedAt = now;
             var acknowledged = progress()?.Acknowledged ?? _acknowledged;
-            if (isLate || acknowledged != _acknowledged)
+            if (isLate || acknowledged > _acknowledged)   // what goes back is no number
             {
                 _acknowledged = acknowledged;
                 Volatile.Write(ref _movedAt, now);
@@ -109,6 +122,6 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
     void Stop()
     {
         _isWaiting = false;
-        _timer?.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        _timer?.TrySet(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 }

@@ -28,10 +28,15 @@ internal static class ProxyTunnel
     static readonly byte[] Start = "HTTP/1."u8.ToArray();
     static readonly byte[] End = "\r\n\r\n"u8.ToArray();
 
+    /// <summary>What CONNECT says of itself where no caller's is known: some proxies refuse what says nothing.</summary>
+    static readonly string DefaultAgent = $"Warmline/{typeof(ProxyTunnel).Assembly.GetName().Version!.ToString(3)}";
+
     /// <summary>Throws <see cref="EndOfStreamException"/> or <see cref="InvalidDataException"/> with a cause that continues a sentence about the proxy.</summary>
-    public static async Task<ProxyAnswer> AskAsync(Stream proxy, string authority, string? basic, CancellationToken cancellationToken)
+    public static async Task<ProxyAnswer> AskAsync(
+        Stream proxy, string authority, string? basic, string? userAgent, CancellationToken cancellationToken)
     {
-        var request = $"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{(basic is null ? "" : $"Proxy-Authorization: Basic {basic}\r\n")}\r\n";
+        var request = $"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {userAgent ?? DefaultAgent}\r\n"
+            + $"{(basic is null ? "" : $"Proxy-Authorization: Basic {basic}\r\n")}\r\n";
         await proxy.WriteAsync(Encoding.ASCII.GetBytes(request), cancellationToken).ConfigureAwait(false);
         await proxy.FlushAsync(cancellationToken).ConfigureAwait(false);
         ProxyAnswer answer;

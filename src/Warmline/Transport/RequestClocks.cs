@@ -49,7 +49,7 @@ internal sealed class CoarseClock : IDisposable
             {
                 _running = true;
                 Volatile.Write(ref _now, Elapsed());
-                _timer.Change(Resolution, Resolution);
+                _timer.TrySet(Resolution, Resolution);
             }
 
             clocks.Next = _first;
@@ -129,7 +129,7 @@ internal sealed class CoarseClock : IDisposable
             if (_first is null && !_stopped)
             {
                 _running = false;
-                _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+                _timer.TrySet(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             }
         }
 
@@ -137,7 +137,14 @@ internal sealed class CoarseClock : IDisposable
         // is not silent.
         foreach (var clocks in sending ?? [])
         {
-            clocks.SeeProgress();
+            try
+            {
+                clocks.SeeProgress();
+            }
+            catch (Exception)
+            {
+                // The system tells nothing: as where it cannot. The clocks of the others go on.
+            }
         }
 
         foreach (var clocks in over ?? [])
@@ -329,13 +336,20 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
     internal void Stall(StallPhase phase)
     {
         Volatile.Write(ref _stalled, (sbyte)phase);
+        Abort();
+    }
+
+    /// <summary>Cancels the call. Its content and BeforeSend have the token, and what they registered with it runs here: what that throws
+    /// is theirs, and must not end a timer, a drain or the return of a lease.</summary>
+    public void Abort()
+    {
         try
         {
             Cancel();
         }
-        catch (ObjectDisposedException)
+        catch (Exception error) when (error is ObjectDisposedException or AggregateException)
         {
-            // The request ended between the tick's look at it and now.
+            // It ended meanwhile, or all has run and some of it threw.
         }
     }
 

@@ -42,23 +42,43 @@ internal sealed partial class ResponseBody
     /// finalizers run beside this one, and end it.</summary>
     void Reclaim()
     {
-        if (exchange.Clocks.IsWaiting || !HasSaidItsEnd)
+        try
         {
-            exchange.ResponseLeaked();
+            if (exchange.Clocks.IsWaiting || !HasSaidItsEnd)
+            {
+                exchange.ResponseLeaked();
+            }
+        }
+        catch (Exception)
+        {
+            // Not reported, then: the lease comes first.
         }
 
-        Leave();
+        try
+        {
+            Leave();
+        }
+        catch (Exception)
+        {
+            // Nobody is above, and it would end the process. The lease is back: Leave ends it whatever happens.
+        }
     }
 
     void Leave()
     {
-        Abandon();
+        try
+        {
+            Abandon();
 
-        // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be
-        // known before the lease ends.
-        inner.Dispose();
-        exchange.Clocks.EndRest();
-        End(IsWhole);
+            // The inner stream first: disposed before its end it resets the HTTP/2 stream or closes the HTTP/1.1 connection, which must be
+            // known before the lease ends.
+            inner.Dispose();
+        }
+        finally
+        {
+            exchange.Clocks.EndRest();
+            End(IsWhole);
+        }
     }
 
     void Abandon()
@@ -142,25 +162,24 @@ internal sealed partial class ResponseBody
     /// </summary>
     void LeaveReading(ValueTask<int> pending, byte[] buffer)
     {
-        Abandon();
-        if (exchange.EndsWithItsAnswer)
+        try
         {
-            try
+            Abandon();
+            if (exchange.EndsWithItsAnswer)
             {
-                exchange.Clocks.Cancel();
+                exchange.Clocks.Abort();
             }
-            catch (ObjectDisposedException)
+            else
             {
-                // It ended by itself meanwhile.
+                inner.Dispose();
             }
         }
-        else
+        finally
         {
-            inner.Dispose();
+            exchange.Clocks.EndRest();
+            End(whole: false);
         }
 
-        exchange.Clocks.EndRest();
-        End(whole: false);
         _ = EndReadAsync(pending, buffer);
     }
 

@@ -198,7 +198,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
             return Got(read, buffer) ? read : throw CutShort(caller);
         }
 
-        using (caller.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), clocks))
+        using (caller.UnsafeRegister(static state => ((RequestClocks)state!).Abort(), clocks))
         {
             return await ReadSlowlyAsync(pending, buffer, caller).ConfigureAwait(false);
         }

@@ -40,8 +40,8 @@ internal sealed class SendWatch(Slot slot)
         }
 
         IsOver = !isWriting && progress.Acknowledged >= _goal;
-        var hasMoved = progress.Acknowledged != _acknowledged && !(IsOver && _acknowledged < 0);
-        _acknowledged = progress.Acknowledged;
+        var hasMoved = progress.Acknowledged > _acknowledged && !(IsOver && _acknowledged < 0);
+        _acknowledged = Math.Max(_acknowledged, progress.Acknowledged);   // a system whose numbers go back proves nothing by it
         return hasMoved;
     }
 }

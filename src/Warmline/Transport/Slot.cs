@@ -58,6 +58,7 @@ internal sealed class Slot
         IsHttp2 = dialed.IsHttp2;
         Timings = dialed.Timings;
         RemoteEndPoint = dialed.RemoteEndPoint;
+        ProxyLogin = dialed.Forward?.Login;
         _transport = dialed.Transport;
         _wire = new ClosingStream(dialed, time);
         _stream = new ConnectionStream(_wire, dialed.IsHttp2, this, owner);
@@ -72,7 +73,8 @@ internal sealed class Slot
             PlaintextStreamFilter = (_, _) => new(_stream),
 
             // What the pool does above the slots, or leaves to the caller.
-            UseProxy = false,
+            UseProxy = dialed.Forward is not null,
+            Proxy = dialed.Forward,
             UseCookies = false,
             AllowAutoRedirect = false,
             AutomaticDecompression = DecompressionMethods.None,
@@ -115,6 +117,9 @@ internal sealed class Slot
     public ActivityContext? Span { get; init; }
 
     public IPEndPoint? RemoteEndPoint { get; }
+
+    /// <summary>What requests say in Proxy-Authorization, where a proxy forwards them and credentials are known.</summary>
+    public string? ProxyLogin { get; set; }
 
     /// <summary>What the server's HTTP/2 frames said so far; null on HTTP/1.1.</summary>
     public Http2FrameWatcher? Frames => _stream.Frames;
@@ -261,7 +266,8 @@ internal sealed class Slot
 
     /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows. Where nobody knows, HTTP/2 is trusted for its pings,
     /// whose failure comes by itself.</summary>
-    public WireState Look(TimeSpan rested) => HasEnded ? WireState.Ended : _wire.Look(rested) is var state && state is WireState.Doubtful && IsHttp2 && !OperatingSystem.IsLinux() ? WireState.Alive : state;
+    public WireState Look(TimeSpan rested) => HasEnded ? WireState.Ended
+        : _wire.Look(rested) is var state && state is WireState.Unknown ? IsHttp2 ? WireState.Alive : WireState.Doubtful : state;
 
     /// <summary>The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported as closing.</summary>
     public void LookWhileIdle(long sends, TimeSpan rested)

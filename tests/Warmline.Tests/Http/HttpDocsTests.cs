@@ -26,6 +26,7 @@ public sealed class HttpDocsTests
         ("Requests", RequestBehaviours.All),
         ("Redirects (`AllowAutoRedirect`)", RedirectBehaviours.All),
         ("Compressed answers (`AutomaticDecompression`)", CompressionBehaviours.All),
+        ("Through a proxy", ProxyBehaviours.All),
     ];
 
     static readonly GeneratedPage Page = new("docs/http.md", "WARMLINE_ACCEPT_HTTP", Head, Behaviour.Header,

@@ -44,6 +44,9 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
     /// <summary>What else the pool gets.</summary>
     public Action<ConnectionPoolOptions>? Configure { get; set; }
 
+    /// <summary>The proxy for both; none if unset.</summary>
+    public IWebProxy? Proxy { get; set; }
+
     /// <summary>The pool's clock.</summary>
     public TimeProvider? Time { get; set; }
 
@@ -74,6 +77,15 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
         var server = new RawHttp1Server(play);
         _servers.Add(server);
         return new Uri($"http://localhost:{server.Port}/");
+    }
+
+    /// <summary>A proxy for all calls: what it says to a request's head, and to which port its tunnels lead.</summary>
+    public ScriptedProxy ServeProxy(Func<string, string> answer, int target = 0)
+    {
+        var proxy = new ScriptedProxy(answer, target);
+        _servers.Add(proxy);
+        Proxy = new WebProxy(proxy.Address);
+        return proxy;
     }
 
     /// <summary>A server of frames for HTTP/2; it plays its one connection.</summary>
@@ -186,13 +198,15 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
         {
             return new SocketsHttpHandler
             {
-                SslOptions = Authority.Trust(), UseProxy = false, UseCookies = false, AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression,
+                SslOptions = Authority.Trust(), UseProxy = Proxy is not null, Proxy = Proxy,
+                UseCookies = false, AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression,
             };
         }
 
         var options = new ConnectionPoolOptions
         {
             SslOptions = Authority.Trust(), AllowAutoRedirect = AllowAutoRedirect, AutomaticDecompression = AutomaticDecompression, MaxConcurrentRequests = MaxConcurrentRequests,
+            UseProxy = Proxy is not null, Proxy = Proxy,
             Timeouts = { Write = TimeSpan.FromMinutes(5) },   // no clock may end what the pool should end by itself
         };
         Configure?.Invoke(options);

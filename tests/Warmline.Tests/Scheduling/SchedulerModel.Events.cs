@@ -49,7 +49,8 @@ internal sealed partial class SchedulerModel
         Log("Release " + outcome, call, call.Link?.State.Phase);
         var mattered = call.Phase is CallPhase.Leased;
         var ridden = mattered ? call.Link!.State : null;
-        var again = mattered && outcome is LeaseOutcome.NotSent && call.Tries < _limits.MaxRedispatches && !_draining && _now < call.Deadline;
+        var again = mattered && outcome is LeaseOutcome.NotSent or LeaseOutcome.Unanswered
+            && call.Tries < _limits.MaxRedispatches && !_draining && _now < call.Deadline;
         if (mattered)
         {
             var link = call.Link!;

@@ -360,8 +360,13 @@ internal sealed partial class SchedulerModel
         return count;
     }
 
-    LeaseOutcome DrawOutcome() => _isKind ? LeaseOutcome.Reusable
-        : _random.Next(10) switch { 0 => LeaseOutcome.ConnectionBroken, 1 => LeaseOutcome.NotSent, 2 => LeaseOutcome.Unused, _ => LeaseOutcome.Reusable };
+    LeaseOutcome DrawOutcome() => _isKind ? LeaseOutcome.Reusable : _random.Next(10) switch
+    {
+        0 => LeaseOutcome.ConnectionBroken,
+        1 => _leased.Count % 2 == 0 ? LeaseOutcome.NotSent : LeaseOutcome.Unanswered,
+        2 => LeaseOutcome.Unused,
+        _ => LeaseOutcome.Reusable,
+    };
 
     int DrawStreamLimit() => ModelSetup.Pick(_random, 0, 1, 10, 100, 100, int.MaxValue);
 

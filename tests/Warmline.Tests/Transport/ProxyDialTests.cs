@@ -36,7 +36,8 @@ public sealed class ProxyDialTests : IDisposable
     {
         var dialing = DialAsync(isHttps: false, host: "api.test", port: 80);
         await using var accepted = await _proxy.AcceptAsync();
-        Assert.Equal("CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n", await ReadHeadAsync(accepted));
+        var agent = $"Warmline/{typeof(Dialer).Assembly.GetName().Version!.ToString(3)}";
+        Assert.Equal($"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\nUser-Agent: {agent}\r\n\r\n", await ReadHeadAsync(accepted));
         await SendAsync(accepted, "HTTP/1.1 200 Connection established\r\n\r\n");
         using var dialed = await dialing;
         Assert.Equal(["proxy.test"], _network.Resolved);
@@ -367,7 +368,7 @@ public sealed class ProxyDialTests : IDisposable
     Task<DialedConnection> DialAsync(
         bool isHttps = true, string host = "api.test", int port = 443, string? proxy = null, ICredentials? credentials = null, HttpProtocols protocols = HttpProtocols.Any, CancellationToken? ct = null) =>
         new Dialer(_network, new DnsCache(_network, new DnsOptions(), _time), _authority.Trust(), Http2Mode.Preferred, _time, new WebProxy { Credentials = credentials })
-            .DialAsync(new ConnectionKey(isHttps, host, port, null, protocols, proxy: new ProxyAddress(new Uri(proxy ?? $"http://proxy.test:{_proxy.Port}"))), Limit, ct ?? _ct);
+            .DialAsync(new ConnectionKey(isHttps, host, port, null, protocols, proxy: new ProxyAddress(new Uri(proxy ?? $"http://proxy.test:{_proxy.Port}")), tunnels: true), Limit, ct ?? _ct);
 
     /// <summary>Credentials whose password is another each time.</summary>
     sealed class Changing(params string[] passwords) : ICredentials

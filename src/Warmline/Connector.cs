@@ -9,10 +9,6 @@ namespace Warmline;
 /// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
 internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
 {
-    /// <summary>The codes of RFC 9113, section 7.</summary>
-    static readonly string[] Codes = ["NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM",
-        "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"];
-
     const uint EnhanceYourCalm = 11;
 
     /// <summary>PINGs without an answer in between that a server may take for abuse: gRPC's servers do at the third.</summary>
@@ -26,7 +22,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         var key = connection.Key.Key;
         try
         {
-            var (dialed, span) = await TracedDialAsync(key, connectTimeout).ConfigureAwait(false);
+            var (dialed, span) = await TracedDialAsync(connection.IsHttp1Only ? key.WithoutHttp2() : key, connectTimeout).ConfigureAwait(false);
             connection.Address = dialed.RemoteEndPoint?.Address;
             connection.LocalAddress = dialed.LocalAddress;
             var isPinged = !engine.PingsAreUnwelcome(connection.Key);
@@ -44,6 +40,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             if (!dialed.IsHttp2)
             {
                 engine.TellHttp1(connection.Key);
+                slot.WatchIdle(0);   // at once: an early end must not count as one of an idle connection
                 engine.WatchIdleSoon();
             }
         }
@@ -85,8 +82,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         engine.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
     }
 
-    void ISlotOwner.Closing(Slot slot, ConnectionEnd end) =>
+    void ISlotOwner.Closing(Slot slot, ConnectionEnd end)
+    {
+        RecordEnd(slot);
         engine.Play((Connection: (ConnectionState)slot.Tag!, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.Connection, seen.end, now, actions));
+    }
 
     void ISlotOwner.FramesSent(Slot slot, int resets, int pings)
     {
@@ -102,7 +102,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     {
         var connection = (ConnectionState)slot.Tag!;
         var (code, text, resets, pings) = (slot.Frames!.GoAwayCode, slot.Frames.GoAwayText, slot.Sent.Resets, slot.Sent.Pings);
-        LogMessages.GoAwayReceived(logger, connection.Key.Key.Origin, connection.Id, code < Codes.Length ? Codes[code] : $"0x{code:x}", text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
+        LogMessages.GoAwayReceived(logger, connection.Key.Key.Origin, connection.Id, LastWords.CodeName(code), text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
         if (code == EnhanceYourCalm)
         {
             var byPings = text.Contains("ping", StringComparison.OrdinalIgnoreCase) || (slot.PingsInRow >= ManyPings && resets < connection.ResetLimit / 2);
@@ -113,6 +113,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     void ISlotOwner.Closed(Slot slot)
     {
         var connection = (ConnectionState)slot.Tag!;
+        RecordEnd(slot);
         LogMessages.Closed(logger, connection.Id, connection.Key.Key.Origin);
         engine.NoteLife(connection);
         engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
@@ -140,9 +141,27 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         }
     }
 
+    /// <summary>Why a connection ends that was of no use yet; before the scheduler hears of it.</summary>
+    void RecordEnd(Slot slot)
+    {
+        var connection = (ConnectionState)slot.Tag!;
+        if (!connection.IsUsable || connection.EndCause is not null)   // read without the lock: else the pool ends it
+        {
+            return;
+        }
+
+        LastWords.Record(connection, slot, engine.Now - connection.OpenedAt);
+        if (connection.EndCause is DialException early && !_stop.IsCancellationRequested)
+        {
+            LogMessages.DialFailed(logger, connection.Key.Key.Origin, early.Phase, early.Message);
+        }
+    }
+
     void Fail(ConnectionState connection, Exception error)
     {
         connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
+        connection.LacksHttp1 = connection.IsHttp1Only && TlsAlert.Of(error)?.Code == TlsAlert.NoApplicationProtocol;
+        connection.Doubt = connection.FailedIn is DialPhase.Http2Settings ? Http2Doubt.Broken : Http2Doubt.None;
         if (!_stop.IsCancellationRequested)
         {
             LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);

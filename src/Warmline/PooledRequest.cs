@@ -258,6 +258,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public void HeadersCame(HttpStatusCode status)
     {
         _headersAt = _engine.Now;
+        Key!.Origin.Http2.Answered(Connection!.IsHttp2);
         Clocks.EndWait();
         UploadNeverBegan();
         EndEarly();

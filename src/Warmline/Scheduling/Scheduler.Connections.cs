@@ -32,7 +32,7 @@ internal sealed partial class Scheduler
             connection.ReplaceAt = connection.ExpiresAt - (lifetime / 10 < MaxReplaceAhead ? lifetime / 10 : MaxReplaceAhead);
         }
 
-        if (IsDraining)
+        if (IsDraining || IsUnwanted(connection))
         {
             BeginClose(connection);
         }
@@ -119,7 +119,7 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            FailDial(connection, null, isGone: false);
+            FailDial(connection, connection.EndCause, isGone: false);
         }
         else
         {
@@ -130,6 +130,11 @@ internal sealed partial class Scheduler
 
             NoteIdleEnd(connection, Rested(connection), end, FlushCause.Loss);
             Drain(connection);
+            if (connection.Doubt is Http2Doubt.Refused && MayFallBack(connection.Key))
+            {
+                FallBack(connection.Key, Http2Doubt.Refused);
+            }
+
             Settle(connection.Key);
         }
 
@@ -147,7 +152,7 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            FailDial(connection, null, isGone: true);
+            FailDial(connection, connection.EndCause, isGone: true);
         }
         else
         {
@@ -199,13 +204,19 @@ internal sealed partial class Scheduler
     {
         connection.FailuresBefore = connection.Key.Failures;
         connection.Key.Failures = 0;
+        if (connection.IsHttp2)
+        {
+            connection.Key.Origin.Http2.Opened();
+        }
+
         MoveTo(connection, ConnectionPhase.Open);
         StartTimer(connection, LifeDue(connection));
     }
 
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
-        ConnectionPhase.AwaitingSettings => connection.Key.AdvertisedLimit == 0 ? 0 : 1,   // a server that said 0 last is not asked to start with a request
+        // A server that said 0 last, or whose HTTP/2 failed, is not asked to start with a request.
+        ConnectionPhase.AwaitingSettings => connection.Key.AdvertisedLimit == 0 || connection.Key.Origin.Http2.IsDoubted ? 0 : 1,
         ConnectionPhase.Open => connection.IsHttp2 ? Math.Min(_limits.MaxStreamsPerConnection, connection.AdvertisedLimit) : 1,
         _ => 0,
     };
@@ -279,8 +290,9 @@ internal sealed partial class Scheduler
         var key = connection.Key;
         key.Facts.DialsFailed++;
         Facts.DialsFailed++;
-        DialsFailedIn.Add(connection.Phase is ConnectionPhase.AwaitingSettings ? DialPhase.Http2Settings : connection.FailedIn);
+        DialsFailedIn.Add(connection is { Phase: ConnectionPhase.AwaitingSettings, EndCause: null } ? DialPhase.Http2Settings : connection.FailedIn);
         key.LastDialError = error;
+        var wasDialing = connection.Phase is ConnectionPhase.Dialing;
         if (isGone)
         {
             MoveTo(connection, ConnectionPhase.Closed);
@@ -288,6 +300,13 @@ internal sealed partial class Scheduler
         else
         {
             BeginClose(connection);   // also with the stream that was to start it: that one ends with the connection
+        }
+
+        if (HasOtherWay(connection, wasDialing))
+        {
+            Settle(key);
+            RestoreWarmth();
+            return;
         }
 
         BackOff(connection);
@@ -336,13 +355,18 @@ internal sealed partial class Scheduler
     /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started.</summary>
     void NoteEarlyDeath(ConnectionState connection)
     {
-        if (connection.Served || _now - connection.OpenedAt >= EarlyDeath)
+        if (connection.Served || _now - connection.OpenedAt >= EarlyDeath || IsUnwanted(connection))
         {
             return;
         }
 
         var key = connection.Key;
-        key.LastDialError = null;
+        key.LastDialError = connection.EndCause;
+        if (connection.IsHttp1Only && key.Origin.Http2.Http1Failed(cannotSpeakIt: false, _now))
+        {
+            return;   // HTTP/1.1 does no better, and HTTP/2 is offered again
+        }
+
         if (connection.LastUse == 0)
         {
             key.Failures = Math.Max(key.Failures, connection.FailuresBefore);   // nobody had any use of it: the dial's success did not count

@@ -44,7 +44,7 @@ internal sealed partial class Scheduler
 
     void Dial(KeyState key, bool owesFirstUse)
     {
-        var connection = new ConnectionState(++_connectionIds, key) { DialStartedAt = _now, DialSequence = _sequence, OwesFirstUse = owesFirstUse };
+        var connection = new ConnectionState(++_connectionIds, key) { DialStartedAt = _now, DialSequence = _sequence, OwesFirstUse = owesFirstUse, IsHttp1Only = AvoidsHttp2(key, _now) };
         key.Add(connection);
         _permits.Count(connection, +1);
         _permits.Moves++;

@@ -14,7 +14,7 @@ namespace Warmline.Scheduling;
 internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 {
     /// <summary>A connection that dies this young without having served anything counts as a failed dial, or a server that closes at once would be dialled in a loop.</summary>
-    static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
+    internal static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
 
     /// <summary>How long a cold burst may wait for its other dials, or a quarter of what the first one took if that is less.</summary>
     static readonly TimeSpan MaxHoldBack = TimeSpan.FromMilliseconds(50);

@@ -1,0 +1,46 @@
+using Warmline.Options;
+using Warmline.Scheduling;
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>Whether connections that a warm-up opened are accepted by the server.</summary>
+internal sealed partial class PoolEngine
+{
+    /// <summary>The longest wait for a refusal that may be under way.</summary>
+    static readonly TimeSpan LongestProof = TimeSpan.FromMilliseconds(250);
+
+    /// <summary>
+    /// With TLS 1.3 this side believes the handshake to be over when its last flight leaves, and the server may refuse that flight, for the lack of a client certificate
+    /// above all. HTTP/2's SETTINGS show that it did not; on HTTP/1.1 nothing comes. So a fresh connection counts as ready when it has lasted for as long again as its
+    /// handshake took. No call waits for this.
+    /// </summary>
+    async ValueTask<(int Ready, Exception? Cause)> ProveAsync(WarmUp warmUp, ConnectionKey key, CancellationToken cancellationToken)
+    {
+        var wait = Read((scheduler, now) => FreshOf(scheduler, key).Select(connection => RemainingProof(connection, now)).DefaultIfEmpty().Max());
+        if (wait <= TimeSpan.Zero)
+        {
+            return (warmUp.Ready, warmUp.Error);
+        }
+
+        await Task.Delay(wait, _time, cancellationToken).ConfigureAwait(false);
+        foreach (var slot in Read((scheduler, _) => FreshOf(scheduler, key).Select(static connection => (Slot)connection.Slot!).ToArray()))
+        {
+            slot.EndIfUnasked();
+        }
+
+        return Read((scheduler, _) => scheduler.Keys.FirstOrDefault(state => state.Key.Equals(key)) is { } state
+            ? (Math.Min(warmUp.Ready, state.Ready), state.LastDialError) : (0, null));
+    }
+
+    static IEnumerable<ConnectionState> FreshOf(Scheduler scheduler, ConnectionKey key) =>
+        scheduler.Keys.Where(state => state.Key.Equals(key)).SelectMany(static state => state.Connections)
+            .Where(static connection => connection is { IsUsable: true, IsHttp2: false, LastUse: 0, Slot: Slot });
+
+    static TimeSpan RemainingProof(ConnectionState connection, TimeSpan now)
+    {
+        var timings = ((Slot)connection.Slot!).Timings;
+        var proof = timings.Tcp + timings.Tls;
+        return connection.OpenedAt + (proof < LongestProof ? proof : LongestProof) - now;
+    }
+}

@@ -102,12 +102,12 @@ internal static class LastWords
     /// <summary>What a server of HTTP/1.1 only, or for this request only, said, and what to change.</summary>
     public static string Http1Required(PooledRequest call)
     {
-        var slot = call.Slot;
-        var code = GoAway(slot) is { } goAway && AsksForHttp1(slot.Frames!.GoAwayCode) ? goAway : $"RST_STREAM {CodeName(call.ResetCode)}";
-        var number = GoAway(slot) is not null && AsksForHttp1(slot.Frames!.GoAwayCode) ? slot.Frames.GoAwayCode : call.ResetCode;
+        var frames = call.Slot.Frames!;
+        var (frame, code, text) = frames.LastStreamId < int.MaxValue && AsksForHttp1(frames.GoAwayCode)
+            ? ("GOAWAY", frames.GoAwayCode, frames.GoAwayText) : ("RST_STREAM", call.ResetCode, "");
         var remedy = call.MayFallBack ? "Calls that may use HTTP/1.1 do so from now on"
             : call.Key!.Key.Protocols is HttpProtocols.Http2 && call.RequiresHttp2ByMode ? "Set Http2.Mode to Preferred"
             : "Set VersionPolicy to RequestVersionOrLower";
-        return $"the server requires HTTP/1.1 ({code}, 0x{number:x}){(call.Verdict is RequestVerdict.Unprocessed ? " and did not process the request" : "")}. {remedy}.";
+        return $"the server requires HTTP/1.1 ({frame} {CodeName(code)}, 0x{code:x}{(text.Length > 0 ? $": \"{text}\"" : "")}){(call.Verdict is RequestVerdict.Unprocessed ? " and did not process the request" : "")}. {remedy}.";
     }
 }

@@ -66,7 +66,7 @@ internal sealed partial class PooledRequest
             _broken = _broken || (!isKept && (!Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown));
             if (MayFallBack && TlsRefusal is null && !IsRefusedHere && (isRefused || IsNoAnswer(error)))
             {
-                _engine.DoubtHttp2(this, isRefused ? Http2Doubt.Refused : Http2Doubt.NoAnswer);
+                _engine.DoubtHttp2(this, isRefused ? Http2Doubt.Refused : Slot.Frames is { SawSettings: false } ? Http2Doubt.Broken : Http2Doubt.NoAnswer);
             }
 
             ResponseEnded(whole: isKept);

@@ -61,6 +61,11 @@ internal sealed class Slot
         Timings = dialed.Timings;
         RemoteEndPoint = dialed.RemoteEndPoint;
         _transport = dialed.Transport;
+        if (_transport is SslStream secured)   // asked now: it does not say when it is closed
+        {
+            (IsTls13, SentCertificate) = (secured.SslProtocol is SslProtocols.Tls13, secured.LocalCertificate is not null);
+        }
+
         _wire = new ClosingStream(dialed, time);
         _stream = new ConnectionStream(_wire, dialed.IsHttp2, this, owner);
         _handler = new SocketsHttpHandler
@@ -179,10 +184,10 @@ internal sealed class Slot
     public string? FirstWords => _stream.HasFirstWords ? _stream.FirstWords : null;
 
     /// <summary>Whether the server may end the handshake after this side believes it to be over (RFC 8446, section 4.4.2.4).</summary>
-    public bool IsTls13 => _transport is SslStream { SslProtocol: SslProtocols.Tls13 };
+    public bool IsTls13 { get; }
 
     /// <summary>Whether this side sent a certificate in the handshake.</summary>
-    public bool SentCertificate => _transport is SslStream { LocalCertificate: not null };
+    public bool SentCertificate { get; }
 
     /// <summary>Whether it was closed, by the pool or the platform; its socket may still wait for the peer's end.</summary>
     public bool IsClosed => _stream.IsClosed;

@@ -10,7 +10,7 @@ namespace Warmline.Tests.Pool;
 /// <summary>A server that wants HTTP/1.1, or whose HTTP/2 is broken: calls that may use HTTP/1.1 succeed, as they would without the pool.</summary>
 public sealed class Http1FallbackTests
 {
-    const byte InadequateSecurity = 12, Http11Required = 13;
+    const byte Http11Required = 13;
 
     static readonly TimeSpan RefusalMemory = TimeSpan.FromMinutes(30), BreakMemory = TimeSpan.FromMinutes(10);
 
@@ -154,7 +154,7 @@ public sealed class Http1FallbackTests
         await using var server = new TwoProtocolServer { OnFrame = Refuse("RST 13 after the body") };
         await using var pool = server.NewPool();
         using var client = pool.CreateClient();
-        using var once = new HttpRequestMessage(HttpMethod.Post, server.Address) { Content = new StreamContent(new MemoryStream(new byte[100_000])) };
+        using var once = new HttpRequestMessage(HttpMethod.Post, server.Address) { Content = new StreamContent(new MemoryStream(new byte[30_000])) };
 
         var error = await Assert.ThrowsAsync<PoolRequestException>(() => client.SendAsync(once, Ct));
 
@@ -169,11 +169,18 @@ public sealed class Http1FallbackTests
     {
         // GOAWAY names both streams: the first may have been processed, and the refusal may be about the second alone.
         await using var server = new TwoProtocolServer();
-        server.OnFrame = (connection, frame) => frame switch
+        server.OnFrame = async (connection, frame) =>
         {
-            { Type: RawHttp2Server.Headers, Stream: > 1 } when server.Http2Requests >= 3 => connection.GoAwayAsync(frame.Stream, Http11Required, ""),
-            { EndsStream: true } when server.Http2Requests == 1 => connection.AnswerAsync(frame.Stream, ended: true),
-            _ => Task.CompletedTask,
+            if (frame.Type is RawHttp2Server.Headers && server.Http2Requests == 3)
+            {
+                await connection.GoAwayAsync(frame.Stream, Http11Required, "");
+                await connection.HangUpAsync();
+                connection.Dispose();
+            }
+            else if (frame.EndsStream && server.Http2Requests == 1)
+            {
+                await connection.AnswerAsync(frame.Stream, ended: true);
+            }
         };
         await using var pool = server.NewPool(static options => options.Http2.MaxStreamsPerConnection = 100);
         using var client = pool.CreateClient();

@@ -104,9 +104,11 @@ internal sealed partial class PooledHandler
 
         if (engine.Settings.Http2Mode is Http2Mode.Disabled && ((major >= 2 && policy is not HttpVersionPolicy.RequestVersionOrLower) || IsExtendedConnect(request)))
         {
-            throw new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.VersionNegotiationError,
+            var refusal = new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.VersionNegotiationError,
                 $"The pool supports only HTTP/1.1 (Http2.Mode is Disabled), but the request requires {request.Version}. "
                 + "Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.", null);
+            MarkForDowngrade(request, refusal);
+            throw refusal;
         }
 
         // An upgrade, as of a WebSocket, is made of an HTTP/1.1 request. One that insists on HTTP/2, or takes it where it is spoken,

@@ -340,7 +340,7 @@ public sealed class DialFailureTests
         Assert.Contains("MaxQueueTime is 00:00:00", Assert.Throws<ArgumentException>(() => rig.Pool.CreateHandler(new() { MaxQueueTime = TimeSpan.Zero })).Message);
         Assert.Contains("Timeouts.Connect", Assert.Throws<ArgumentException>(() => rig.Pool.CreateHandler(new() { Timeouts = new() { Connect = Short } })).Message);
         Assert.Contains("Must be 1 to 25", (await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 26, Rig.Ct))).Message);
-        var http3 = await Assert.ThrowsAsync<HttpRequestException>(() => rig.SendAsync(new HttpRequestMessage(HttpMethod.Get, "v1/models") { Version = HttpVersion.Version30, VersionPolicy = HttpVersionPolicy.RequestVersionExact }));
+        var http3 = await Assert.ThrowsAsync<PoolRequestException>(() => rig.SendAsync(new HttpRequestMessage(HttpMethod.Get, "v1/models") { Version = HttpVersion.Version30, VersionPolicy = HttpVersionPolicy.RequestVersionExact }));
         Assert.Equal(HttpRequestError.VersionNegotiationError, http3.HttpRequestError);
         Assert.Equal((0, 0L), (rig.Stats.Active, rig.Stats.TotalRequests));
     }

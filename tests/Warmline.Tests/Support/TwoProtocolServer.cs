@@ -18,6 +18,8 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
     readonly X509Certificate2 _certificate;
     readonly RawServer _server = new();
     readonly ConcurrentQueue<string> _http1Bodies = new();
+    readonly ConcurrentQueue<string> _http1Requests = new();
+    readonly ConcurrentQueue<NetworkStream> _wires = new();
     readonly ConcurrentQueue<Task> _plays = new();
     readonly Task _accepting;
     int _http2Connections;
@@ -56,6 +58,9 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
     /// <summary>Handshakes that failed.</summary>
     public int BrokenHandshakes => Volatile.Read(ref _broken);
 
+    /// <summary>The first lines of the requests that came over HTTP/1.1.</summary>
+    public IReadOnlyCollection<string> Http1Requests => _http1Requests;
+
     /// <summary>The bodies of the requests that came over HTTP/1.1.</summary>
     public IReadOnlyCollection<string> Http1Bodies => _http1Bodies;
 
@@ -82,6 +87,11 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
     {
         _server.Dispose();
         await _accepting;
+        foreach (var wire in _wires)
+        {
+            await wire.DisposeAsync();
+        }
+
         await Task.WhenAll(_plays).ContinueWith(static ended => ended.Exception, TaskScheduler.Default);
         _certificate.Dispose();
         _authority.Dispose();
@@ -93,7 +103,9 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
         {
             while (true)
             {
-                _plays.Enqueue(PlayAsync(await _server.AcceptAsync()));
+                var wire = await _server.AcceptAsync();
+                _wires.Enqueue(wire);
+                _plays.Enqueue(PlayAsync(wire));
             }
         }
         catch (Exception error) when (error is SocketException or ObjectDisposedException or OperationCanceledException or InvalidOperationException)
@@ -148,8 +160,9 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
     async Task PlayHttp1Async(SslStream stream)
     {
         using var reader = new StreamReader(stream, Encoding.Latin1);
-        while (await reader.ReadLineAsync(TestContext.Current.CancellationToken) is { Length: > 0 })
+        while (await reader.ReadLineAsync(TestContext.Current.CancellationToken) is { Length: > 0 } first)
         {
+            _http1Requests.Enqueue(first);
             var (length, socket) = (0, (string?)null);
             while (await reader.ReadLineAsync(TestContext.Current.CancellationToken) is { Length: > 0 } line)
             {
@@ -164,7 +177,11 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
             }
 
             var body = new char[length];
-            await reader.ReadBlockAsync(body, TestContext.Current.CancellationToken);
+            if (length > 0)   // a read of nothing would wait for more
+            {
+                await reader.ReadBlockAsync(body, TestContext.Current.CancellationToken);
+            }
+
             _http1Bodies.Enqueue(new string(body));
             await stream.WriteAsync(Encoding.ASCII.GetBytes(socket is null ? RawOk : WebSockets.Accept(socket)), TestContext.Current.CancellationToken);
         }

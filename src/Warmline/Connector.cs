@@ -113,7 +113,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     void ISlotOwner.Closed(Slot slot)
     {
         var connection = (ConnectionState)slot.Tag!;
-        RecordEnd(slot);
+        if (slot.IsHttp2 || slot.EndCause is not null)   // else the platform gave it up, as for a caller who left
+        {
+            RecordEnd(slot);
+        }
+
         LogMessages.Closed(logger, connection.Id, connection.Key.Key.Origin);
         engine.NoteLife(connection);
         engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
@@ -161,7 +165,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     {
         connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
         connection.LacksHttp1 = connection.IsHttp1Only && TlsAlert.Of(error)?.Code == TlsAlert.NoApplicationProtocol;
-        connection.Doubt = connection.FailedIn is DialPhase.Http2Settings ? Http2Doubt.Broken : Http2Doubt.None;
+        connection.Doubt = connection.FailedIn is DialPhase.Http2Settings ? Http2Doubt.NoAnswer : Http2Doubt.None;   // an overloaded server is silent, too
         if (!_stop.IsCancellationRequested)
         {
             LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);

@@ -13,19 +13,20 @@ internal sealed partial class PooledRequest
     public bool IsRefusedHere { get; private set; }
 
     /// <summary>Whether the call may use HTTP/1.1 instead of the HTTP/2 on which its last attempt failed.</summary>
-    public bool MayFallBack { get; private set; }
+    public bool MayFallBack => _seldom?.MayFallBack == true;
 
     /// <summary>The HTTP/2 error code in which the last attempt ended; 0 for none.</summary>
-    public uint ResetCode { get; private set; }
+    public uint ResetCode => _seldom?.ResetCode ?? 0;
 
     /// <summary>The server refused the TLS handshake of the last attempt's connection, after this side believed it to be over.</summary>
-    public DialException? TlsRefusal { get; private set; }
+    public DialException? TlsRefusal => _seldom?.TlsRefusal;
 
     /// <summary>The options, not the request, require HTTP/2.</summary>
     public bool RequiresHttp2ByMode => _engine.Settings.Http2Mode is Http2Mode.Required;
 
     /// <summary>The server refused the last attempt because it came over HTTP/2.</summary>
-    public bool IsHttp1Required => Connection!.IsHttp2 && (LastWords.AsksForHttp1(ResetCode) || (Slot.Frames is { LastStreamId: < int.MaxValue } frames && LastWords.AsksForHttp1(frames.GoAwayCode)));
+    public bool IsHttp1Required => Slot.Frames is { } frames
+        && (LastWords.AsksForHttp1(ResetCode) || (frames.LastStreamId < int.MaxValue && LastWords.AsksForHttp1(frames.GoAwayCode)));
 
     /// <summary>Whether the upload is a part of the exchange that has not ended. Told by the parts, as its own state changes before they do.</summary>
     bool IsUploadOpen => Volatile.Read(ref _openParts) > 1;
@@ -36,8 +37,9 @@ internal sealed partial class PooledRequest
     /// </summary>
     public async ValueTask<bool> FailedAsync(Exception error, HttpMethod method, HttpContent? content, bool mayUseHttp1)
     {
-        MayFallBack = mayUseHttp1 && Connection!.IsHttp2 && Key!.Key is { Protocols: HttpProtocols.Any, IsHttps: true };
-        ResetCode = CodeIn(error);
+        var rare = Rare;
+        rare.MayFallBack = mayUseHttp1 && Connection!.IsHttp2 && Key!.Key is { Protocols: HttpProtocols.Any, IsHttps: true };
+        rare.ResetCode = CodeIn(error);
         UploadNeverBegan();
         EndEarly();
         if (Clocks.Stalled is StallPhase.Write && Connection!.IsHttp2)
@@ -45,7 +47,7 @@ internal sealed partial class PooledRequest
             _engine.TakeOutOfUse(Connection);   // before the caller knows, who may call again at once
         }
 
-        TlsRefusal = LastWords.Refusal(Slot, Key!.Key);
+        rare.TlsRefusal = LastWords.Refusal(Slot, Key!.Key);
         var proof = Proof(error);
         IsRefusedHere = proof is null && error is not OperationCanceledException && IsNeverSent(error);
         _verdict = proof ?? (IsRefusedHere ? RequestVerdict.NotSent : RequestVerdict.Unknown);

@@ -404,6 +404,13 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
         public int ReadsSeen { get; set; }
 
+        /// <summary>How the last attempt failed.</summary>
+        public bool MayFallBack { get; set; }
+
+        public uint ResetCode { get; set; }
+
+        public DialException? TlsRefusal { get; set; }
+
         public int ReadsAtCheck { get; set; } = -1;
     }
 }

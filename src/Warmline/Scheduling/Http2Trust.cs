@@ -36,6 +36,7 @@ internal sealed class Http2Trust
     const int ManyWithoutAnswer = 2;
 
     TimeSpan _notBefore = TimeSpan.MinValue;
+    TimeSpan _withoutAnswerAt = TimeSpan.MinValue;
     int _withoutAnswer;
     bool _isGuess;
     volatile bool _worked;
@@ -65,8 +66,8 @@ internal sealed class Http2Trust
         }
     }
 
-    /// <summary>Whether calls that may use HTTP/1.1 should do so, after what was just seen.</summary>
-    public bool Avoids(Http2Doubt doubt, TimeSpan now, out bool isNews)
+    /// <summary>Whether calls that may use HTTP/1.1 should do so, after what was just seen on a connection that was dialled at <paramref name="dialledAt"/>.</summary>
+    public bool Avoids(Http2Doubt doubt, TimeSpan dialledAt, TimeSpan now, out bool isNews)
     {
         isNews = false;
         if (IsAvoided(now))
@@ -77,7 +78,7 @@ internal sealed class Http2Trust
 
         var isGuess = doubt is not Http2Doubt.Refused;
         if (doubt is Http2Doubt.None || now < _notBefore || (isGuess && _worked)
-            || (doubt is Http2Doubt.NoAnswer && ++_withoutAnswer < ManyWithoutAnswer))
+            || (doubt is Http2Doubt.NoAnswer && !IsRepeated(dialledAt, now)))
         {
             return false;
         }
@@ -90,6 +91,18 @@ internal sealed class Http2Trust
         IsDoubted = true;
         isNews = true;
         return true;
+    }
+
+    /// <summary>What was under way together counts once: it is the same outage.</summary>
+    bool IsRepeated(TimeSpan dialledAt, TimeSpan now)
+    {
+        if (dialledAt >= _withoutAnswerAt)
+        {
+            _withoutAnswer = _withoutAnswer + 1;
+            _withoutAnswerAt = now;
+        }
+
+        return _withoutAnswer >= ManyWithoutAnswer;
     }
 
     /// <summary>A connection opened over HTTP/2 and has its SETTINGS.</summary>

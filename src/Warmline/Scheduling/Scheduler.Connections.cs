@@ -132,7 +132,7 @@ internal sealed partial class Scheduler
             Drain(connection);
             if (connection.Doubt is Http2Doubt.Refused && MayFallBack(connection.Key))
             {
-                FallBack(connection.Key, Http2Doubt.Refused);
+                FallBack(connection, Http2Doubt.Refused);
             }
 
             Settle(connection.Key);

@@ -24,7 +24,7 @@ internal sealed partial class Scheduler
         }
 
         Begin(now, actions);
-        var isAvoided = FallBack(connection.Key, doubt);
+        var isAvoided = FallBack(connection, doubt);
         End();
         return isAvoided;
     }
@@ -37,12 +37,12 @@ internal sealed partial class Scheduler
     /// <summary>Whether the failure of this connection is answered by HTTP/1.1, or by HTTP/2 after all. Then nobody fails with it, and no pause follows.</summary>
     bool HasOtherWay(ConnectionState connection, bool wasDialing) => connection.IsHttp1Only
         ? wasDialing && connection.Key.Origin.Http2.Http1Failed(connection.LacksHttp1, _now) && connection.FailedIn is DialPhase.Tls
-        : !IsDraining && MayFallBack(connection.Key) && FallBack(connection.Key, connection.Doubt);
+        : !IsDraining && MayFallBack(connection.Key) && FallBack(connection, connection.Doubt);
 
-    bool FallBack(KeyState key, Http2Doubt doubt)
+    bool FallBack(ConnectionState failed, Http2Doubt doubt)
     {
-        var origin = key.Origin;
-        if (!origin.Http2.Avoids(doubt, _now, out var isNews))
+        var origin = failed.Key.Origin;
+        if (!origin.Http2.Avoids(doubt, failed.DialStartedAt, _now, out var isNews))
         {
             return false;
         }
@@ -68,7 +68,7 @@ internal sealed partial class Scheduler
                 }
             }
 
-            _actions.Add(new SchedulerAction(ActionKind.Http2Avoided, key, Doubt: doubt));
+            _actions.Add(new SchedulerAction(ActionKind.Http2Avoided, failed.Key, Doubt: doubt));
             foreach (var sibling in origin.Keys)
             {
                 Settle(sibling);

@@ -305,7 +305,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
-        var isKept = end is ConnectionEnd.InOrder && IsFresh && !IsClosed && await KeepFirstWordsAsync().ConfigureAwait(false);
+        var isKept = end is ConnectionEnd.InOrder && IsFresh && !IsClosed && Volatile.Read(ref _early) is null && await KeepFirstWordsAsync().ConfigureAwait(false);
         if (!isKept && BytesWritten == Volatile.Read(ref _writtenWhenIdle) && !IsClosed)
         {
             // A read of zero bytes is told that something came, be it a reset.

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
 using Warmline.MockLlm;
 using Warmline.Options;
 using Warmline.Tests.Http;
@@ -174,8 +175,15 @@ public sealed class DialFailureTests
         {
             while (true)
             {
-                var accepted = await server.AcceptTlsAsync(certificate, http2 ? SslApplicationProtocol.Http2 : SslApplicationProtocol.Http11);
-                accepted.Dispose();
+                try
+                {
+                    var accepted = await server.AcceptTlsAsync(certificate, http2 ? SslApplicationProtocol.Http2 : SslApplicationProtocol.Http11);
+                    accepted.Dispose();
+                }
+                catch (AuthenticationException)
+                {
+                    // HTTP/1.1 was tried, which it does not speak.
+                }
             }
         }
     }

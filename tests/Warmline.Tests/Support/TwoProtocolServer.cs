@@ -14,7 +14,8 @@ namespace Warmline.Tests.Support;
 /// <summary>A TLS server of HTTP/2 and HTTP/1.1 whose every frame the test decides. Over HTTP/1.1 it answers each request with 200 "ok".</summary>
 internal sealed class TwoProtocolServer : IAsyncDisposable
 {
-    readonly TestAuthority _authority = new();
+    readonly TestAuthority _authority;
+    readonly bool _ownsAuthority;
     readonly X509Certificate2 _certificate;
     readonly RawServer _server = new();
     readonly ConcurrentQueue<string> _http1Bodies = new();
@@ -28,7 +29,16 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
     int _broken;
 
     public TwoProtocolServer(params SslApplicationProtocol[] protocols)
+        : this(null, protocols)
     {
+    }
+
+    /// <param name="authority">Who signs its certificate; one of its own if null.</param>
+    /// <param name="protocols">What it speaks; HTTP/2 and HTTP/1.1 if there are none.</param>
+    public TwoProtocolServer(TestAuthority? authority, params SslApplicationProtocol[] protocols)
+    {
+        _ownsAuthority = authority is null;
+        _authority = authority ?? new TestAuthority();
         Protocols = protocols.Length > 0 ? protocols : [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11];
         _certificate = _authority.Issue();
         _accepting = AcceptAsync();
@@ -94,7 +104,10 @@ internal sealed class TwoProtocolServer : IAsyncDisposable
 
         await Task.WhenAll(_plays).ContinueWith(static ended => ended.Exception, TaskScheduler.Default);
         _certificate.Dispose();
-        _authority.Dispose();
+        if (_ownsAuthority)
+        {
+            _authority.Dispose();
+        }
     }
 
     async Task AcceptAsync()

@@ -40,7 +40,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
             if (!dialed.IsHttp2)
             {
                 engine.TellHttp1(connection.Key);
-                slot.WatchIdle(0);   // at once: an early end must not count as one of an idle connection
+                if (connection.LastUse == 0)   // read without the lock: a call watches its own connection
+                {
+                    slot.WatchIdle(0);   // at once: an early end must not count as one of an idle connection
+                }
+
                 engine.WatchIdleSoon();
             }
         }
@@ -165,7 +169,6 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
     {
         connection.FailedIn = (error as DialException)?.Phase ?? DialPhase.Tcp;
         connection.LacksHttp1 = connection.IsHttp1Only && TlsAlert.Of(error)?.Code == TlsAlert.NoApplicationProtocol;
-        connection.Doubt = connection.FailedIn is DialPhase.Http2Settings ? Http2Doubt.NoAnswer : Http2Doubt.None;   // an overloaded server is silent, too
         if (!_stop.IsCancellationRequested)
         {
             LogMessages.DialFailed(logger, connection.Key.Key.Origin, connection.FailedIn, error.Message);

@@ -46,8 +46,9 @@ internal sealed partial class PoolEngine
         {
             call.ResetPlacement();   // before the event: it may be placed within it
             var isAffordable = !costs || _retryBudget >= 1;
-            var isLast = !isAffordable || call.Redispatches >= _scheduler.Limits.MaxRedispatches;
-            var fallsBack = call.MayFallBack && TryFallBack_NeedsLock(call, isLast && doubt is Http2Doubt.None ? Http2Doubt.Broken : doubt, actions);
+            var isVain = call.Redispatches >= _scheduler.Limits.MaxRedispatches && call.Slot.HasEnded;   // a refused stream alone says nothing about HTTP/2
+            var fallsBack = call.MayFallBack
+                && TryFallBack_NeedsLock(call, isVain && isAffordable && doubt is Http2Doubt.None ? Http2Doubt.Broken : doubt, actions);
             if (!fallsBack)
             {
                 _scheduler.Release(call, isAffordable ? LeaseOutcome.NotSent : LeaseOutcome.ConnectionBroken, Now, actions);

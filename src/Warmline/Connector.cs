@@ -67,8 +67,13 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, Http2Options h
         }
     }
 
-    public void SettingsOverdue(ConnectionState connection, TimeSpan connectTimeout) => Fail(connection, new DialException(DialPhase.Http2Settings,
-        $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true));
+    public void SettingsOverdue(ConnectionState connection, TimeSpan connectTimeout)
+    {
+        var overdue = new DialException(DialPhase.Http2Settings,
+            $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true);
+        connection.EndCause = overdue;
+        Fail(connection, overdue);
+    }
 
     /// <summary>Ends the dials under way.</summary>
     public Task StopAsync() => _stop.IsCancellationRequested ? Task.CompletedTask : _stop.CancelAsync();   // a drain after the end has nothing to stop

@@ -66,7 +66,7 @@ internal sealed partial class PooledRequest
         {
             var isKept = IsRefusedHere && !Slot.HasEnded;
             _broken = _broken || (!isKept && (!Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown));
-            if (MayFallBack && TlsRefusal is null && !IsRefusedHere && (isRefused || IsNoAnswer(error)))
+            if (MayFallBack && TlsRefusal is null && !IsRefusedHere && (isRefused || (IsNoAnswer(error) && Connection!.EndCause is not DialException { TimedOut: true })))
             {
                 _engine.DoubtHttp2(this, isRefused ? Http2Doubt.Refused : Slot.Frames is { SawSettings: false } ? Http2Doubt.Broken : Http2Doubt.NoAnswer);
             }

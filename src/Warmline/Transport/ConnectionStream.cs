@@ -305,17 +305,24 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
-        var isKept = end is ConnectionEnd.InOrder && IsFresh && !IsClosed && Volatile.Read(ref _early) is null && await KeepFirstWordsAsync().ConfigureAwait(false);
+        var early = Volatile.Read(ref _early);
+        var readsAlong = early is { IsDecided: false };
+        var isKept = false;
+        if (end is ConnectionEnd.InOrder && IsFresh && !IsClosed)
+        {
+            isKept = readsAlong ? await ReadAlongAsync(early!).ConfigureAwait(false) : early is null && await KeepFirstWordsAsync().ConfigureAwait(false);
+            readsAlong = false;
+        }
+
         if (!isKept && BytesWritten == Volatile.Read(ref _writtenWhenIdle) && !IsClosed)
         {
             // A read of zero bytes is told that something came, be it a reset.
             ReportClosing(inner.Look(TimeSpan.Zero) is WireState.Lost ? ConnectionEnd.Lost : end);
         }
 
-        var early = Volatile.Read(ref _early);
-        if (early is { IsDecided: false })
+        if (readsAlong)
         {
-            await ReadAlongAsync(early).ConfigureAwait(false);
+            await ReadAlongAsync(early!).ConfigureAwait(false);
         }
 
         Volatile.Write(ref _gate, Free);

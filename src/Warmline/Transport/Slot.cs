@@ -332,8 +332,9 @@ internal sealed class Slot
 
         // A connection that was kept warm may have ended unseen. The handler would write its first request before it reads; after that nothing
         // could prove that the request was not taken.
+        var watch = _stream.Watching;   // from before; one that begins here sees at once what has arrived
         _stream.WatchIdle(_stream.BytesWritten);
-        if (!IsHttp2 && !_stream.IsClosing && _stream.Watching is { } watch && _wire.Look(TimeSpan.Zero) is WireState.Ended)
+        if (watch is not null && !_stream.IsClosing && _wire.Look(TimeSpan.Zero) is WireState.Ended)
         {
             return HandOverAsync(watch, cancellationToken);   // the system knows of the end, the watch is about to
         }

@@ -10,10 +10,6 @@ namespace Warmline;
 /// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
 internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
 {
-    /// <summary>The codes of RFC 9113, section 7.</summary>
-    static readonly string[] Codes = ["NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM",
-        "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"];
-
     const uint EnhanceYourCalm = 11;
 
     /// <summary>PINGs without an answer in between that a server may take for abuse: gRPC's servers do at the third.</summary>
@@ -33,7 +29,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         connection.Dial = dial;
         try
         {
-            (dialed, var span) = await TracedDialAsync(key, connectTimeout, dial).ConfigureAwait(false);
+            (dialed, var span) = await TracedDialAsync(connection.IsHttp1Only ? key.WithoutHttp2() : key, connectTimeout, dial).ConfigureAwait(false);
             engine.SetDialed(connection, dialed);
             var isPinged = !engine.PingsAreUnwelcome(connection.Key);
             slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
@@ -52,6 +48,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
             {
                 names.Trust(key.DialedHost, connection.Address);
                 engine.TellHttp1(connection.Key);
+                if (connection.LastUse == 0)   // read without the lock: a call watches its own connection
+                {
+                    slot.WatchIdle(0);   // at once: an early end must not count as one of an idle connection
+                }
+
                 engine.WatchIdleSoon();
             }
         }
@@ -106,8 +107,13 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         }
     }
 
-    public void SettingsOverdue(ConnectionState connection, TimeSpan connectTimeout) => Fail(connection, new DialException(DialPhase.Http2Settings,
-        $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true));
+    public void SettingsOverdue(ConnectionState connection, TimeSpan connectTimeout)
+    {
+        var overdue = new DialException(DialPhase.Http2Settings,
+            $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true);
+        connection.EndCause = overdue;
+        Fail(connection, overdue);
+    }
 
     /// <summary>Ends the dials under way.</summary>
     public async Task StopAsync()
@@ -140,6 +146,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     void ISlotOwner.Closing(Slot slot, ConnectionEnd end)
     {
         var connection = (ConnectionState)slot.Tag!;
+        RecordEnd(slot);
         NoteEndBeforeSettings(connection);
         engine.Play((connection, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.connection, seen.end, now, actions));
     }
@@ -158,7 +165,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     {
         var connection = (ConnectionState)slot.Tag!;
         var (code, text, resets, pings) = (slot.Frames!.GoAwayCode, slot.Frames.GoAwayText, slot.Sent.Resets, slot.Sent.Pings);
-        LogMessages.GoAwayReceived(logger, connection.Key.Key.Origin, connection.Id, code < Codes.Length ? Codes[code] : $"0x{code:x}", text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
+        LogMessages.GoAwayReceived(logger, connection.Key.Key.Origin, connection.Id, LastWords.CodeName(code), text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
         if (code == EnhanceYourCalm)
         {
             var byPings = text.Contains("ping", StringComparison.OrdinalIgnoreCase) || (slot.PingsInRow >= ManyPings && resets < connection.ResetLimit / 2);
@@ -169,6 +176,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     void ISlotOwner.Closed(Slot slot)
     {
         var connection = (ConnectionState)slot.Tag!;
+        if (slot.IsHttp2 || slot.EndCause is not null)   // else the platform gave it up, as for a caller who left
+        {
+            RecordEnd(slot);
+        }
+
         LogMessages.Closed(logger, connection.Id, connection.Key.Key.Origin);
         engine.NoteLife(connection);
         NoteEndBeforeSettings(connection);
@@ -207,9 +219,26 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         }
     }
 
+    /// <summary>Why a connection ends that was of no use yet; before the scheduler hears of it.</summary>
+    void RecordEnd(Slot slot)
+    {
+        var connection = (ConnectionState)slot.Tag!;
+        if (!connection.IsUsable || connection.EndCause is not null)   // read without the lock: else the pool ends it
+        {
+            return;
+        }
+
+        LastWords.Record(connection, slot, engine.Now - connection.OpenedAt);
+        if (connection.EndCause is DialException early && !_stop.IsCancellationRequested)
+        {
+            LogMessages.DialFailed(logger, connection.Key.Key.Origin, early.Phase, early.Message);
+        }
+    }
+
     void Fail(ConnectionState connection, Exception error)
     {
         var dial = connection.Dial as DialUnderWay;
+        connection.LacksHttp1 = connection.IsHttp1Only && TlsAlert.Of(error)?.Code == TlsAlert.NoApplicationProtocol;
         if (dial is { IsGivenUp: true } && error is OperationCanceledException)
         {
             error = new DialException(dial.Step, $"{connection.Key.Key.Origin} stood still in this phase while another connection was opened; it was given up.", error);

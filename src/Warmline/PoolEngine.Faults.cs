@@ -38,7 +38,7 @@ internal sealed partial class PoolEngine
     /// Puts the call back to its place in the queue after an attempt that the server provably did not start on, or that may be repeated; false when it has used up its
     /// tries or, for an attempt that the server saw, the pool its budget.
     /// </summary>
-    public bool Redispatch(PooledRequest call, Fault asWhat)
+    public bool Redispatch(PooledRequest call, Fault asWhat, Http2Doubt doubt)
     {
         var costs = asWhat is not Fault.RetriedNotSent;   // what never reached a server asks no more of it; dials have a back-off of their own
         var actions = RentActions();
@@ -47,16 +47,23 @@ internal sealed partial class PoolEngine
         {
             call.ResetPlacement();   // before the event: it may be placed within it
             var isAffordable = !costs || _retryBudget >= 1;
-            _scheduler.Release(call, OutcomeOf(asWhat, isAffordable), Now, actions);
+            var isVain = call.Redispatches >= _scheduler.Limits.MaxRedispatches && call.Slot.HasEnded;   // a refused stream alone says nothing about HTTP/2
+            var fallsBack = call.MayFallBack
+                && TryFallBack_NeedsLock(call, isVain && isAffordable && doubt is Http2Doubt.None ? Http2Doubt.Broken : doubt, actions);
+            if (!fallsBack)
+            {
+                _scheduler.Release(call, OutcomeOf(asWhat, isAffordable), Now, actions);
+            }
+
             again = call.State is not WaiterState.Ended;
             NoteReason_NeedsLock(call);
-            if (again && costs)
+            if (again && costs && !fallsBack)
             {
                 _retryBudget--;
             }
 
             NoteEnds();
-            call.IsOverBudget = !isAffordable;
+            call.IsOverBudget = !isAffordable && !fallsBack;
         }
 
         Run(actions);

@@ -178,9 +178,14 @@ internal sealed partial class PoolEngine
         var warmUp = new WarmUp(connections);
         Play((warmUp, key), static (scheduler, warm, now, actions) => scheduler.WarmUp(warm.warmUp, warm.key, now, actions));
         await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
-        return warmUp.Ready > 0 ? warmUp.Ready
-            : warmUp.Reason is PoolRejectionReason.BackOff ? throw PoolErrors.ConnectFailed(key, warmUp.Error)
-            : throw PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
+        if (warmUp.Ready > 0)
+        {
+            var (ready, cause) = await ProveAsync(warmUp, key, cancellationToken).ConfigureAwait(false);
+            return ready > 0 ? ready : throw PoolErrors.ConnectFailed(key, cause);
+        }
+
+        throw warmUp.Reason is PoolRejectionReason.BackOff ? PoolErrors.ConnectFailed(key, warmUp.Error)
+            : PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
     }
 
     public void SetPaused(string? origin, bool paused, TimeSpan atLeast = default) =>
@@ -344,6 +349,9 @@ internal sealed partial class PoolEngine
                 break;
             case ActionKind.Flushed or ActionKind.IdleLimitLearned:
                 TellTrust(action);
+                break;
+            case ActionKind.Http2Avoided:
+                ReportHttp2Avoided(action);
                 break;
             case ActionKind.WakeAt:
                 WakeAt(action.At);

@@ -58,6 +58,9 @@ public sealed class PoolConnectException : HttpRequestException
     /// <summary>Where it failed.</summary>
     public DialPhase Phase { get; }
 
+    /// <summary>The server answered the TLS handshake, and does not speak the HTTP/2 that was required.</summary>
+    internal bool LacksHttp2 { get; init; }
+
     /// <summary><see cref="RequestVerdict.NotSent"/>, except for the one request that was to start an HTTP/2 connection whose server never sent SETTINGS.</summary>
     public RequestVerdict Verdict { get; }
 
@@ -189,10 +192,8 @@ internal static class PoolErrors
     }
 
     public static PoolConnectException ConnectFailed(ConnectionKey key, Exception? error) => error is DialException dial
-        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException, dial.ProxyStatus)
-        : error is null ? new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.NotSent, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS.", null)
-        : new PoolConnectException(
-            DialPhase.Tcp, RequestVerdict.NotSent, $"The connection to {key.Origin} could not be set up: {error.Message}", error);
+        ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException, dial.ProxyStatus) { LacksHttp2 = dial.LacksHttp2 }
+        : new PoolConnectException(DialPhase.Tcp, RequestVerdict.NotSent, $"No connection to {key.Origin} could be opened{(error is null ? "" : $": {error.Message}")}.", error);
 
     static int? LimitOf(PoolRejectionReason reason, PoolSettings settings, PooledRequest? call) => reason switch
     {

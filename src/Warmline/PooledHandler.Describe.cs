@@ -108,14 +108,17 @@ internal sealed partial class PooledHandler
         var exact = policy is HttpVersionPolicy.RequestVersionExact;
         if (exact && major > 2)
         {
-            throw new HttpRequestException(HttpRequestError.VersionNegotiationError, $"The pool supports HTTP/1.1 and HTTP/2, but the request requires {request.Version}. Set VersionPolicy to RequestVersionOrLower.");
+            throw new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.VersionNegotiationError,
+                $"The pool supports HTTP/1.1 and HTTP/2, but the request requires {request.Version}. Set VersionPolicy to RequestVersionOrLower.", null);
         }
 
-        if (major >= 2 && policy is not HttpVersionPolicy.RequestVersionOrLower && engine.Settings.Http2Mode is Http2Mode.Disabled)
+        if (engine.Settings.Http2Mode is Http2Mode.Disabled && ((major >= 2 && policy is not HttpVersionPolicy.RequestVersionOrLower) || IsExtendedConnect(request)))
         {
-            throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
+            var refusal = new PoolRequestException(RequestVerdict.NotSent, HttpRequestError.VersionNegotiationError,
                 $"The pool supports only HTTP/1.1 (Http2.Mode is Disabled), but the request requires {request.Version}. "
-                + "Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.");
+                + "Set Http2.Mode to Preferred, or VersionPolicy to RequestVersionOrLower.", null);
+            MarkForDowngrade(request, refusal);
+            throw refusal;
         }
 
         // An upgrade, as of a WebSocket, is made of an HTTP/1.1 request. One that insists on HTTP/2, or takes it where it is spoken,
@@ -125,7 +128,9 @@ internal sealed partial class PooledHandler
             return HttpProtocols.Http1;
         }
 
-        if (exact || (!isHttps && major >= 2 && policy is HttpVersionPolicy.RequestVersionOrHigher))
+        // Where HTTP/2 is avoided, a request that insists on it gets connections of its own.
+        if (exact || (InsistsOnHttp2(request.Version, policy)
+            && (!isHttps || engine.AvoidsHttp2($"https://{request.RequestUri!.IdnHost}{(request.RequestUri.Port == 443 ? "" : $":{request.RequestUri.Port}")}"))))
         {
             return HttpProtocols.Http2;
         }

@@ -76,12 +76,10 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     cancellationToken.ThrowIfCancellationRequested();
                 }
 
-                if (!call.Connection!.IsHttp2 && InsistsOnHttp2(version, policy))
+                if (!call.Connection!.IsHttp2 && (InsistsOnHttp2(version, policy) || IsExtendedConnect(request)))
                 {
                     call.ReturnUnused();
-                    throw new HttpRequestException(HttpRequestError.VersionNegotiationError,
-                        $"{key.Origin} supports only HTTP/1.1, but the request requires {version} or higher. "
-                        + "Set VersionPolicy to RequestVersionOrLower.");
+                    throw OnlyHttp1(key.Origin, version, policy);
                 }
 
                 if (call.IsBypassed() || (content is not null && call.TryMoveIfDry()))
@@ -130,7 +128,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 }
                 catch (Exception error)
                 {
-                    if (await call.FailedAsync(error, request.Method, content).ConfigureAwait(false))
+                    if (await call.FailedAsync(error, request.Method, content, mayUseHttp1: !InsistsOnHttp2(version, policy) && !IsExtendedConnect(request)).ConfigureAwait(false))
                     {
                         await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                         continue;
@@ -151,6 +149,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         }
         catch (Exception error) when (!isAnswered)
         {
+            MarkForDowngrade(request, error);
             call.TellFailure(key, error);
             throw;
         }
@@ -181,9 +180,11 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
     static Exception? Telling(PooledRequest call, Exception error, CancellationToken caller) => call.Translate(error, caller) ?? error switch
     {
         PoolRejectedException or PoolConnectException => null,
+        _ when call.TlsRefusal is { } refusal => new PoolConnectException(refusal.Phase, call.Verdict, refusal.Message, refusal.InnerException),
+        HttpRequestException failed when call.IsHttp1Required => new PoolRequestException(call.Verdict, HttpRequestError.HttpProtocolError,
+            $"The call to {call.Key!.Key.Origin} failed: {LastWords.Http1Required(call)}", failed.InnerException, failed.StatusCode),
         _ when call.Slot.Frames is { SawSettings: false } && !call.IsRefusedHere && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
-            new PoolConnectException(DialPhase.Http2Settings, RequestVerdict.Unknown, $"{call.Key!.Key.Origin} negotiated HTTP/2 but sent no SETTINGS. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
-                error is HttpRequestException ? error.InnerException : error),
+            LastWords.NoSettings(call.Slot, call.Key!.Key, call.Verdict, error),
 
         // The platform gave its own error up for a second connection. It is what an end without an answer is.
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>
@@ -217,6 +218,8 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
     static string HttpsHint(PooledRequest call, HttpRequestException error) => call is { Key.Key.IsHttps: false, Verdict: RequestVerdict.Unknown, Slot.BytesRead: 0 }
         && (error.HttpRequestError is HttpRequestError.ResponseEnded || error.InnerException is SlotDeadException or { InnerException: SocketException }) ? " Does the server want https?" : "";
 
+    static string Said(PooledRequest call) => LastWords.GoAway(call.Slot) is { } goAway ? $" ({goAway})" : "";
+
     static string Failed(PooledRequest call, HttpRequestException error) =>
         $"The call to {call.Key!.Key.Origin} failed: {Cause(error, call)}{HttpsHint(call, error)}";
 
@@ -226,11 +229,12 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         SlotDeadException => call.Verdict switch
         {
             RequestVerdict.NotSent => "each connection ended before the request was sent.",
-            RequestVerdict.Unprocessed => "the server closed the connection and declared that it had not processed the request." + (call.IsOverBudget ? " It is not sent again, as the pool's RetryBudget is used up." : ""),
-            _ => "the server closed the connection without an answer.",
+            RequestVerdict.Unprocessed => $"the server closed the connection{Said(call)} and declared that it had not processed the request." + (call.IsOverBudget ? " It is not sent again, as the pool's RetryBudget is used up." : ""),
+            _ => $"the server closed the connection{Said(call)} without an answer.",
         },
 
         // On HTTP/2 both say the same.
-        var inner => error.Message.Contains(inner.Message, StringComparison.Ordinal) ? error.Message : $"{error.Message} {inner.Message}",
+        var inner => (error.Message.Contains(inner.Message, StringComparison.Ordinal) ? error.Message : $"{error.Message} {inner.Message}")
+            + (call.Slot.Frames?.GoAwayText is { Length: > 0 } text ? $" The server said: \"{text}\"." : ""),
     };
 }

@@ -1,3 +1,5 @@
+using Warmline.Options;
+using Warmline.Scheduling;
 using Warmline.Transport;
 
 namespace Warmline;
@@ -10,6 +12,22 @@ internal sealed partial class PooledRequest
     /// <summary>The last attempt was refused by the platform, or by the request's own content, before anything was sent.</summary>
     public bool IsRefusedHere { get; private set; }
 
+    /// <summary>Whether the call may use HTTP/1.1 instead of the HTTP/2 on which its last attempt failed.</summary>
+    public bool MayFallBack => _seldom?.MayFallBack == true;
+
+    /// <summary>The HTTP/2 error code in which the last attempt ended; 0 for none.</summary>
+    public uint ResetCode => _seldom?.ResetCode ?? 0;
+
+    /// <summary>The server refused the TLS handshake of the last attempt's connection, after this side believed it to be over.</summary>
+    public DialException? TlsRefusal => _seldom?.TlsRefusal;
+
+    /// <summary>The options, not the request, require HTTP/2.</summary>
+    public bool RequiresHttp2ByMode => _engine.Settings.Http2Mode is Http2Mode.Required;
+
+    /// <summary>The server refused the last attempt because it came over HTTP/2.</summary>
+    public bool IsHttp1Required => Slot.Frames is { } frames
+        && (LastWords.AsksForHttp1(ResetCode) || (frames.LastStreamId < int.MaxValue && LastWords.AsksForHttp1(frames.GoAwayCode)));
+
     /// <summary>Whether the upload is a part of the exchange that has not ended. Told by the parts, as its own state changes before they do.</summary>
     bool IsUploadOpen => Volatile.Read(ref _openParts) > 1;
 
@@ -17,8 +35,11 @@ internal sealed partial class PooledRequest
     /// The attempt failed before the response's headers. Ends it and tells whether it is placed again: only when the server provably did not start on it, or the
     /// call may be repeated, and the body can be given once more.
     /// </summary>
-    public async ValueTask<bool> FailedAsync(Exception error, HttpMethod method, HttpContent? content)
+    public async ValueTask<bool> FailedAsync(Exception error, HttpMethod method, HttpContent? content, bool mayUseHttp1)
     {
+        var rare = Rare;
+        rare.MayFallBack = mayUseHttp1 && Connection!.IsHttp2 && Key!.Key is { Protocols: HttpProtocols.Any, IsHttps: true };
+        rare.ResetCode = CodeIn(error);
         UploadNeverBegan();
         EndEarly();
         if (Clocks.Stalled is StallPhase.Write && Connection!.IsHttp2)
@@ -26,6 +47,7 @@ internal sealed partial class PooledRequest
             _engine.TakeOutOfUse(Connection);   // before the caller knows, who may call again at once
         }
 
+        rare.TlsRefusal = LastWords.Refusal(Slot, Key!.Key);
         var proof = Proof(error);
         IsRefusedHere = proof is null && error is not OperationCanceledException && IsNeverSent(error);
         _verdict = proof ?? (IsRefusedHere ? RequestVerdict.NotSent : RequestVerdict.Unknown);
@@ -35,13 +57,20 @@ internal sealed partial class PooledRequest
             await UploadOverAsync().ConfigureAwait(false);
         }
 
+        var isRefused = IsHttp1Required;
         var mayRepeat = proof is RequestVerdict.NotSent or RequestVerdict.Unprocessed
-            || (content is null && IsIdempotent(method) && error is HttpRequestException { InnerException: SlotDeadException });
+            || (content is null && IsIdempotent(method) && (isRefused || error is HttpRequestException { InnerException: SlotDeadException }));
+        mayRepeat &= TlsRefusal is null && (!isRefused || MayFallBack);   // else every connection ends in the same way
         var untouched = !IsUploadOpen && (UploadedAt is null || isReplayable);
         if (!mayRepeat || !untouched || Clocks.IsCancellationRequested)
         {
             var isKept = IsRefusedHere && !Slot.HasEnded;
             _broken = _broken || (!isKept && (!Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown));
+            if (MayFallBack && TlsRefusal is null && !IsRefusedHere && (isRefused || (IsNoAnswer(error) && Connection!.EndCause is not DialException { TimedOut: true })))
+            {
+                _engine.DoubtHttp2(this, isRefused ? Http2Doubt.Refused : Slot.Frames is { SawSettings: false } ? Http2Doubt.Broken : Http2Doubt.NoAnswer);
+            }
+
             ResponseEnded(whole: isKept);
             return false;
         }
@@ -54,7 +83,7 @@ internal sealed partial class PooledRequest
             RequestVerdict.NotSent => Fault.RetriedNotSent,
             RequestVerdict.Unprocessed => Fault.RetriedUnprocessed,
             _ => Fault.RetriedIdempotent,
-        });
+        }, isRefused ? Http2Doubt.Refused : Http2Doubt.None);
     }
 
     /// <summary>The platform may tell that a stream was not processed before the end of its upload has been told, which is then about to come: what is written is in memory, and the stream is over. Another attempt would
@@ -92,6 +121,12 @@ internal sealed partial class PooledRequest
 
         return caller.IsCancellationRequested ? new OperationCanceledException("The call was cancelled.", error, caller) : null;
     }
+
+    static uint CodeIn(Exception error) =>
+        error is HttpRequestException { InnerException: HttpProtocolException { ErrorCode: >= 0 and <= uint.MaxValue and var code } } ? (uint)code : 0;
+
+    /// <summary>HTTP/2 brought no answer for a reason of its own: not a clock, the caller, or the content.</summary>
+    bool IsNoAnswer(Exception error) => Clocks.Stalled is null && !_caller.IsCancellationRequested && !UploadFailed && IsOfTheWire(error);
 
     /// <summary>By RFC 9110, section 9.2.2.</summary>
     static bool IsIdempotent(HttpMethod method) =>
@@ -159,6 +194,11 @@ internal sealed partial class PooledRequest
     /// again.</summary>
     RequestVerdict? Proof(Exception error)
     {
+        if (TlsRefusal is not null)
+        {
+            return NothingWritten || LastWords.ProvesUnprocessed(Slot) ? RequestVerdict.NotSent : null;
+        }
+
         // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so for unprocessed
         // streams alone. On HTTP/1.1 it also does so for a request without content that was written and never answered, so the bytes have to tell.
         if (error is HttpRequestException { InnerException: SlotDeadException })
@@ -179,6 +219,13 @@ internal sealed partial class PooledRequest
 
         // The platform has tried it again on this connection as often as it does, and it was refused each time.
         if (error is HttpRequestException { InnerException: HttpProtocolException { ErrorCode: RefusedStream } })
+        {
+            return RequestVerdict.Unprocessed;
+        }
+
+        // The server asks for HTTP/1.1 instead, so it does not answer the request in this protocol (RFC 9113, section 7). Said for a stream it is about that stream. Said
+        // for the connection it may be about another one; where there was no other, it is about this one, too, whatever last id the server names.
+        if (IsHttp1Required && (Slot.Frames is { LastStreamId: int.MaxValue } || !LastWords.AsksForHttp1(Slot.Frames!.GoAwayCode) || Slot.Sent.Requests <= 1))
         {
             return RequestVerdict.Unprocessed;
         }

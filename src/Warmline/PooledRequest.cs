@@ -258,6 +258,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public void HeadersCame(HttpStatusCode status)
     {
         _headersAt = _engine.Now;
+        Key!.Origin.Http2.Answered(Connection!.IsHttp2);
         Clocks.EndWait();
         UploadNeverBegan();
         EndEarly();
@@ -390,6 +391,13 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         public TimeSpan HeldSince { get; set; } = Never;
 
         public int ReadsSeen { get; set; }
+
+        /// <summary>How the last attempt failed.</summary>
+        public bool MayFallBack { get; set; }
+
+        public uint ResetCode { get; set; }
+
+        public DialException? TlsRefusal { get; set; }
 
         public int ReadsAtCheck { get; set; } = -1;
     }

@@ -70,6 +70,9 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
     /// <summary>scheme://host:port, as people write it.</summary>
     public string Origin => field ??= $"{(IsHttps ? "https" : "http")}://{(Host.Contains(':') ? $"[{Host}]" : Host)}{(Port == (IsHttps ? 443 : 80) ? "" : $":{Port}")}";
 
+    /// <summary>The same, with HTTP/1.1 alone on offer.</summary>
+    public ConnectionKey WithoutHttp2() => new(IsHttps, Host, Port, TlsName, HttpProtocols.Http1, Partition, Proxy);
+
     public bool Equals(ConnectionKey? other) => ReferenceEquals(this, other) || (other is not null
         && _hash == other._hash && IsHttps == other.IsHttps && Port == other.Port && Protocols == other.Protocols
         && string.Equals(Host, other.Host, StringComparison.OrdinalIgnoreCase)

@@ -95,6 +95,18 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the shell while it holds the lease.</summary>
     public int HintSeconds { get; set; } = -1;
 
+    /// <summary>Dialled without an offer of HTTP/2, as its origin's is avoided.</summary>
+    public bool IsHttp1Only { get; internal set; }
+
+    /// <summary>Its dial found that the server does not speak HTTP/1.1; set by the shell with the news of it.</summary>
+    public bool LacksHttp1 { get; set; }
+
+    /// <summary>What its end says about the origin's HTTP/2; set by the shell with the news of it.</summary>
+    public Http2Doubt Doubt { get; set; }
+
+    /// <summary>What the peer said last, where it says more than that the connection has ended; set by the shell with the news of it.</summary>
+    public Exception? EndCause { get; set; }
+
     /// <summary>What the shell drives it with.</summary>
     public object? Slot { get; set; }
 

@@ -27,6 +27,9 @@ internal sealed class OriginState(string name) : PermitGroup(name)
 
     /// <summary>The last User-Agent of its callers, for tunnels; null before the first, and without a proxy.</summary>
     public string? UserAgent { get; set; }
+
+    /// <summary>Whether calls that may use HTTP/1.1 are offered HTTP/2.</summary>
+    public Http2Trust Http2 { get; } = new();
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>

@@ -35,7 +35,7 @@ internal sealed partial class Scheduler
             connection.ReplaceAt = connection.ExpiresAt - (lifetime / 10 < MaxReplaceAhead ? lifetime / 10 : MaxReplaceAhead);
         }
 
-        if (IsDraining)
+        if (IsDraining || IsUnwanted(connection))
         {
             BeginClose(connection);
         }
@@ -128,7 +128,7 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            FailDial(connection, null, isGone: false);
+            FailDial(connection, connection.EndCause, isGone: false);
         }
         else
         {
@@ -139,6 +139,11 @@ internal sealed partial class Scheduler
 
             NoteIdleEnd(connection, Rested(connection), end, FlushCause.Loss);
             Drain(connection);
+            if (connection.Doubt is Http2Doubt.Refused && MayFallBack(connection.Key))
+            {
+                FallBack(connection, Http2Doubt.Refused);
+            }
+
             Settle(connection.Key);
         }
 
@@ -156,7 +161,7 @@ internal sealed partial class Scheduler
         Begin(now, actions);
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
-            FailDial(connection, null, isGone: true);
+            FailDial(connection, connection.EndCause, isGone: true);
         }
         else
         {
@@ -213,13 +218,19 @@ internal sealed partial class Scheduler
             connection.Key.ProbationUntil = _now + EarlyDeath;
         }
 
+        if (connection.IsHttp2)
+        {
+            connection.Key.Origin.Http2.Opened();
+        }
+
         MoveTo(connection, ConnectionPhase.Open);
         StartTimer(connection, LifeDue(connection));
     }
 
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
-        ConnectionPhase.AwaitingSettings => connection.IsPrimed || connection.Key.AdvertisedLimit == 0 ? 0 : 1,   // a server that said 0 last is not asked to start with a request
+        // A server that said 0 last, or whose HTTP/2 failed, is not asked to start with a request.
+        ConnectionPhase.AwaitingSettings => connection.IsPrimed || connection.Key.AdvertisedLimit == 0 || connection.Key.Origin.Http2.IsDoubted ? 0 : 1,
         ConnectionPhase.Open => connection.IsHttp2 ? Math.Min(_limits.MaxStreamsPerConnection, connection.AdvertisedLimit) : 1,
         _ => 0,
     };
@@ -291,8 +302,9 @@ internal sealed partial class Scheduler
     void FailDial(ConnectionState connection, Exception? error, bool isGone)
     {
         var key = connection.Key;
-        CountFailedDial(connection, connection.Phase is ConnectionPhase.AwaitingSettings ? DialPhase.Http2Settings : connection.FailedIn);
+        CountFailedDial(connection, connection is { Phase: ConnectionPhase.AwaitingSettings, EndCause: null } ? DialPhase.Http2Settings : connection.FailedIn);
         key.LastDialError = error;
+        var wasDialing = connection.Phase is ConnectionPhase.Dialing;
         if (isGone)
         {
             MoveTo(connection, ConnectionPhase.Closed);
@@ -300,6 +312,13 @@ internal sealed partial class Scheduler
         else
         {
             BeginClose(connection);   // also with the stream that was to start it: that one ends with the connection
+        }
+
+        if (HasOtherWay(connection, wasDialing))
+        {
+            Settle(key);
+            RestoreWarmth();
+            return;
         }
 
         if (!connection.IsGivenUp && !connection.HasOtherAddress && key.GotThroughAt <= connection.DialStartedAt)
@@ -354,7 +373,7 @@ internal sealed partial class Scheduler
     void NoteEarlyDeath(ConnectionState connection)
     {
         var lasted = _now - connection.OpenedAt;
-        if (connection.Served || lasted >= ShortLife)
+        if (connection.Served || lasted >= ShortLife || IsUnwanted(connection))
         {
             return;
         }
@@ -372,7 +391,12 @@ internal sealed partial class Scheduler
             return;
         }
 
-        key.LastDialError = null;
+        key.LastDialError = connection.EndCause;
+        if (connection.IsHttp1Only && key.Origin.Http2.Http1Failed(cannotSpeakIt: false, _now))
+        {
+            return;   // HTTP/1.1 does no better, and HTTP/2 is offered again
+        }
+
         if (isUnused)
         {
             key.Failures = Math.Max(key.Failures, connection.FailuresBefore);   // nobody had any use of it: the dial's success did not count

@@ -54,6 +54,7 @@ internal sealed partial class Scheduler
         var connection = new ConnectionState(++_connectionIds, key)
         {
             DialStartedAt = _now, ConnectStartedAt = _now, AdvancedAt = _now, DialSequence = _sequence, SilentBefore = key.SilentInRow, OwesFirstUse = owesFirstUse,
+            IsHttp1Only = AvoidsHttp2(key, _now),
         };
         key.Add(connection);
         _permits.Count(connection, +1);

@@ -14,7 +14,7 @@ namespace Warmline.Scheduling;
 internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
 {
     /// <summary>A connection that dies this young without having served anything counts as a failed dial, or a server that closes at once would be dialled in a loop.</summary>
-    static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
+    internal static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
 
     /// <summary>A server that ends unused connections this soon makes warmth costly: that is told.</summary>
     static readonly TimeSpan ShortLife = TimeSpan.FromSeconds(10);

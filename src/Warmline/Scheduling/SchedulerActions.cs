@@ -49,6 +49,9 @@ internal enum ActionKind
 
     /// <summary>The server's idle limit is known now, or known better.</summary>
     IdleLimitLearned,
+
+    /// <summary>From now on calls that may use HTTP/1.1 do, for <see cref="SchedulerAction.Doubt"/>.</summary>
+    Http2Avoided,
 }
 
 /// <summary>Why idle connections are no longer believed in.</summary>
@@ -111,7 +114,8 @@ internal readonly record struct SchedulerAction(
     int Active = 0,
     int Limit = 0,
     ExpiryAdvice? Advice = null,
-    FlushCause Cause = default)
+    FlushCause Cause = default,
+    Http2Doubt Doubt = default)
 {
     public Waiter Waiter => (Waiter)Target!;
 

@@ -22,7 +22,7 @@ internal static class Snapshot
         foreach (var key in scheduler.Keys)
         {
             saved += key.Facts.TimeSaved;
-            var origin = Origin(scheduler, key);
+            var origin = Origin(scheduler, key, now);
             utilization = Math.Max(utilization, origin.Utilization);
             origins.Add(origin);
         }
@@ -136,7 +136,7 @@ internal static class Snapshot
 
     static int? Limit(int limit) => limit == int.MaxValue ? null : limit;
 
-    static OriginStats Origin(Scheduler scheduler, KeyState key) => new()
+    static OriginStats Origin(Scheduler scheduler, KeyState key, TimeSpan now) => new()
     {
         Origin = key.Key.Origin,
         Partition = string.Join(' ', new[] { key.Key.Protocols is HttpProtocols.Any ? "" : $"{key.Key.Protocols}", key.Key.Partition, key.Key.Proxy is { } proxy ? $"through {proxy}" : "" }.Where(part => part.Length > 0)),
@@ -157,6 +157,7 @@ internal static class Snapshot
         AverageHandshake = key.Facts.AverageHandshake,
         ResetsSent = key.Sent.Resets,
         PingsSent = key.Sent.Pings,
+        Http2AvoidedFor = Scheduler.Http2AvoidedFor(key, now),
         IdleLimit = scheduler.AllowedIdle(key) is var allowed && allowed < TimeSpan.MaxValue ? allowed : null,
     };
 }

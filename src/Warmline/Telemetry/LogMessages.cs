@@ -62,6 +62,9 @@ internal static partial class LogMessages
         + "No PINGs will be sent to it for {Hours} h. Raise Http2.PingDelay (now {Delay}), or set it to infinite")]
     public static partial void PingsPaused(ILogger logger, string origin, double hours, string delay);
 
+    [LoggerMessage(42, LogLevel.Warning, "{Origin} does not take HTTP/2: {Cause}. Calls that may use HTTP/1.1 do so for {Minutes} min")]
+    public static partial void Http2Avoided(ILogger logger, string origin, string cause, double minutes);
+
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
     public static partial void SwitchedOff(ILogger logger);
 

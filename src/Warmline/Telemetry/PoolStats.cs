@@ -185,6 +185,10 @@ public sealed record OriginStats
     /// <summary>How long a connection is kept idle at most because the server would end it: known of the provider, told by it (<c>Keep-Alive: timeout</c>) or learned from connections that it ended,
     /// less a margin. <see langword="null"/> when nothing is known; then only <see cref="ConnectionPoolOptions.IdleTimeout"/> counts.</summary>
     public TimeSpan? IdleLimit { get; init; }
+
+    /// <summary>How much longer calls that may use HTTP/1.1 do so here, because the server refused HTTP/2 (HTTP_1_1_REQUIRED, INADEQUATE_SECURITY) or its HTTP/2 broke before it
+    /// ever brought an answer. <see langword="null"/> otherwise.</summary>
+    public TimeSpan? Http2AvoidedFor { get; init; }
 }
 
 /// <summary>A request that waits for a place.</summary>

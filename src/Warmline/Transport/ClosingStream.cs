@@ -28,6 +28,7 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     volatile bool _wroteAny;
     volatile bool _peerSaidGoAway;
     volatile Exception? _cause;
+    volatile Exception? _peerError;
 
     public override bool CanRead => true;
 
@@ -47,6 +48,9 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     public void EndIsOurs() => _isOurs = true;
 
     public TimeProvider Time => time;
+
+    /// <summary>Reading ended in this error of the peer's: what follows fails with it.</summary>
+    public void PeerEnded(Exception error) => _peerError ??= error;
 
     /// <summary>Whether a write has not been taken by the network yet.</summary>
     public bool IsWriting => (Volatile.Read(ref _use) & Writing) != 0;
@@ -396,5 +400,5 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
     }
 
-    static IOException Gone() => new("The connection was closed by the pool.");
+    IOException Gone() => _peerError is { } error ? new(error.Message, error) : new("The connection was closed by the pool.");
 }

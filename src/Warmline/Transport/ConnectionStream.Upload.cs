@@ -100,14 +100,14 @@ internal sealed partial class ConnectionStream
         return count == 0 && buffer.Length > 0 ? throw early.WriteError! : count;
     }
 
-    /// <summary>One read of the watch's own, after its look told that something came.</summary>
-    async Task ReadAlongAsync(EarlyAnswer early)
+    /// <summary>One read of the watch's own, after its look told that something came. False for the end.</summary>
+    async Task<bool> ReadAlongAsync(EarlyAnswer early)
     {
         _ahead ??= new byte[AheadSize];
         var free = _ahead.AsMemory(_aheadEnd);
         if (free.IsEmpty)
         {
-            return;   // a very long interim answer that nobody takes: the answer behind it is met when the body is written
+            return true;   // a very long interim answer that nobody takes: the answer behind it is met when the body is written
         }
 
         int count;
@@ -128,6 +128,7 @@ internal sealed partial class ConnectionStream
         }
 
         Volatile.Write(ref _read, _read + count);
+        return count > 0;
     }
 
     /// <summary>After a read, the gate being free again.</summary>

@@ -72,6 +72,16 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
             return;   // HTTP/2 has a read pending at all times
         }
 
+        if (HasFirstWords)
+        {
+            if (!IsYoung)
+            {
+                ReportClosing(ConnectionEnd.InOrder);   // a farewell by now, and no answer (RFC 9112, section 9.2)
+            }
+
+            return;
+        }
+
         Volatile.Write(ref _writtenWhenIdle, written);
         StartWatch();
     }
@@ -105,8 +115,9 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         {
             count = inner.Read(buffer);
         }
-        catch
+        catch (Exception error)
         {
+            RecordEnd(error);
             ReportClosing(ConnectionEnd.Lost);
             throw;
         }
@@ -135,7 +146,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
 
         Count(buffer.Span);
-        return inner.WriteAsync(buffer, cancellationToken);
+        return _read == 0 && _frames is null ? WriteUnansweredAsync(buffer, cancellationToken) : inner.WriteAsync(buffer, cancellationToken);
     }
 
     public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
@@ -200,8 +211,9 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         {
             read = inner.BeginRead(buffer, cancellationToken);
         }
-        catch
+        catch (Exception error)
         {
+            RecordEnd(error);
             ReportClosing(ConnectionEnd.Lost);   // the gate stays shut: nothing is watched any more
             throw;
         }
@@ -227,6 +239,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
         catch (Exception error)
         {
+            RecordEnd(error);
             var told = inner.FailRead(error, cancellationToken);
             ReportClosing(ConnectionEnd.Lost);
             if (told == error)
@@ -249,6 +262,7 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         if (Volatile.Read(ref _watch) is { } watch)
         {
             await watch.Task.ConfigureAwait(false);
+            ThrowAlert();
         }
 
         return await ReadAsync(buffer, cancellationToken).ConfigureAwait(false);
@@ -284,22 +298,31 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         {
             await inner.ReadAsync(Memory<byte>.Empty).ConfigureAwait(false);
         }
-        catch (Exception)
+        catch (Exception error)
         {
             end = ConnectionEnd.Lost;   // the handler's next read meets it too
+            RecordEnd(error);
         }
 
         // When a request was written meanwhile, this is its answer, or its reader sees the end.
-        if (BytesWritten == Volatile.Read(ref _writtenWhenIdle) && !IsClosed)
+        var early = Volatile.Read(ref _early);
+        var readsAlong = early is { IsDecided: false };
+        var isKept = false;
+        if (end is ConnectionEnd.InOrder && IsFresh && !IsClosed)
+        {
+            isKept = readsAlong ? await ReadAlongAsync(early!).ConfigureAwait(false) : early is null && await KeepFirstWordsAsync().ConfigureAwait(false);
+            readsAlong = false;
+        }
+
+        if (!isKept && BytesWritten == Volatile.Read(ref _writtenWhenIdle) && !IsClosed)
         {
             // A read of zero bytes is told that something came, be it a reset.
             ReportClosing(inner.Look(TimeSpan.Zero) is WireState.Lost ? ConnectionEnd.Lost : end);
         }
 
-        var early = Volatile.Read(ref _early);
-        if (early is { IsDecided: false })
+        if (readsAlong)
         {
-            await ReadAlongAsync(early).ConfigureAwait(false);
+            await ReadAlongAsync(early!).ConfigureAwait(false);
         }
 
         Volatile.Write(ref _gate, Free);

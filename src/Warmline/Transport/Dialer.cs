@@ -20,6 +20,9 @@ internal sealed class DialException(DialPhase phase, string message, Exception? 
 
     /// <summary>What the proxy answered that refused the tunnel; null otherwise.</summary>
     public HttpStatusCode? ProxyStatus { get; init; }
+
+    /// <summary>The server does not speak HTTP/2, which alone was offered.</summary>
+    public bool LacksHttp2 { get; init; }
 }
 
 /// <summary>How long each phase of a dial took.</summary>
@@ -136,7 +139,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 throw new DialException(dial.Phase, dial.DescribeTimeout(dial.Phase is DialPhase.Dns && connectTimeout < LongestLookup ? LongestLookup : connectTimeout), e, timedOut: true);
             }
 
-            throw e as DialException ?? new DialException(dial.Phase, dial.Describe(e), e);
+            throw e as DialException ?? new DialException(dial.Phase, dial.Describe(e), e) { LacksHttp2 = dial.IsRefusedHttp2(e) };
         }
     }
 
@@ -231,7 +234,7 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             bool isHttp2 = secured.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
             if (_protocols == HttpProtocols.Http2 && !isHttp2)
             {
-                throw new DialException(Phase, $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null);
+                throw new DialException(Phase, $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null) { LacksHttp2 = true };
             }
 
             return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint, _wire, dialer._network);
@@ -359,7 +362,10 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             _ => "",
         };
 
-        string NoHttp2Hint(Exception e) => _protocols == HttpProtocols.Http2 && e.GetBaseException().Message.Contains("application protocol", StringComparison.OrdinalIgnoreCase)
+        public bool IsRefusedHttp2(Exception e) =>
+            _protocols == HttpProtocols.Http2 && e.GetBaseException().Message.Contains("application protocol", StringComparison.OrdinalIgnoreCase);
+
+        string NoHttp2Hint(Exception e) => IsRefusedHttp2(e)
             ? "; HTTP/2 is required and the server does not speak it"
             : "";
 

@@ -2,6 +2,8 @@ using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Diagnostics.Metrics;
 using System.Net;
+using System.Net.Security;
+using System.Security.Authentication;
 using Warmline.Options;
 
 namespace Warmline.Transport;
@@ -60,6 +62,11 @@ internal sealed class Slot
         RemoteEndPoint = dialed.RemoteEndPoint;
         ProxyLogin = dialed.Forward?.Login;
         _transport = dialed.Transport;
+        if (_transport is SslStream secured)   // asked now: it does not say when it is closed
+        {
+            (IsTls13, SentCertificate) = (secured.SslProtocol is SslProtocols.Tls13, secured.LocalCertificate is not null);
+        }
+
         _wire = new ClosingStream(dialed, time);
         _stream = new ConnectionStream(_wire, dialed.IsHttp2, this, owner);
         _handler = new SocketsHttpHandler
@@ -171,6 +178,21 @@ internal sealed class Slot
 
     /// <summary>Requests that <see cref="SendAsync"/> was given so far.</summary>
     public long Sends => Volatile.Read(ref _sends);
+
+    /// <summary>Whether an answer, or a part of one, has come.</summary>
+    public bool HasAnswered => Frames is { } frames ? frames.Answers > 0 : BytesRead > 0;
+
+    /// <summary>The error in which reading ended; null where the peer ended in good order, or the pool did.</summary>
+    public Exception? EndCause => _stream.EndCause;
+
+    /// <summary>What the server of a fresh HTTP/1.1 connection said before a request was sent; null for nothing.</summary>
+    public string? FirstWords => _stream.HasFirstWords ? _stream.FirstWords : null;
+
+    /// <summary>Whether the server may end the handshake after this side believes it to be over (RFC 8446, section 4.4.2.4).</summary>
+    public bool IsTls13 { get; }
+
+    /// <summary>Whether this side sent a certificate in the handshake.</summary>
+    public bool SentCertificate { get; }
 
     /// <summary>Whether it was closed, by the pool or the platform; its socket may still wait for the peer's end.</summary>
     public bool IsClosed => _stream.IsClosed;
@@ -298,6 +320,15 @@ internal sealed class Slot
     /// <summary>The reader leaves an HTTP/1.1 response before its end: the platform will close the connection, and that has to be hard.</summary>
     public void Abandon() => _wire.CutResponse();
 
+    /// <summary>Ends a connection whose server spoke before it was asked, where no call needs it: what it said is a refusal.</summary>
+    public void EndIfUnasked()
+    {
+        if (FirstWords is not null && Sends == 0)
+        {
+            _stream.ReportClosing(ConnectionEnd.InOrder);
+        }
+    }
+
     ValueTask<Stream> HandOver(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
     {
         if (Interlocked.Exchange(ref _handedOver, 1) != 0)
@@ -307,7 +338,24 @@ internal sealed class Slot
 
         // A connection that was kept warm may have ended unseen. The handler would write its first request before it reads; after that nothing
         // could prove that the request was not taken.
+        var watch = _stream.Watching;   // from before; one that begins here sees at once what has arrived
         _stream.WatchIdle(_stream.BytesWritten);
+        if (watch is not null && !_stream.IsClosing && _wire.Look(TimeSpan.Zero) is WireState.Ended)
+        {
+            return HandOverAsync(watch, cancellationToken);   // the system knows of the end, the watch is about to
+        }
+
+        return new(HandOver());
+    }
+
+    async ValueTask<Stream> HandOverAsync(Task watch, CancellationToken cancellationToken)
+    {
+        await watch.WaitAsync(cancellationToken).ConfigureAwait(false);
+        return HandOver();
+    }
+
+    Stream HandOver()
+    {
         if (_stream.IsClosing)
         {
             throw new SlotDeadException();
@@ -316,7 +364,7 @@ internal sealed class Slot
         // Also when another request asked for the connection: a throw-away request that waits beside it would be sent.
         Volatile.Read(ref _prime)?.Cancel();
 
-        return new(_transport);
+        return _transport;
     }
 
     /// <summary>The pool has its own instruments: the platform's would count everything a second time. A disposed meter's instruments reach no listener.</summary>

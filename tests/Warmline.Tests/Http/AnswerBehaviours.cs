@@ -38,6 +38,8 @@ internal static class AnswerBehaviours
         new("chunks that break off", side => RawAsync(side, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nwo", closes: true), On: On.Http1),
         new("chunks of nonsense", side => RawAsync(side, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nhello", closes: true), On: On.Http1),
         new("no HTTP at all", side => RawAsync(side, "SSH-2.0-OpenSSH_9.2\r\n", closes: true), On: On.Http1),
+        new("a refusal that is sent before the request (503 at accept), 10 calls", side => FirstWordsAsync(side, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"), On: On.Http1),
+        new("a greeting of another protocol, sent before the request", side => FirstWordsAsync(side, "SSH-2.0-OpenSSH_9.2\r\n", calls: 1), On: On.Http1),
         new("no answer", side => RawAsync(side, "", closes: true), On: On.Http1),
         new("a body shorter than its length", side => WrongLengthAsync(side, "5", "hel"), "the platform does not compare on HTTP/2, and a cut answer would pass as whole"),
         new("a body longer than its length", side => WrongLengthAsync(side, "3", "hello")),
@@ -45,6 +47,25 @@ internal static class AnswerBehaviours
         new("HTTP/1.0 with a length on every answer", side => OftenAsync(side, "HTTP/1.0 200 OK\r\n"), Ends, On.Http1),
         new("the same with `Connection: keep-alive`", side => OftenAsync(side, "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n"), On: On.Http1),
     ];
+
+    /// <summary>A server that speaks at accept and then reads what comes.</summary>
+    static async Task<string> FirstWordsAsync(Side side, string words, int calls = 10)
+    {
+        var connections = 0;
+        var address = side.ServeRaw(async peer =>
+        {
+            Interlocked.Increment(ref connections);
+            await peer.SayAsync(words);
+            await peer.ReadToEndAsync();
+        });
+        var told = new List<string>();
+        for (var call = 0; call < calls; call++)
+        {
+            told.Add(await Side.TellAsync(side.PostAsync(address, new StringContent("x"))));
+        }
+
+        return $"{calls} × {string.Join(", ", told.Distinct())} on {connections} connection{(connections == 1 ? "" : "s")}";
+    }
 
     /// <summary>Two calls, one after the other.</summary>
     static async Task<string> TwoAsync(Side side, string answer)

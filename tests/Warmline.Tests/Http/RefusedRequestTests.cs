@@ -209,7 +209,7 @@ public sealed class RefusedRequestTests
             return;
         }
 
-        var error = await Assert.ThrowsAsync<HttpRequestException>(() => rig.SendAsync(request));
+        var error = await Assert.ThrowsAsync<PoolRequestException>(() => rig.SendAsync(request));
         Assert.Equal(HttpRequestError.VersionNegotiationError, error.HttpRequestError);
         Assert.Contains("Http2.Mode is Disabled", error.Message, StringComparison.Ordinal);
         Assert.Equal((0L, 0L), (rig.Stats.NewConnections, rig.Stats.TotalRequests));
@@ -223,7 +223,7 @@ public sealed class RefusedRequestTests
         {
             var request = Calls.Chat();
             (request.Version, request.VersionPolicy) = (HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrHigher);
-            Assert.Equal(HttpRequestError.VersionNegotiationError, (await Assert.ThrowsAsync<HttpRequestException>(() => rig.SendAsync(request))).HttpRequestError);
+            Assert.Equal(HttpRequestError.VersionNegotiationError, (await Assert.ThrowsAsync<PoolRequestException>(() => rig.SendAsync(request))).HttpRequestError);
         }
 
         await rig.CallAsync();

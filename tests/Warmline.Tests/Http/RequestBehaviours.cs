@@ -31,6 +31,7 @@ internal static class RequestBehaviours
         new("2.0 OrLower with `Upgrade` to a server of HTTP/2 alone", side => UpgradeAsync(side, HttpVersion.Version20, HttpVersionPolicy.RequestVersionOrLower, HttpProtocols.Http2), On: On.Http2),
         new("1.1 OrHigher with `Upgrade` to a server of HTTP/2 alone", side => UpgradeAsync(side, HttpVersion.Version11, HttpVersionPolicy.RequestVersionOrHigher, HttpProtocols.Http2), On: On.Http2),
         new("1.1 OrLower with `Upgrade` to a server of both", side => UpgradeAsync(side, HttpVersion.Version11, HttpVersionPolicy.RequestVersionOrLower), On: On.Http1),
+        .. FallbackBehaviours.All,
         new("versions that are none (0.9, 1.2, 2.1, 4.0), with any policy", NoVersionsAsync),
         new("1.0 with a content of unknown length", UnknownLengthAsync, On: On.Http1),
         new("1.0 with `Expect: 100-continue`", ExpectAsync, On: On.Http1),

@@ -88,6 +88,14 @@ internal sealed class Side(bool isPool, bool http2) : IAsyncDisposable
         return proxy;
     }
 
+    /// <summary>A server of both protocols, or of those named, whose frames the behaviour decides.</summary>
+    public TwoProtocolServer ServeTwo(params SslApplicationProtocol[] protocols)
+    {
+        var server = new TwoProtocolServer(Authority, protocols);
+        _servers.Add(server);
+        return server;
+    }
+
     /// <summary>A server of frames for HTTP/2; it plays its one connection.</summary>
     public Uri ServeFrames(Func<RawHttp2Server.Connection, Task> play)
     {

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
 using Warmline.MockLlm;
 using Warmline.Options;
 using Warmline.Tests.Http;
@@ -180,8 +181,15 @@ public sealed class DialFailureTests
         {
             while (true)
             {
-                var accepted = await server.AcceptTlsAsync(certificate, http2 ? SslApplicationProtocol.Http2 : SslApplicationProtocol.Http11);
-                accepted.Dispose();
+                try
+                {
+                    var accepted = await server.AcceptTlsAsync(certificate, http2 ? SslApplicationProtocol.Http2 : SslApplicationProtocol.Http11);
+                    accepted.Dispose();
+                }
+                catch (AuthenticationException)
+                {
+                    // HTTP/1.1 was tried, which it does not speak.
+                }
             }
         }
     }
@@ -346,7 +354,7 @@ public sealed class DialFailureTests
         Assert.Contains("MaxQueueTime is 00:00:00", Assert.Throws<ArgumentException>(() => rig.Pool.CreateHandler(new() { MaxQueueTime = TimeSpan.Zero })).Message);
         Assert.Contains("Timeouts.Connect", Assert.Throws<ArgumentException>(() => rig.Pool.CreateHandler(new() { Timeouts = new() { Connect = Short } })).Message);
         Assert.Contains("Must be 1 to 25", (await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 26, Rig.Ct))).Message);
-        var http3 = await Assert.ThrowsAsync<HttpRequestException>(() => rig.SendAsync(new HttpRequestMessage(HttpMethod.Get, "v1/models") { Version = HttpVersion.Version30, VersionPolicy = HttpVersionPolicy.RequestVersionExact }));
+        var http3 = await Assert.ThrowsAsync<PoolRequestException>(() => rig.SendAsync(new HttpRequestMessage(HttpMethod.Get, "v1/models") { Version = HttpVersion.Version30, VersionPolicy = HttpVersionPolicy.RequestVersionExact }));
         Assert.Equal(HttpRequestError.VersionNegotiationError, http3.HttpRequestError);
         Assert.Equal((0, 0L), (rig.Stats.Active, rig.Stats.TotalRequests));
     }

@@ -81,12 +81,20 @@ public sealed class WarmUpTests
         Assert.Equal(0, rig.Stats.Connections);
     }
 
-    [Theory(Timeout = Rig.Patience)]
-    [InlineData(MockConnectionAct.SilentAfterTls)]
-    [InlineData(MockConnectionAct.GarbageForHttp)]
-    public async Task A_warm_up_of_a_server_without_settings_fails_with_the_cause(MockConnectionAct act)
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_warm_up_of_a_server_whose_HTTP2_is_garbage_opens_connections_without_it()
     {
-        await using var rig = await Rig.StartAsync(options => options.Timeouts.Connect = TimeSpan.FromMilliseconds(250), new() { OnConnection = _ => new MockConnectionPlan { Act = act } });
+        await using var rig = await Rig.StartAsync(mock: new() { OnConnection = _ => new MockConnectionPlan { Act = MockConnectionAct.GarbageForHttp } });
+
+        Assert.Equal(2, await rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 2, Rig.Ct));
+
+        Assert.NotNull(Assert.Single(rig.Stats.Origins).Http2AvoidedFor);
+    }
+
+    [Fact(Timeout = Rig.Patience)]
+    public async Task A_warm_up_of_a_server_without_settings_fails_with_the_cause()
+    {
+        await using var rig = await Rig.StartAsync(options => options.Timeouts.Connect = TimeSpan.FromMilliseconds(250), new() { OnConnection = _ => new MockConnectionPlan { Act = MockConnectionAct.SilentAfterTls } });
 
         var error = await Assert.ThrowsAsync<PoolConnectException>(() => rig.Pool.WarmUpAsync(rig.Mock.BaseAddress, 2, Rig.Ct));
 

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Collections.Concurrent;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Warmline.Transport;
@@ -79,12 +80,28 @@ internal sealed class RawHttp2Server : IDisposable
 
     public async Task<Connection> AcceptAsync()
     {
-        var stream = await _server.AcceptTlsAsync(_certificate, SslApplicationProtocol.Http2);
+        var stream = await AcceptTlsAsync();
         await stream.ReadExactlyAsync(new byte[24], TestContext.Current.CancellationToken);   // the client's preface
         var connection = new Connection(stream);
         _served.Enqueue(connection);   // before the client can know of it
         await connection.WriteAsync(Settings, 0, 0, [.. Says.SelectMany(static said => (byte[])[0, said.Id, (byte)(said.Value >> 24), (byte)(said.Value >> 16), (byte)(said.Value >> 8), (byte)said.Value])]);
         return connection;
+    }
+
+    /// <summary>A client that offers HTTP/1.1 alone is turned away in the handshake.</summary>
+    async Task<SslStream> AcceptTlsAsync()
+    {
+        while (true)
+        {
+            try
+            {
+                return await _server.AcceptTlsAsync(_certificate, SslApplicationProtocol.Http2);
+            }
+            catch (AuthenticationException)
+            {
+                // The next one may offer HTTP/2.
+            }
+        }
     }
 
     public void Dispose()

@@ -1,0 +1,59 @@
+using Warmline.Options;
+using Warmline.Scheduling;
+using Warmline.Transport;
+
+namespace Warmline;
+
+/// <summary>Whether connections that a warm-up opened are accepted by the server.</summary>
+internal sealed partial class PoolEngine
+{
+    /// <summary>The longest wait for a refusal that may be under way, and the shortest: on a short way the server's own work takes longer than the way.</summary>
+    static readonly TimeSpan LongestProof = TimeSpan.FromMilliseconds(250), ShortestProof = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>
+    /// With TLS 1.3 this side believes the handshake to be over when its last flight leaves, and the server may refuse that flight, for the lack of a client certificate
+    /// above all. HTTP/2's SETTINGS show that it did not; on HTTP/1.1 nothing comes. So a fresh connection counts as ready when it has lasted for about as long again as
+    /// its handshake took. No call waits for this.
+    /// </summary>
+    async ValueTask<(int Ready, Exception? Cause)> ProveAsync(WarmUp warmUp, ConnectionKey key, CancellationToken cancellationToken)
+    {
+        var (isProven, wait) = Read((scheduler, now) => (
+            !key.IsHttps || scheduler.Keys.FirstOrDefault(state => state.Key.Equals(key)) is not { SpeaksHttp2: false },
+            FreshOf(scheduler, key).Select(connection => RemainingProof(connection, now)).DefaultIfEmpty().Max()));
+        if (isProven)
+        {
+            return (warmUp.Ready, warmUp.Error);
+        }
+
+        if (wait > TimeSpan.Zero)
+        {
+            await Task.Delay(wait, _time, cancellationToken).ConfigureAwait(false);
+        }
+
+        foreach (var slot in Read((scheduler, _) => FreshOf(scheduler, key).Select(static connection => (Slot)connection.Slot!).ToArray()))
+        {
+            slot.EndIfUnasked();
+        }
+
+        // Those that ended before the wait began are missing now, too.
+        return Read((scheduler, _) => scheduler.Keys.FirstOrDefault(state => state.Key.Equals(key)) is { } state
+            ? (Math.Min(warmUp.Ready, state.Ready), state.LastDialError) : (0, null));
+    }
+
+    static IEnumerable<ConnectionState> FreshOf(Scheduler scheduler, ConnectionKey key) =>
+        scheduler.Keys.Where(state => state.Key.Equals(key)).SelectMany(static state => state.Connections)
+            .Where(static connection => connection is { IsUsable: true, IsHttp2: false, LastUse: 0, Slot: Slot });
+
+    static TimeSpan RemainingProof(ConnectionState connection, TimeSpan now)
+    {
+        var timings = ((Slot)connection.Slot!).Timings;
+        var handshake = timings.Tcp + timings.Tls;
+        if (timings.Tls <= TimeSpan.Zero)
+        {
+            return TimeSpan.Zero;   // no TLS, or a clock that stands still
+        }
+
+        var proof = handshake < ShortestProof ? ShortestProof : handshake < LongestProof ? handshake : LongestProof;
+        return connection.OpenedAt + proof - now;
+    }
+}

@@ -1,4 +1,3 @@
-using System.Net.Http;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;

@@ -1,5 +1,3 @@
-using Warmline.Transport;
-
 namespace Warmline;
 
 /// <summary>Requests that only HTTP/2 can carry.</summary>

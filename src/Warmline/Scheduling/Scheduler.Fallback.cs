@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Warmline.Options;
 
 namespace Warmline.Scheduling;

@@ -92,6 +92,7 @@ internal sealed class OpenSslServer : IAsyncDisposable
 
         var start = new ProcessStartInfo("openssl", string.Create(CultureInfo.InvariantCulture, $"s_server -accept 127.0.0.1:{Port} -cert {cert} -key {key} {arguments}"))
         {
+            UseShellExecute = false,
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,

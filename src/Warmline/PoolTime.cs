@@ -163,6 +163,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
     /// <summary>A timer of the clock beneath that is set anew when it fires before its time has come here.</summary>
     sealed class Timer : ITimer
     {
+        readonly Lock _gate = new();
         readonly PoolTime _time;
         readonly TimerCallback _callback;
         readonly object? _state;
@@ -178,9 +179,12 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
 
         public bool Change(TimeSpan dueTime, TimeSpan period)
         {
-            _period = period;
-            Volatile.Write(ref _dueAt, dueTime == Timeout.InfiniteTimeSpan ? long.MaxValue : _time.GetTimestamp() + (long)(dueTime.TotalSeconds * _time.TimestampFrequency));
-            return _timer.Change(dueTime, period);
+            lock (_gate)
+            {
+                _period = period;
+                _dueAt = dueTime == Timeout.InfiniteTimeSpan ? long.MaxValue : _time.GetTimestamp() + (long)(dueTime.TotalSeconds * _time.TimestampFrequency);
+                return _timer.Change(dueTime, period);
+            }
         }
 
         public void Dispose() => _timer.Dispose();
@@ -189,25 +193,31 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
 
         void Fire()
         {
-            if (_period > TimeSpan.Zero)
-            {
-                if (!_time.IsStill)   // else the next one
-                {
-                    _callback(_state);
-                }
-
-                return;
-            }
-
-            var left = Volatile.Read(ref _dueAt) - _time.GetTimestamp();
-            if (left <= _time.TimestampFrequency / 500 && !_time.IsStill)   // a timer may come a millisecond early
+            if (IsDue())
             {
                 _callback(_state);
-                return;
             }
+        }
 
-            var wait = TimeSpan.FromSeconds((double)left / _time.TimestampFrequency);
-            _timer.Change(_time.IsStill || wait < TimeSpan.Zero ? Beat : wait + TimeSpan.FromMilliseconds(1), _period);
+        bool IsDue()
+        {
+            lock (_gate)
+            {
+                if (_period > TimeSpan.Zero || _dueAt == long.MaxValue)   // or it was stopped in the moment it fired
+                {
+                    return _dueAt != long.MaxValue && !_time.IsStill;
+                }
+
+                var left = _dueAt - _time.GetTimestamp();
+                if (left <= _time.TimestampFrequency / 500 && !_time.IsStill)   // a timer may come a millisecond early
+                {
+                    return true;
+                }
+
+                var wait = TimeSpan.FromSeconds((double)left / _time.TimestampFrequency);
+                _timer.Change(_time.IsStill || wait < TimeSpan.Zero ? Beat : wait + TimeSpan.FromMilliseconds(1), _period);
+                return false;
+            }
         }
     }
 

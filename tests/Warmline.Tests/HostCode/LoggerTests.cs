@@ -54,7 +54,7 @@ public sealed class LoggerTests
             client.SendAsync(new(HttpMethod.Get, $"http://127.0.0.1:{server.Port}/"), Rig.Ct));
 
         Assert.Equal((DialPhase.Tcp, RequestVerdict.NotSent), (error.Phase, error.Verdict));
-        Assert.Contains("could not be set up: The event log file is full.", error.Message, StringComparison.Ordinal);
+        Assert.Contains("could be opened: The event log file is full.", error.Message, StringComparison.Ordinal);
         await using var accepted = await server.AcceptAsync();
         Assert.Equal(0, await ReadAsync(accepted));
         await Eventually.TrueAsync(() => engine.GetStats() is { Connections: 0, Active: 0, Queued: 0 });

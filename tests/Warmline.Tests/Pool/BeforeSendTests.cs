@@ -19,6 +19,7 @@ public sealed class BeforeSendTests
         await using var rig = await Rig.StartAsync(http2, options => (options.MaxConcurrentRequests, options.Timeouts.Pool) = (1, Timeout.InfiniteTimeSpan), time: time);
         var gate = new Gate();
         var first = await rig.HoldAsync(1, gate);
+        await rig.StatsAsync(stats => !http2 || stats.Origins[0].StreamLimit is not null);   // or the minutes would end the wait for SETTINGS
         var request = Calls.Chat();
         request.Options.SetPool(new PoolRequestOptions
         {

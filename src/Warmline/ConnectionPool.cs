@@ -34,6 +34,11 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
         var logger = QuietLogger.Of(loggerFactory, settings.Name is null ? "Warmline" : $"Warmline.{settings.Name}");
         var time = timeProvider ?? TimeProvider.System;
+        if (time == TimeProvider.System)   // any other is turned by hand, and knows nothing of this process's threads
+        {
+            time = new PoolTime(time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false));
+        }
+
         _engine = new PoolEngine(settings, logger, time, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
         _keepsake = new PoolEngine.Keepsake(_engine);

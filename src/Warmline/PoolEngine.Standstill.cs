@@ -1,5 +1,3 @@
-using Warmline.Scheduling;
-
 namespace Warmline;
 
 /// <summary>What the pool does when the process's thread pool has no thread for it.</summary>

@@ -40,10 +40,10 @@ internal sealed partial class PoolEngine
         PoolCensus.Add(this);
         _logger = logger;
         _isBusy = IsBusy;
-        if (time == TimeProvider.System)
+        if (time is PoolTime poolTime)
         {
-            // Clocks that are given to a pool are turned by tests, which know nothing of its thread pool.
-            time = _poolTime = new PoolTime(time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false)) { StoodStill = TellStandstill };
+            _poolTime = poolTime;
+            poolTime.StoodStill = TellStandstill;
         }
 
         _time = time;

@@ -1,5 +1,3 @@
-using Warmline.Options;
-
 namespace Warmline.Scheduling;
 
 /// <summary>

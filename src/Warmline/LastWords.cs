@@ -20,7 +20,7 @@ internal static class LastWords
     public static bool AsksForHttp1(long code) => code is InadequateSecurity or Http11Required;
 
     /// <summary>As "GOAWAY PROTOCOL_ERROR: \"what it said\""; null where no GOAWAY came.</summary>
-    public static string? GoAway(Slot slot) => slot.Frames is { LastStreamId: < int.MaxValue } frames
+    public static string? GoAway(Slot slot) => slot.Frames is { HasGoAway: true } frames
         ? $"GOAWAY {CodeName(frames.GoAwayCode)}{(frames.GoAwayText is { Length: > 0 } text ? $": \"{text}\"" : "")}" : null;
 
     /// <summary>
@@ -46,7 +46,7 @@ internal static class LastWords
     /// <summary>Notes with the scheduler's connection why it ends and what that says about HTTP/2; before the scheduler hears of the end.</summary>
     public static void Record(ConnectionState connection, Slot slot, TimeSpan age)
     {
-        if (slot.Frames is { LastStreamId: < int.MaxValue } frames && AsksForHttp1(frames.GoAwayCode))
+        if (slot.Frames is { HasGoAway: true } frames && AsksForHttp1(frames.GoAwayCode))
         {
             connection.Doubt = Http2Doubt.Refused;
         }
@@ -90,8 +90,14 @@ internal static class LastWords
     }
 
     /// <summary>The error for a call whose HTTP/2 connection broke before the server's SETTINGS.</summary>
-    public static PoolConnectException NoSettings(Slot slot, ConnectionKey key, RequestVerdict verdict, Exception error)
+    public static PoolConnectException NoSettings(ConnectionState connection, RequestVerdict verdict, Exception error)
     {
+        var (slot, key) = ((Slot)connection.Slot!, connection.Key.Key);
+        if (connection.EndCause is DialException { TimedOut: true } overdue)
+        {
+            return new PoolConnectException(DialPhase.Http2Settings, verdict, overdue.Message, error is HttpRequestException ? error.InnerException : error);
+        }
+
         var said = GoAway(slot) is { } goAway ? $" but {goAway}" : slot.HasEnded ? ", and closed the connection" : "";
         return new PoolConnectException(DialPhase.Http2Settings, verdict,
             $"{key.Origin} negotiated HTTP/2 but sent no SETTINGS{said}. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
@@ -102,7 +108,7 @@ internal static class LastWords
     public static string Http1Required(PooledRequest call)
     {
         var frames = call.Slot.Frames!;
-        var (frame, code, text) = frames.LastStreamId < int.MaxValue && AsksForHttp1(frames.GoAwayCode)
+        var (frame, code, text) = frames.HasGoAway && AsksForHttp1(frames.GoAwayCode)
             ? ("GOAWAY", frames.GoAwayCode, frames.GoAwayText) : ("RST_STREAM", call.ResetCode, "");
         var remedy = call.MayFallBack ? "Calls that may use HTTP/1.1 do so from now on"
             : call.Key!.Key.Protocols is HttpProtocols.Http2 && call.RequiresHttp2ByMode ? "Set Http2.Mode to Preferred"

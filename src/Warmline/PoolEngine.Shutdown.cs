@@ -9,6 +9,9 @@ internal sealed partial class PoolEngine : IAsyncDisposable
 {
     static readonly TimeSpan DrainReport = TimeSpan.FromSeconds(15);
 
+    /// <summary>What the end of the connections takes at most, if the host lets it: a peer that does not answer is reset after 2 s.</summary>
+    static readonly TimeSpan LongestEnd = TimeSpan.FromSeconds(5);
+
     readonly TaskCompletionSource _leasesEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     readonly TaskCompletionSource _connectionsClosed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     bool _disposed;
@@ -25,7 +28,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         }
 
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
-        await _connector.StopAsync().ConfigureAwait(false);
+        await WithinAsync(_connector.StopAsync(), cancellationToken).ConfigureAwait(false);
         await UntilLeasesEndAsync(deadline, cancellationToken).ConfigureAwait(false);
         var running = Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray());
         StreamInfo[] cut = [.. running.Select(call => call.Describe(Now))];
@@ -47,14 +50,27 @@ internal sealed partial class PoolEngine : IAsyncDisposable
             Safely(slot, static (_, slot) => slot.Cut());
         }
 
-        await _connectionsClosed.Task.ConfigureAwait(false);
+        await WithinAsync(_connectionsClosed.Task, cancellationToken).ConfigureAwait(false);
         return cut;
+    }
+
+    /// <summary>A dial may be within code of the host, such as a logger or a certificate callback, that blocks, or that waits for this very end. It is over when that code returns.</summary>
+    async Task WithinAsync(Task ending, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await ending.WaitAsync(LongestEnd, _time, cancellationToken).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            // Its connection closes as soon as the dial goes on.
+        }
     }
 
     /// <summary>Until the last call has ended or the deadline is over; a drain of minutes says now and then what it waits for.</summary>
     async Task UntilLeasesEndAsync(TimeSpan deadline, CancellationToken cancellationToken)
     {
-        var end = deadline == Timeout.InfiniteTimeSpan ? TimeSpan.MaxValue : Now + deadline;
+        var end = deadline == Timeout.InfiniteTimeSpan || deadline > TimeSpan.MaxValue - Now ? TimeSpan.MaxValue : Now + deadline;
         while (true)
         {
             var left = end - Now;

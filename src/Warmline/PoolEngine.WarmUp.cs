@@ -12,19 +12,12 @@ internal sealed partial class PoolEngine
 
     /// <summary>
     /// With TLS 1.3 this side believes the handshake to be over when its last flight leaves, and the server may refuse that flight, for the lack of a client certificate
-    /// above all. HTTP/2's SETTINGS show that it did not; on HTTP/1.1 nothing comes. So a fresh connection counts as ready when it has lasted for about as long again as
+    /// above all. On HTTP/1.1 nothing comes, and a server that has too many connections may say so right behind its SETTINGS. So a fresh connection counts as ready when it has lasted for about as long again as
     /// its handshake took. No call waits for this.
     /// </summary>
     async ValueTask<(int Ready, Exception? Cause)> ProveAsync(WarmUp warmUp, ConnectionKey key, CancellationToken cancellationToken)
     {
-        var (isProven, wait) = Read((scheduler, now) => (
-            !key.IsHttps || scheduler.Keys.FirstOrDefault(state => state.Key.Equals(key)) is not { SpeaksHttp2: false },
-            FreshOf(scheduler, key).Select(connection => RemainingProof(connection, now)).DefaultIfEmpty().Max()));
-        if (isProven)
-        {
-            return (warmUp.Ready, warmUp.Error);
-        }
-
+        var wait = Read((scheduler, now) => FreshOf(scheduler, key).Select(connection => RemainingProof(connection, now)).DefaultIfEmpty().Max());
         if (wait > TimeSpan.Zero)
         {
             await Task.Delay(wait, _time, cancellationToken).ConfigureAwait(false);
@@ -42,15 +35,15 @@ internal sealed partial class PoolEngine
 
     static IEnumerable<ConnectionState> FreshOf(Scheduler scheduler, ConnectionKey key) =>
         scheduler.Keys.Where(state => state.Key.Equals(key)).SelectMany(static state => state.Connections)
-            .Where(static connection => connection is { IsUsable: true, IsHttp2: false, LastUse: 0, Slot: Slot });
+            .Where(static connection => connection is { IsUsable: true, LastUse: 0, Slot: Slot });
 
     static TimeSpan RemainingProof(ConnectionState connection, TimeSpan now)
     {
         var timings = ((Slot)connection.Slot!).Timings;
         var handshake = timings.Tcp + timings.Tls;
-        if (timings.Tls <= TimeSpan.Zero)
+        if (handshake <= TimeSpan.Zero)
         {
-            return TimeSpan.Zero;   // no TLS, or a clock that stands still
+            return TimeSpan.Zero;   // a clock that stands still
         }
 
         var proof = handshake < ShortestProof ? ShortestProof : handshake < LongestProof ? handshake : LongestProof;

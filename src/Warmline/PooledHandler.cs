@@ -184,7 +184,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         HttpRequestException failed when call.IsHttp1Required => new PoolRequestException(call.Verdict, HttpRequestError.HttpProtocolError,
             $"The call to {call.Key!.Key.Origin} failed: {LastWords.Http1Required(call)}", failed.InnerException, failed.StatusCode),
         _ when call.Slot.Frames is { SawSettings: false } && !call.IsRefusedHere && (call.Slot.HasEnded || IsOfTheWire(call, error)) =>
-            LastWords.NoSettings(call.Slot, call.Key!.Key, call.Verdict, error),
+            LastWords.NoSettings(call.Connection!, call.Verdict, error),
 
         // The platform gave its own error up for a second connection. It is what an end without an answer is.
         HttpRequestException { InnerException: SlotDeadException } failed when call.Verdict is RequestVerdict.Unknown =>

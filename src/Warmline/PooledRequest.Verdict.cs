@@ -26,7 +26,7 @@ internal sealed partial class PooledRequest
 
     /// <summary>The server refused the last attempt because it came over HTTP/2.</summary>
     public bool IsHttp1Required => Slot.Frames is { } frames
-        && (LastWords.AsksForHttp1(ResetCode) || (frames.LastStreamId < int.MaxValue && LastWords.AsksForHttp1(frames.GoAwayCode)));
+        && (LastWords.AsksForHttp1(ResetCode) || (frames.HasGoAway && LastWords.AsksForHttp1(frames.GoAwayCode)));
 
     /// <summary>Whether the upload is a part of the exchange that has not ended. Told by the parts, as its own state changes before they do.</summary>
     bool IsUploadOpen => Volatile.Read(ref _openParts) > 1;
@@ -190,6 +190,18 @@ internal sealed partial class PooledRequest
         return false;
     }
 
+    /// <summary>
+    /// The server asks for HTTP/1.1 instead, so it does not answer the request in this protocol (RFC 9113, section 7). Said for a stream, it is about that stream. Said for
+    /// the connection, it may be about another stream; if there was no other, it is about this one as well, whatever last id the server names. A server that has sent
+    /// anything in answer has started.
+    /// </summary>
+    bool AsksThisCallForHttp1(Http2FrameWatcher frames)
+    {
+        var isOnlyCall = Slot.Sent.Requests <= 1;
+        var isForConnection = frames.HasGoAway && LastWords.AsksForHttp1(frames.GoAwayCode);
+        return isOnlyCall ? frames.Answers == 0 : !isForConnection;
+    }
+
     /// <summary>What the connection's end says of the attempt; null where it says nothing. Only what is proved so may be sent
     /// again.</summary>
     RequestVerdict? Proof(Exception error)
@@ -223,9 +235,7 @@ internal sealed partial class PooledRequest
             return RequestVerdict.Unprocessed;
         }
 
-        // The server asks for HTTP/1.1 instead, so it does not answer the request in this protocol (RFC 9113, section 7). Said for a stream it is about that stream. Said
-        // for the connection it may be about another one; where there was no other, it is about this one, too, whatever last id the server names.
-        if (IsHttp1Required && (Slot.Frames is { LastStreamId: int.MaxValue } || !LastWords.AsksForHttp1(Slot.Frames!.GoAwayCode) || Slot.Sent.Requests <= 1))
+        if (IsHttp1Required && AsksThisCallForHttp1(Slot.Frames!))
         {
             return RequestVerdict.Unprocessed;
         }

@@ -21,6 +21,7 @@ internal sealed partial class Scheduler
         connection.IsHttp2 = isHttp2;
         connection.OpenedAt = _now;
         connection.Step = DialPhase.Http2Settings;
+        connection.IsGivenUp = false;   // it has come through after all
         NoteHandshake(connection);
         Advanced(connection);
         if (_now >= key.Origin.ResetLimitUntil)
@@ -215,7 +216,7 @@ internal sealed partial class Scheduler
         connection.Key.Failures = 0;
         if (connection.FailuresBefore > 0)
         {
-            connection.Key.ProbationUntil = _now + EarlyDeath;
+            connection.Key.ProbationUntil = _now + EarlyEndUnused;
         }
 
         if (connection.IsHttp2)
@@ -324,21 +325,31 @@ internal sealed partial class Scheduler
         if (!connection.IsGivenUp && !connection.HasOtherAddress && key.GotThroughAt <= connection.DialStartedAt)
         {
             BackOff(connection);
-            key.HedgesEnd |= connection.IsSilent;
+            if (connection.IsSilent)
+            {
+                EndHedges(key);
+            }
         }
 
-        if (key.IsStarving && !connection.IsGivenUp && !connection.HasOtherAddress)
+        if ((key.IsStarving || IsWithoutHope(key)) && !connection.IsGivenUp && !connection.HasOtherAddress)
         {
-            // Who asked before this dial began has seen its one chance fail. Who came later waits out the back-off: its dial may do better.
-            foreach (var waiter in key.Queue.All().Where(waiter => waiter.Sequence <= connection.DialSequence).ToArray())
-            {
-                Leave(waiter);
-                Refuse(waiter, RefusalKind.DialFailed, PoolRejectionReason.Dialing, error);
-            }
+            FailWaiters(connection, error);
         }
 
         Settle(key);
         RestoreWarmth();
+    }
+
+    /// <summary>Who asked before this dial began has seen its one chance fail. Who came later waits out the back-off: its dial may do better.</summary>
+    void FailWaiters(ConnectionState connection, Exception? error)
+    {
+        foreach (var waiter in connection.Key.Queue.All().Where(waiter => waiter.Sequence <= connection.DialSequence).ToArray())
+        {
+            Leave(waiter);
+            Refuse(waiter, RefusalKind.DialFailed, PoolRejectionReason.Dialing, error);
+        }
+
+        GiveUpAll(connection.Key);   // silent ones, if any: they have become nobody's hope
     }
 
     void BackOff(ConnectionState connection)
@@ -386,7 +397,7 @@ internal sealed partial class Scheduler
             _actions.Add(new SchedulerAction(ActionKind.WarmthIsCostly, key, At: lasted, Active: key.WarmGoal));
         }
 
-        if (lasted >= EarlyDeath)
+        if (lasted >= (isUnused ? EarlyEndUnused : EarlyDeath))
         {
             return;
         }

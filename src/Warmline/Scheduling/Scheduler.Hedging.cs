@@ -88,7 +88,7 @@ internal sealed partial class Scheduler
     {
         var least = connection.Step is DialPhase.Tcp or DialPhase.Proxy ? LongerPatience : LeastPatience;
         var usual = connection.Key.Origin.UsualHandshake is { Ticks: > 0 } handshake ? handshake * UsualHandshakes : connection.TcpTook * RoundTrips;
-        return (usual > least ? usual : least) * (1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6)));
+        return (usual > least ? usual : least) * (connection.Key.HedgesEnd ? 1 : 1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6)));
     }
 
     /// <summary>When it will have stood still for too long. Others of its key that get on show that its server, or this machine, is only slow.</summary>
@@ -103,6 +103,11 @@ internal sealed partial class Scheduler
     void LookAtDial(ConnectionState connection)
     {
         var key = connection.Key;
+        if (connection.IsGivenUp)
+        {
+            return;
+        }
+
         if (_now >= connection.SettingsDue)
         {
             _actions.Add(new SchedulerAction(ActionKind.SettingsOverdue, connection));
@@ -116,6 +121,10 @@ internal sealed partial class Scheduler
                 key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // those of one burst count once
                 SetSilent(connection, true);
                 _actions.Add(new SchedulerAction(ActionKind.Distrust, connection));
+                if (IsWithoutHope(key))
+                {
+                    FailWaiters(connection, key.LastDialError);
+                }
             }
             else if (connection.Streams == 0 && key.Queue.Count > 0 && key.Coming == 0 && !HasFree(key))
             {
@@ -147,11 +156,41 @@ internal sealed partial class Scheduler
             return;
         }
 
-        foreach (var connection in key.Connections.Where(static connection => connection is { IsSilent: true, IsGivenUp: false, Streams: 0 }).ToArray())
+        GiveUpAll(key);
+    }
+
+    void GiveUpAll(KeyState key)
+    {
+        if (key.SilentDials + key.SilentSettings > 0)
         {
-            GiveUp(connection);
+            foreach (var connection in key.Connections.Where(static connection => connection is { IsSilent: true, IsGivenUp: false, Streams: 0 }).ToArray())
+            {
+                GiveUp(connection);
+            }
         }
     }
+
+    /// <summary>A silent dial has used up its time to connect. No more are started beside it, and those that stand still as well are no hope any more.</summary>
+    void EndHedges(KeyState key)
+    {
+        key.HedgesEnd = true;
+        foreach (var other in key.Connections)
+        {
+            if (other is { Phase: ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings, IsSilent: false })
+            {
+                if (_now >= SilenceDue(other))
+                {
+                    SetSilent(other, true);
+                    _actions.Add(new SchedulerAction(ActionKind.Distrust, other));
+                }
+
+                StartDialTimer(other);
+            }
+        }
+    }
+
+    /// <summary>All that is on its way stands still, and no more is tried.</summary>
+    static bool IsWithoutHope(KeyState key) => key is { HedgesEnd: true, Ready: 0, Coming: 0 };
 
     void GiveUp(ConnectionState connection)
     {

@@ -16,6 +16,9 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     /// <summary>A connection that dies this young without having served anything counts as a failed dial, or a server that closes at once would be dialled in a loop.</summary>
     internal static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
 
+    /// <summary>The same for one that nobody rode: below the shortest time that servers let an unused connection wait, which is about 3 s.</summary>
+    static readonly TimeSpan EarlyEndUnused = TimeSpan.FromSeconds(2);
+
     /// <summary>A server that ends unused connections this soon makes warmth costly: that is told.</summary>
     static readonly TimeSpan ShortLife = TimeSpan.FromSeconds(10);
 

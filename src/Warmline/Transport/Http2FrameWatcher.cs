@@ -64,6 +64,7 @@ internal sealed class Http2FrameWatcher
     long _windowAtFirstAnswer;
     long _answers;
     int _lastStreamId = int.MaxValue;
+    bool _hasGoAway;
 
     /// <summary>Streams that the server allows at a time; <see cref="int.MaxValue"/> when it does not say.</summary>
     public int MaxConcurrentStreams { get; private set; } = int.MaxValue;
@@ -86,6 +87,9 @@ internal sealed class Http2FrameWatcher
 
     /// <summary>The highest stream that the server may have processed, by its GOAWAY; <see cref="int.MaxValue"/> before one came.</summary>
     public int LastStreamId => Volatile.Read(ref _lastStreamId);
+
+    /// <summary>Whether a GOAWAY has come. Its last stream id does not tell: a graceful one names the highest that there is.</summary>
+    public bool HasGoAway => Volatile.Read(ref _hasGoAway);
 
     /// <summary>The error code of the server's last GOAWAY; 0 is a graceful end.</summary>
     public uint GoAwayCode { get; private set; }
@@ -225,6 +229,7 @@ internal sealed class Http2FrameWatcher
         // A later one may lower the id and never raise it (RFC 9113, section 6.8).
         Volatile.Write(ref _lastStreamId, Math.Min(_lastStreamId, BinaryPrimitives.ReadInt32BigEndian(goAway) & int.MaxValue));
         GoAwayCode = BinaryPrimitives.ReadUInt32BigEndian(goAway[4..]);
+        Volatile.Write(ref _hasGoAway, true);
         (_unitLength, _debugLength, _inDebugData) = (0, 0, true);   // the rest is debug data
         return Http2News.GoAway | (_payloadLeft == 0 ? EndGoAway() : Http2News.None);
     }

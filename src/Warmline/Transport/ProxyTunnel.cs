@@ -21,12 +21,11 @@ internal sealed record ProxyAnswer(int Status, string Text, IReadOnlyList<string
 /// <summary>CONNECT: asks an HTTP proxy for a tunnel and reads its answer, and not a byte more: what follows belongs to the tunnel.</summary>
 internal static class ProxyTunnel
 {
-    const int MaxHead = 16 * 1024;
+    const int MaxHead = 64 * 1024;
     const int MaxReason = 100;
 
     static readonly string[] Challenges = ["Proxy-Authenticate", "WWW-Authenticate"];
     static readonly byte[] Start = "HTTP/1."u8.ToArray();
-    static readonly byte[] End = "\r\n\r\n"u8.ToArray();
 
     /// <summary>What CONNECT says of itself where no caller's is known: some proxies refuse what says nothing.</summary>
     static readonly string DefaultAgent = $"Warmline/{typeof(ProxyTunnel).Assembly.GetName().Version!.ToString(3)}";
@@ -67,13 +66,13 @@ internal static class ProxyTunnel
     {
         var head = new byte[512];
         var length = 0;
-        var matched = 0;
-        while (matched < End.Length)
+        var end = LineEnd.None;
+        while (end is not LineEnd.Empty)
         {
-            var wanted = End.Length - matched;
+            var wanted = end is LineEnd.None ? 2 : 1;   // what ends the head at the earliest; some proxies end lines with LF alone
             if (length + wanted > MaxHead)
             {
-                throw new InvalidDataException($"its answer to CONNECT has a head of more than {MaxHead / 1024} KB");
+                throw new InvalidDataException($"the headers of its reply to CONNECT exceed {MaxHead / 1024} KB");
             }
 
             if (length + wanted > head.Length)
@@ -90,12 +89,17 @@ internal static class ProxyTunnel
             for (var i = length; i < length + read; i++)
             {
                 var next = head[i];
-                if ((i < Start.Length && next != Start[i]) || next == 0 || (next == '\n' && head[i - 1] != '\r'))
+                if ((i < Start.Length && next != Start[i]) || next == 0)
                 {
                     throw NotHttp();   // at once: such a peer may go on, or keep silent, for ever
                 }
 
-                matched = next == End[matched] ? matched + 1 : next == '\r' ? 1 : 0;
+                end = next switch
+                {
+                    (byte)'\n' => end is LineEnd.None ? LineEnd.Seen : LineEnd.Empty,
+                    (byte)'\r' when end is LineEnd.Seen => LineEnd.SeenAndReturn,
+                    _ => LineEnd.None,
+                };
             }
 
             length += read;
@@ -104,11 +108,20 @@ internal static class ProxyTunnel
         return Encoding.Latin1.GetString(head, 0, length);
     }
 
+    /// <summary>How much of the empty line that ends a head has come.</summary>
+    enum LineEnd
+    {
+        None,
+        Seen,
+        SeenAndReturn,
+        Empty,
+    }
+
     static ProxyAnswer Parse(string head)
     {
         // HTTP/1.x SSS reason
         const int StatusAt = 9, StatusEnd = 12;
-        var lines = head.Split("\r\n");
+        var lines = Array.ConvertAll(head.Split('\n'), static line => line.TrimEnd('\r'));
         var line = lines[0];
         if (line.Length < StatusEnd || !char.IsAsciiDigit(line[7]) || line[8] != ' ' || !line[StatusAt..StatusEnd].All(char.IsAsciiDigit) || line[StatusAt] == '0' || (line.Length > StatusEnd && line[StatusEnd] != ' '))
         {
@@ -121,5 +134,5 @@ internal static class ProxyTunnel
         return new ProxyAnswer(int.Parse(line.AsSpan(StatusAt, 3), provider: null), $"{line[StatusAt..StatusEnd]} {reason}".Trim(), [.. schemes]);
     }
 
-    static InvalidDataException NotHttp() => new("what it answered to CONNECT is not HTTP/1.1, so it may be no HTTP proxy");
+    static InvalidDataException NotHttp() => new("its reply to CONNECT is not HTTP/1.1, so it may not be an HTTP proxy");
 }

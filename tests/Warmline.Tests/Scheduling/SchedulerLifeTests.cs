@@ -178,7 +178,7 @@ public sealed class SchedulerLifeTests
         var call = play.Ask(A);
         play.Release(call);
         play.Closing(call.Connection!);
-        play.Pass(1);
+        play.Pass(2);
         play.Closing(connections.Single(connection => connection != call.Connection));
         play.Ask(A);
         Assert.Single(play.Dialing(A));

@@ -37,7 +37,7 @@ internal sealed partial class SchedulerModel
                     var still = _linkOf[action.Connection];
                     if (still.IsOnItsWay)
                     {
-                        Require(_isTick && !still.Silent && _now - still.AdvancedAt >= TimeSpan.FromMilliseconds(250), $"{still} does not stand still");
+                        Require((_isTick || _failedKey == still.Home) && !still.Silent && _now - still.AdvancedAt >= TimeSpan.FromMilliseconds(250), $"{still} does not stand still");
                         still.Silent = true;
                         _coverage.Note("a dial stands still");
                     }

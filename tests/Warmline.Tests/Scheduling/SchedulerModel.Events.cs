@@ -95,7 +95,7 @@ internal sealed partial class SchedulerModel
             link.State.LocalAddress = link.State.Address is null ? null : Addresses[_random.Next(Addresses.Length)];
             link.IsHttp2 = isHttp2;
             link.SettingsDueAt = (link.HasResolved ? link.SettingsDueAt : link.DialedAt) + _limits.ConnectTimeout;
-            (link.AdvancedAt, link.Silent) = (_now, false);
+            (link.AdvancedAt, link.Silent, link.GivenUp) = (_now, false, false);
             link.Primed = StateOf(link.Home) is { Failures: > 0 } || link.State.SilentBefore > 0 || link.Home.Links.Exists(other => other.State.Phase is ConnectionPhase.Open);
             link.Home.SpeaksHttp2 = isHttp2;
             if (isHttp2)

@@ -15,7 +15,8 @@ internal sealed partial class SchedulerModel
         {
             RefusalKind.Rejected => _draining ? action.Reason is PoolRejectionReason.Draining : call == _newCall && IsRejectionDue(call, action.Reason),
             RefusalKind.TimedOut => _isTick && call.Deadline <= _now && CanLack(call, action.Reason),
-            _ => _failedKey == call.Home && call.Order <= _failedOrder && action.Reason is PoolRejectionReason.Dialing && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable),
+            _ => action.Reason is PoolRejectionReason.Dialing && (IsWithoutHope(call.Home)
+                || (_failedKey == call.Home && call.Order <= _failedOrder && !call.Home.Links.Exists(link => link.IsDialing || link.IsUsable))),
         }, $"{call} is refused: {action.Refusal}, {action.Reason}");
         call.InLane.Refused++;
         call.Tenant.Refused++;
@@ -28,6 +29,9 @@ internal sealed partial class SchedulerModel
                 $"{call} is refused for a full queue although it could go at once");
         }
     }
+
+    /// <summary>A dial has failed that stood still, and all that is on its way does.</summary>
+    bool IsWithoutHope(ModelKey key) => (_isTick || _failedKey == key) && key.Links.TrueForAll(link => link.IsOnItsWay ? link.Silent : !link.IsUsable);
 
     /// <summary>Why a new call may be refused at once. It is among the waiting already.</summary>
     bool IsRejectionDue(Call call, PoolRejectionReason reason) => reason switch

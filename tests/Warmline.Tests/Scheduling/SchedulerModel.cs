@@ -32,6 +32,7 @@ internal sealed partial class SchedulerModel
     TimeSpan _pausedUntil = TimeSpan.MinValue;
     bool _draining;
     bool _isKind;
+    int _step;
 
     public SchedulerModel(int seed, ModelCoverage coverage, Action<string>? log = null)
     {
@@ -70,6 +71,11 @@ internal sealed partial class SchedulerModel
     void Step()
     {
         Advance(TimeSpan.FromMilliseconds(_random.Next(5) == 0 ? _random.Next(_setup.MaxStepMilliseconds + 1) : 0));
+        if (++_step % 16 == 0 && _links.Find(link => link is { IsUsable: true, State.Served: true } && RestOf(link) >= Moment) is { } rested)
+        {
+            ConnectionClosing(rested);   // two such ends teach a limit
+        }
+
         var dice = _random.NextDouble();
         if ((dice -= _setup.AcquireShare) < 0)
         {
@@ -110,8 +116,7 @@ internal sealed partial class SchedulerModel
                 UploadEnded(Any(_leased));
                 break;
             case 2 when _links.Count > 0:
-                // Rather one that rests and has served: two of these teach a limit.
-                ConnectionClosing(_links.Find(link => link is { IsUsable: true, State.Served: true } && RestOf(link) >= Moment) ?? Any(_links));
+                ConnectionClosing(Any(_links));
                 break;
             case 3 when _links.Count > 0:
                 ConnectionClosed(Any(_links));

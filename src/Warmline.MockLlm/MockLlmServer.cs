@@ -21,7 +21,7 @@ namespace Warmline.MockLlm;
 /// <c>x-mock-before-body</c> (true), <c>x-mock-fail-first</c> (status and fault only in the first N attempts of the same <c>x-mock-id</c>; 503 where neither is named),
 /// <c>x-mock-error-code</c>, <c>x-mock-retry-after</c> (seconds), <c>x-mock-retry-after-forms</c> (such as <c>http-date,milliseconds</c>), <c>x-mock-should-retry</c>, <c>x-mock-service-ms</c>,
 /// <c>x-mock-body-delay-ms</c>, <c>x-mock-tail-delay-ms</c> (these three also <c>never</c>), <c>x-mock-tokens</c>, <c>x-mock-token-gap-ms</c>, <c>x-mock-ping-ms</c>,
-/// <c>x-mock-dribble-bytes</c>, <c>x-mock-dribble-gap-ms</c>, <c>x-mock-truncate-after-bytes</c>, <c>x-mock-extra-bytes</c>, <c>x-mock-header-padding</c>.
+/// <c>x-mock-dribble-bytes</c>, <c>x-mock-dribble-gap-ms</c>, <c>x-mock-truncate-after-bytes</c>, <c>x-mock-extra-bytes</c>, <c>x-mock-header-padding</c>, <c>x-mock-read-bytes-per-second</c>.
 /// They mean what the members of <see cref="MockReply"/> with those names do; a script's reply wins over them.
 /// A request that offers tools is answered with a call of the first one until it brings a tool's result (chat completions and messages).
 /// </remarks>

@@ -15,6 +15,12 @@ public enum MockFault
     /// <summary>As <see cref="Cancel"/>, with REFUSED_STREAM, the promise of RFC 9113 section 8.7 that the request was not processed: its body is not read.</summary>
     Refuse,
 
+    /// <summary>
+    /// HTTP/2: RST_STREAM with HTTP_1_1_REQUIRED, which asks the client to send the request again over HTTP/1.1: its body is not read. Over HTTP/1.1 nothing is
+    /// wrong, and the answer comes.
+    /// </summary>
+    Downgrade,
+
     /// <summary>Nothing more comes, but the connection lives: HTTP/2 PINGs are acknowledged, other streams go on.</summary>
     Silence,
 
@@ -144,6 +150,12 @@ public sealed record MockReply
 
     /// <summary>Answer, or fail, without reading the request's body. Default: false.</summary>
     public bool BeforeBody { get; init; }
+
+    /// <summary>
+    /// The request's body is read at so many bytes a second, steadily, as over a narrow line; 0: it is never read. What the kernels hold between client and server,
+    /// some megabytes, is taken at once. Default: null, as fast as it comes.
+    /// </summary>
+    public int? ReadBytesPerSecond { get; init; }
 
     /// <summary>
     /// What goes wrong, at the place that <see cref="FaultAfterTokens"/> says. A fault of the connection with <see cref="BeforeBody"/> comes before anything of the

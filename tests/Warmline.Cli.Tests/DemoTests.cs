@@ -121,7 +121,7 @@ public sealed class DemoTests
     [InlineData("--rtt", "-1", "--rtt is '-1', must be a whole number from 0 to 10000: ")]
     [InlineData("--service", "1.5", "--service is '1.5'")]
     [InlineData("--rounds", "0", "--rounds is '0', must be a whole number from 1 to 100: ")]
-    [InlineData("--scenario", "storm", "--scenario is 'storm', must be burst, agent, stale, stall, abandon, lanes or tenants: ")]
+    [InlineData("--scenario", "storm", "--scenario is 'storm', must be burst, agent, stale, stall, abandon, lanes, tenants or field: ")]
     [InlineData("--url", "api.openai.com", "--url is 'api.openai.com', must be an absolute https or http address")]
     [InlineData("--model", "gpt-4o", "--model is 'gpt-4o', but means nothing without --url: ")]
     [InlineData("--speed", "9", "'--speed' is not known here. See: warmline demo --help")]

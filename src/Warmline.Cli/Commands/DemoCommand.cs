@@ -16,7 +16,7 @@ internal static class DemoCommand
     static readonly Option<string?> RoundTrip = Text("--rtt", "Simulated round-trip time in milliseconds, 0 to 10000. Default: 50.");
     static readonly Option<string?> Service = Text("--service", "Simulated time of the provider to its first byte in milliseconds, 0 to 60000. Default: 100.");
     static readonly Option<bool> Streamed = new("--stream") { Description = "Answers as server-sent events, token by token; shows the time to the first byte too." };
-    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. stale: pauses, and connections that die in them. stall: streams that stop. abandon: readers who leave. lanes: chat beside batch. tenants: one customer beside others. Default: burst.");
+    static readonly Option<string?> Scenarios = Text("--scenario", "burst: all calls at once. agent: one after another. stale: pauses, and connections that die in them. stall: streams that stop. abandon: readers who leave. lanes: chat beside batch. tenants: one customer beside others. field: a dead address, a slow name, HTTP/1.1 required, a slow upload, an odd content type. Default: burst.");
     static readonly Option<string?> Rounds = Text("--rounds", "How often everything is repeated, 1 to 100; figures are medians then. Default: 1.");
     static readonly Option<bool> Json = new("--json") { Description = "One JSON document with every figure on standard output; progress on standard error." };
     static readonly Option<string?> Url = Text("--url", "A real endpoint instead of the simulated one, such as https://api.openai.com. Real calls cost money.");
@@ -30,7 +30,7 @@ internal static class DemoCommand
     {
         var command = new DetailedCommand(
             "demo", "Make the same calls without and with the pool. Needs no key.", "In up to four ways, side by side, with a table and a picture of the difference.",
-            (0, "calls were answered in every way"), (Failed, "the calls of one way all failed, or the endpoint cannot be used"), (BadInput, "bad input"), (Interrupted, "interrupted"))
+            (0, "calls were answered in every way"), (Failed, "the calls of one way all failed, the endpoint cannot be used, or Warmline did not do what it should in --scenario field"), (BadInput, "bad input"), (Interrupted, "interrupted"))
         {
             CallCount, RoundTrip, Service, Streamed, Scenarios, Rounds, Json, Url, KeyEnv, Model, Api, CaFile, AllWays,
         };
@@ -94,8 +94,9 @@ internal static class DemoCommand
     {
         if (asJson)
         {
-            await output.WriteLineAsync(ParallelReport.Json(demo, await demo.RunAsync(new LineProgress(errors), stop)));
-            return 0;
+            var measured = await demo.RunAsync(new LineProgress(errors), stop);
+            await output.WriteLineAsync(ParallelReport.Json(demo, measured));
+            return ExitCode(measured);
         }
 
         var console = CreateConsole(output);
@@ -105,8 +106,10 @@ internal static class DemoCommand
         ParallelResult? result = null;
         await progress.RunAsync(demo.Trackers, async () => result = await demo.RunAsync(progress, stop));
         report.Write(result!);
-        return 0;
+        return ExitCode(result!);
     }
+
+    static int ExitCode(ParallelResult result) => result.Sections.All(section => section.IsAsItShould) ? 0 : Failed;
 
     static DemoSettings Read(ParseResult parsed)
     {
@@ -119,11 +122,17 @@ internal static class DemoCommand
             "abandon" => Scenario.Abandon,
             "lanes" => Scenario.Lanes,
             "tenants" => Scenario.Tenants,
-            _ => throw Mistake(parsed, Scenarios, "burst, agent, stale, stall, abandon, lanes or tenants", "leave it out for burst"),
+            "field" => Scenario.Field,
+            _ => throw Mistake(parsed, Scenarios, "burst, agent, stale, stall, abandon, lanes, tenants or field", "leave it out for burst"),
         };
         if (scenario is not (Scenario.Burst or Scenario.Agent))
         {
-            foreach (var option in scenario is Scenario.Abandon ? new[] { Url, Service, Rounds } : [Url, Service, Rounds, CallCount])
+            foreach (var option in scenario switch
+            {
+                Scenario.Abandon => new[] { Url, Service, Rounds },
+                Scenario.Field => [Url, Service, Rounds, CallCount, RoundTrip],
+                _ => [Url, Service, Rounds, CallCount],
+            })
             {
                 Require(parsed.GetValue(option) is null, $"{option.Name} is '{parsed.GetValue(option)}', but means nothing with --scenario {parsed.GetValue(Scenarios)}, which brings its own calls: leave it out.");
             }

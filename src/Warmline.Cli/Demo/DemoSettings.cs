@@ -23,6 +23,9 @@ internal enum Scenario
 
     /// <summary>From many customers who share a pool.</summary>
     Tenants,
+
+    /// <summary>While something goes wrong that does so in the field.</summary>
+    Field,
 }
 
 /// <summary>The ways that are compared, in the order in which they run.</summary>

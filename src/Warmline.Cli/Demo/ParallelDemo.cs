@@ -30,10 +30,21 @@ internal sealed record ParallelFigure(string Key, string Label, IReadOnlyList<ob
 /// <param name="Label">At its end.</param>
 internal sealed record SparkRow(int Way, string Key, string Name, IReadOnlyList<double> Values, string Label);
 
+/// <summary>A part of a report with a table of its own.</summary>
+/// <param name="Title">Above it.</param>
+/// <param name="Lines">What happens there.</param>
+/// <param name="Figures">Its table.</param>
+/// <param name="Notes">Below the table.</param>
+/// <param name="IsAsItShould">Whether Warmline did what it should.</param>
+internal sealed record ParallelSection(string Title, IReadOnlyList<string> Lines, IReadOnlyList<ParallelFigure> Figures, IReadOnlyList<string> Notes, bool IsAsItShould);
+
 /// <summary>What a demo has measured.</summary>
 internal sealed record ParallelResult
 {
     public required IReadOnlyList<ParallelFigure> Figures { get; init; }
+
+    /// <summary>The figures by parts, in place of one table; none: there is one.</summary>
+    public IReadOnlyList<ParallelSection> Sections { get; init; } = [];
 
     /// <summary>The figures that are drawn, each with its title; null counts as <see cref="Window"/>.</summary>
     public required IReadOnlyList<(string Title, ParallelFigure Figure)> Charts { get; init; }
@@ -54,6 +65,9 @@ internal abstract class ParallelDemo(TimeProvider time)
     const int RehearsalCalls = 12;
 
     readonly Tracker _rehearsal = new("(warming up the code)", RehearsalCalls * 2, time);
+    readonly Lock _lock = new();
+    readonly HashSet<Tracker> _finished = [];
+    DemoProgress? _progress;
     int _endpoints;
 
     public static ParallelDemo Create(Scenario scenario, DemoSettings settings, TimeProvider time) => scenario switch
@@ -62,6 +76,7 @@ internal abstract class ParallelDemo(TimeProvider time)
         Scenario.Stall => new StallDemo(settings.RoundTrip, time),
         Scenario.Lanes => new LanesDemo(settings.RoundTrip, time),
         Scenario.Tenants => new TenantsDemo(settings.RoundTrip, time),
+        Scenario.Field => new FieldDemo(time),
         _ => new AbandonDemo(settings.Calls, settings.RoundTrip, time),
     };
 
@@ -90,8 +105,9 @@ internal abstract class ParallelDemo(TimeProvider time)
 
     public async Task<ParallelResult> RunAsync(DemoProgress progress, CancellationToken stop)
     {
+        _progress = progress;
         await RehearseAsync(stop);
-        progress.Finished(_rehearsal);
+        Finish(_rehearsal);
         foreach (var tracker in WayTrackers)
         {
             tracker.Start();
@@ -100,11 +116,23 @@ internal abstract class ParallelDemo(TimeProvider time)
         var result = await MeasureAsync(stop);
         foreach (var tracker in WayTrackers)
         {
-            tracker.Stop();
-            progress.Finished(tracker);
+            Finish(tracker);
         }
 
         return result;
+    }
+
+    /// <summary>A part is over, maybe before the others.</summary>
+    protected void Finish(Tracker tracker)
+    {
+        lock (_lock)
+        {
+            if (_finished.Add(tracker))
+            {
+                tracker.Stop();
+                _progress!.Finished(tracker);
+            }
+        }
     }
 
     async Task RehearseAsync(CancellationToken stop)

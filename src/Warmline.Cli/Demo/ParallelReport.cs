@@ -10,7 +10,7 @@ internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
 {
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 
-    static readonly string[] Names = ["stale", "stall", "abandon", "lanes", "tenants"];
+    static readonly string[] Names = ["stale", "stall", "abandon", "lanes", "tenants", "field"];
 
     readonly ReportPage _page = new(console);
 
@@ -22,19 +22,29 @@ internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
 
     public void Write(ParallelResult result)
     {
-        console.WriteLine();
-        var table = new Table().Border(TableBorder.Simple).AddColumn(new TableColumn("").NoWrap().PadLeft(1));
-        foreach (var way in demo.Ways)
+        if (result.Sections.Count == 0)
         {
-            table.AddColumn(new TableColumn(new Text(way.Title)).RightAligned().NoWrap());
+            console.WriteLine();
+            WriteTable(result.Figures);
         }
 
-        foreach (var figure in result.Figures)
+        foreach (var section in result.Sections)
         {
-            table.AddRow([new Text(figure.Label), .. Cells(figure).Concat(Enumerable.Repeat("", demo.Ways.Count)).Take(demo.Ways.Count).Select(cell => new Text(cell))]);
+            console.WriteLine();
+            console.Write(new Text(section.Title, new Style(decoration: Decoration.Bold)));
+            console.WriteLine();
+            foreach (var line in section.Lines)
+            {
+                _page.Write(line);
+            }
+
+            WriteTable(section.Figures);
+            foreach (var note in section.Notes)
+            {
+                _page.Write(note);
+            }
         }
 
-        console.Write(table);
         foreach (var (title, figure) in result.Charts)
         {
             console.WriteLine();
@@ -59,6 +69,22 @@ internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
         console.WriteLine();
         _page.Write("Next: " + string.Join("; ", Names.Where(name => name != demo.Name).Select(name => $"`--scenario {name}`"))
             + ". " + demo.ReadOn);
+    }
+
+    void WriteTable(IReadOnlyList<ParallelFigure> figures)
+    {
+        var table = new Table().Border(TableBorder.Simple).AddColumn(new TableColumn("").NoWrap().PadLeft(1));
+        foreach (var way in demo.Ways)
+        {
+            table.AddColumn(new TableColumn(new Text(way.Title)).RightAligned().NoWrap());
+        }
+
+        foreach (var figure in figures)
+        {
+            table.AddRow([new Text(figure.Label), .. Cells(figure).Concat(Enumerable.Repeat("", demo.Ways.Count)).Take(demo.Ways.Count).Select(cell => new Text(cell))]);
+        }
+
+        console.Write(table);
     }
 
     /// <summary>Times are in milliseconds; one that was not reached is null.</summary>
@@ -88,7 +114,13 @@ internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
 
             return figures;
         });
-        return JsonSerializer.Serialize(new Dictionary<string, object> { ["conditions"] = conditions, ["ways"] = ways }, Indented);
+        var document = new Dictionary<string, object> { ["conditions"] = conditions, ["ways"] = ways };
+        if (result.Sections.Count > 0)
+        {
+            document["cases"] = result.Sections.Select(section => new { title = section.Title, asItShould = section.IsAsItShould });
+        }
+
+        return JsonSerializer.Serialize(document, Indented);
     }
 
     static double Size(object? value, ParallelResult result) => value switch

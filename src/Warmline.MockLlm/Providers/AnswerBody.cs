@@ -37,7 +37,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
     /// <summary>The whole answer at once.</summary>
     public async Task JsonAsync(string json)
     {
-        http.Response.ContentType = "application/json";
+        SetContentType("application/json");
         var half = json.Length / 2;
         var breaks = plan.FaultAfterTokens is not null && plan.Fault is not MockFault.None and not MockFault.ErrorEvent and not MockFault.Failed;
         json = breaks && plan.Fault == MockFault.Garbage ? json[..half] + "this is no JSON" : json;
@@ -60,7 +60,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
     /// <summary>Server-sent events: the head leaves with the first token, the tail with the last one.</summary>
     public async Task EventsAsync(EventStream events)
     {
-        http.Response.ContentType = "text/event-stream; charset=utf-8";
+        SetContentType("text/event-stream; charset=utf-8");
         http.Response.Headers.CacheControl = "no-cache";
         await BeginAsync().ConfigureAwait(false);
         await WriteAsync(events.Head).ConfigureAwait(false);
@@ -124,6 +124,15 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
         }
     }
 
+    /// <summary>The provider's, unless the script has set one, or none.</summary>
+    void SetContentType(string type)
+    {
+        if (plan.Headers?.Keys.Contains("Content-Type", StringComparer.OrdinalIgnoreCase) != true)
+        {
+            http.Response.ContentType = type;
+        }
+    }
+
     int StreamId => http.Features.Get<IHttp2StreamIdFeature>()!.StreamId;
 
     /// <summary>What was written before has left when this begins. Sets <see cref="_over"/> where nothing may follow.</summary>
@@ -133,7 +142,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
         await PassedAsync().ConfigureAwait(false);
         switch (plan.Fault)
         {
-            case MockFault.Cancel or MockFault.InternalError or MockFault.Refuse:
+            case MockFault.Cancel or MockFault.InternalError or MockFault.Refuse or MockFault.Downgrade:
                 Break(plan.Fault);
                 break;
             case MockFault.Silence:
@@ -176,7 +185,7 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
     /// <summary>HTTP/2: RST_STREAM. False over HTTP/1.1, or when the fault is none of a stream.</summary>
     public static bool ResetStream(HttpContext http, MockFault fault)
     {
-        int? code = fault switch { MockFault.InternalError => 2, MockFault.Refuse => 7, MockFault.Cancel => 8, _ => null }; // RFC 9113 section 7
+        int? code = fault switch { MockFault.InternalError => 2, MockFault.Refuse => 7, MockFault.Cancel => 8, MockFault.Downgrade => 13, _ => null }; // RFC 9113 section 7
         if (code is not { } known || http.Features.Get<IHttpResetFeature>() is not { } feature)
         {
             return false;

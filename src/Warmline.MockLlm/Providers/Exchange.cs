@@ -12,6 +12,9 @@ internal sealed class BrokenOffException() : Exception("scripted: broken off");
 internal sealed class Exchange(
     HttpContext http, RequestEntry entry, ReplyPlan plan, CounterBoard board, DelayScheduler scheduler, DateTimeOffset now, CancellationToken aborted) : IDisposable
 {
+    /// <summary>Often enough to be steady.</summary>
+    const int ReadsPerSecond = 50;
+
     static readonly string[] Words = ["Warm", " connections", " answer", " at", " once", ";", " cold", " ones", " shake", " hands", " first", "."];
     JsonDocument? _body;
     string? _model;
@@ -88,10 +91,10 @@ internal sealed class Exchange(
         var bytes = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(http.Request.ContentLength ?? 4096, 1, 1 << 20));
         try
         {
-            var length = 0;
+            var (length, started) = (0, scheduler.Now);
             while (true)
             {
-                var read = await http.Request.Body.ReadAsync(bytes.AsMemory(length), Aborted).ConfigureAwait(false);
+                var read = await http.Request.Body.ReadAsync(bytes.AsMemory(length, await RoomAsync(started, length, bytes.Length - length).ConfigureAwait(false)), Aborted).ConfigureAwait(false);
                 length += read;
                 entry.BodyLength = length;
                 if (read == 0)
@@ -120,6 +123,24 @@ internal sealed class Exchange(
         {
             ArrayPool<byte>.Shared.Return(bytes);
         }
+    }
+
+    /// <summary>Waits until more of the body may be read, and says how much.</summary>
+    async ValueTask<int> RoomAsync(long started, int read, int room)
+    {
+        if (plan.ReadBytesPerSecond is not { } rate)
+        {
+            return room;
+        }
+
+        if (rate == 0)
+        {
+            await Task.Delay(Timeout.InfiniteTimeSpan, scheduler.Time, Aborted).ConfigureAwait(false);
+        }
+
+        // From the start, so that lateness does not add up.
+        await scheduler.UntilAsync(scheduler.Add(started, TimeSpan.FromSeconds((double)read / rate)), Aborted).ConfigureAwait(false);
+        return Math.Clamp(rate / ReadsPerSecond, 1, room);
     }
 
     /// <summary>It is above the rate limit: 429 in place of what was planned.</summary>

@@ -34,14 +34,15 @@ internal sealed record ReplyPlan
     public TimeSpan? TailDelay { get; init; }
     public int ExtraBytes { get; init; }
     public bool BeforeBody { get; init; }
+    public int? ReadBytesPerSecond { get; init; }
     public MockFault Fault { get; init; }
     public int? FaultAfterTokens { get; init; }
 
     /// <summary>The fault comes before anything was done with the request.</summary>
     public bool LeavesUnprocessed =>
-        FaultAfterTokens is null && (Fault == MockFault.Refuse || (BeforeBody && Fault is MockFault.Fin or MockFault.Reset or MockFault.Vanish));
+        FaultAfterTokens is null && (Fault is MockFault.Refuse or MockFault.Downgrade || (BeforeBody && Fault is MockFault.Fin or MockFault.Reset or MockFault.Vanish));
 
-    public static ReplyPlan Resolve(MockLlmOptions options, IHeaderDictionary headers, MockReply? reply, int attempt)
+    public static ReplyPlan Resolve(MockLlmOptions options, IHeaderDictionary headers, MockReply? reply, int attempt, bool isHttp2)
     {
         string? bad = null;
         var failFirst = Number("x-mock-fail-first", 0, int.MaxValue);
@@ -66,6 +67,7 @@ internal sealed record ReplyPlan
         }
 
         fault = scripted ?? fault ?? MockFault.None;
+        fault = fault is MockFault.Downgrade && !isHttp2 ? MockFault.None : fault;
         place = scripted is null ? place : scriptedPlace;
         var plan = new ReplyPlan
         {
@@ -89,6 +91,7 @@ internal sealed record ReplyPlan
             TailDelay = reply?.TailDelay ?? MillisecondsOrNever("x-mock-tail-delay-ms"),
             ExtraBytes = reply?.ExtraBytes ?? (int?)Number("x-mock-extra-bytes", 0, 16_000_000) ?? 0,
             BeforeBody = beforeBody || (Truth("x-mock-before-body") ?? false),
+            ReadBytesPerSecond = Least(reply?.ReadBytesPerSecond) ?? (int?)Number("x-mock-read-bytes-per-second", 0, int.MaxValue),
             Fault = fault.Value,
             // These three have no form in place of the answer but that at its beginning.
             FaultAfterTokens = Least(place) ?? (fault is MockFault.End or MockFault.ErrorEvent or MockFault.Failed ? 0 : null),

@@ -37,7 +37,7 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
         {
             // 2 decide: options, then the request's own headers, then the script
             var reply = options.OnRequest?.Invoke(new MockRequest(entry.Sequence, connection.Id, number, attempt, http.Request));
-            var plan = ReplyPlan.Resolve(options, http.Request.Headers, reply, attempt);
+            var plan = ReplyPlan.Resolve(options, http.Request.Headers, reply, attempt, HttpProtocol.IsHttp2(http.Request.Protocol));
             using var exchange = new Exchange(http, entry, plan, board, scheduler, time.GetUtcNow(), aborted.Token);
 
             // 3 read the body, unless the script answers, or fails, before

@@ -110,7 +110,8 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     public void SettingsOverdue(ConnectionState connection, TimeSpan connectTimeout)
     {
         var overdue = new DialException(DialPhase.Http2Settings,
-            $"{connection.Key.Key.Origin} agreed on HTTP/2 and sent no SETTINGS within {connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true);
+            $"{connection.Key.Key.Origin} negotiated HTTP/2 but sent no SETTINGS within "
+            + $"{connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true);
         connection.EndCause = overdue;
         Fail(connection, overdue);
     }
@@ -241,7 +242,9 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         connection.LacksHttp1 = connection.IsHttp1Only && TlsAlert.Of(error)?.Code == TlsAlert.NoApplicationProtocol;
         if (dial is { IsGivenUp: true } && error is OperationCanceledException)
         {
-            error = new DialException(dial.Step, $"{connection.Key.Key.Origin} stood still in this phase while another connection was opened; it was given up.", error);
+            error = new DialException(dial.Step,
+                $"The connection to {connection.Key.Key.Origin} made no progress in this phase "
+                + "and was abandoned after another one succeeded.", error);
         }
 
         var phase = (error as DialException)?.Phase ?? DialPhase.Tcp;

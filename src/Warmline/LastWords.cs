@@ -79,14 +79,15 @@ internal static class LastWords
     /// <summary>The error for a connection that ended before it was of any use.</summary>
     public static DialException EarlyEnd(Slot slot, ConnectionKey key)
     {
-        var said = slot.FirstWords is { } words ? $": it sent \"{words}\" before it was asked"
+        var said = slot.FirstWords is { } words ? $": it sent \"{words}\" before receiving a request"
             : GoAway(slot) is { } goAway ? $" ({goAway})"
             : slot.EndCause is { } cause ? $": {cause.GetBaseException().Message.TrimEnd('.', ' ')}" : "";
         return slot.Frames is { SawSettings: false }
             ? new DialException(DialPhase.Http2Settings, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS{said}.", slot.EndCause)
             : slot.IsHttp2 ? new DialException(DialPhase.Http2Settings, $"{key.Origin} closed the HTTP/2 connection before any request was answered on it{said}.", slot.EndCause)
             : new DialException(key.IsHttps ? DialPhase.Tls : DialPhase.Tcp,
-                $"{key.Origin} closed the connection as soon as it was open{said}.{(key.IsHttps && said.Length == 0 ? " It may require a client certificate: see SslOptions." : "")}", slot.EndCause);
+                $"{key.Origin} closed the connection immediately after it was opened{said}."
+                    + (key.IsHttps && said.Length == 0 ? " It may require a client certificate: see SslOptions." : ""), slot.EndCause);
     }
 
     /// <summary>The error for a call whose HTTP/2 connection broke before the server's SETTINGS.</summary>
@@ -110,7 +111,7 @@ internal static class LastWords
         var frames = call.Slot.Frames!;
         var (frame, code, text) = frames.HasGoAway && AsksForHttp1(frames.GoAwayCode)
             ? ("GOAWAY", frames.GoAwayCode, frames.GoAwayText) : ("RST_STREAM", call.ResetCode, "");
-        var remedy = call.MayFallBack ? "Calls that may use HTTP/1.1 do so from now on"
+        var remedy = call.MayFallBack ? "From now on, calls that allow HTTP/1.1 will use it"
             : call.Key!.Key.Protocols is HttpProtocols.Http2 && call.RequiresHttp2ByMode ? "Set Http2.Mode to Preferred"
             : "Set VersionPolicy to RequestVersionOrLower";
         return $"the server requires HTTP/1.1 ({frame} {CodeName(code)}, 0x{code:x}{(text.Length > 0 ? $": \"{text}\"" : "")}){(call.Verdict is RequestVerdict.Unprocessed ? " and did not process the request" : "")}. {remedy}.";

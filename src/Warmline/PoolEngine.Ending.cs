@@ -1,6 +1,6 @@
 namespace Warmline;
 
-/// <summary>Disposing a pool: once, however often and by however many it is asked for; again after an attempt that failed.</summary>
+/// <summary>Disposing a pool. Runs once regardless of callers; retried if an attempt failed.</summary>
 internal sealed partial class PoolEngine
 {
     Task? _ending;
@@ -13,7 +13,7 @@ internal sealed partial class PoolEngine
             _disposed = true;
             if (_ending is { IsFaulted: false } running)
             {
-                return new ValueTask(running);   // who comes second waits for the first
+                return new ValueTask(running);   // later callers wait for the first
             }
 
             _ending = end.Task;

@@ -54,6 +54,7 @@ internal sealed partial class PoolEngine
         _hasAvoided = true;
         var memory = action.Doubt is Http2Doubt.Refused ? Http2Trust.RefusalMemory : Http2Trust.BreakMemory;
         LogMessages.Http2Avoided(_logger, ((KeyState)action.Target!).Key.Origin,
-            action.Doubt is Http2Doubt.Refused ? "the server asked for HTTP/1.1" : "HTTP/2 broke before any answer came", memory.TotalMinutes);
+            action.Doubt is Http2Doubt.Refused ? "the server asked for HTTP/1.1" : "the connections broke before the first response",
+            memory.TotalMinutes);
     }
 }

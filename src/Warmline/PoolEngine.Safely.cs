@@ -23,7 +23,7 @@ internal sealed partial class PoolEngine
         }
     }
 
-    /// <summary>Also where the logger throws that this engine was given.</summary>
+    /// <summary>Safe even if the supplied logger throws.</summary>
     void LogFault(Exception fault)
     {
         try

@@ -6,8 +6,8 @@ namespace Warmline;
 /// <summary>Options that change while the pool runs.</summary>
 internal sealed partial class PoolEngine
 {
-    /// <summary>Held for the whole of an update, from the first look at what is in force: of two at once the settings and the scheduler's
-    /// limits must be the same one's.</summary>
+    /// <summary>Held for the whole of an update, from the first look at the current settings. Concurrent updates must not mix one
+    /// update's settings with another's limits.</summary>
     readonly Lock _updateGate = new();
 
     /// <summary>Applies the settings; when that cannot be done while the pool runs, names what is fixed and changes nothing.</summary>
@@ -28,7 +28,7 @@ internal sealed partial class PoolEngine
 
             Play((Engine: this, Settings: settings with { Name = Name }), static (scheduler, update, now, actions) =>
             {
-                update.Engine.Settings = update.Settings;   // under the same lock: who reads both reads one update's
+                update.Engine.Settings = update.Settings;   // under the same lock: a reader sees both from the same update
                 scheduler.LimitsChanged(SchedulerLimits.From(update.Settings), now, actions);
             });
             SetLeakWatch();

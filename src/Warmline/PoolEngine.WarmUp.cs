@@ -7,7 +7,8 @@ namespace Warmline;
 /// <summary>Whether connections that a warm-up opened are accepted by the server.</summary>
 internal sealed partial class PoolEngine
 {
-    /// <summary>The longest wait for a refusal that may be under way, and the shortest: on a short way the server's own work takes longer than the way.</summary>
+    /// <summary>The longest wait for a refusal that may be under way, and the shortest: at low latency, the server's processing time
+    /// dominates.</summary>
     static readonly TimeSpan LongestProof = TimeSpan.FromMilliseconds(250), ShortestProof = TimeSpan.FromMilliseconds(50);
 
     /// <summary>

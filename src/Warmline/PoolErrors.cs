@@ -168,19 +168,20 @@ internal static class PoolErrors
     public static string Explain(DialPhase? step) => step switch
     {
         null => "",
-        DialPhase.Dns => " The connection's host name was not resolved yet.",
-        DialPhase.Tcp => " The TCP connection was not answered yet.",
+        DialPhase.Dns => " The DNS lookup had not finished.",
+        DialPhase.Tcp => " The TCP connection had not been established yet.",
         DialPhase.Proxy => " The proxy had not opened the tunnel yet.",
-        DialPhase.Tls => " The TLS handshake was not finished yet.",
-        _ => " The server's HTTP/2 SETTINGS had not come yet.",
+        DialPhase.Tls => " The TLS handshake had not finished yet.",
+        _ => " The server's HTTP/2 SETTINGS had not arrived yet.",
     };
 
     /// <summary>A sentence about a thread pool that had no free thread; empty when it had.</summary>
     public static string ExplainLost(TimeSpan lost) => lost < TimeSpan.FromSeconds(1) ? "" : string.Create(CultureInfo.InvariantCulture,
-        $" The process's thread pool had no free thread for {lost.TotalSeconds:0.#} s meanwhile: {StarvationAdvice}.");
+        $" The process's thread pool had no free thread for {lost.TotalSeconds:0.#} s during this time. {StarvationAdvice}.");
 
     /// <summary>What to do about it.</summary>
-    public const string StarvationAdvice = "call asynchronously instead of blocking threads (Send, Result, Wait), or raise ThreadPool.SetMinThreads, and open connections ahead with WarmUpAsync";
+    public const string StarvationAdvice =
+        "Avoid blocking calls (Send, Result, Wait), or raise ThreadPool.SetMinThreads and open connections ahead with WarmUpAsync";
 
     public static PoolRejectedException Rejected(
         PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null, HeldPlaces held = default)

@@ -1,8 +1,9 @@
 namespace Warmline;
 
 /// <summary>
-/// The time that a pool's clocks go by. It stands still while the process's thread pool has no thread for the pool's work: then an answer may lie there unread, and a clock that
-/// ran would blame the network for it. Timers come first in the thread pool's queue, so without this they would fire while what they watch waits behind blocked work.
+/// The time that a pool's clocks go by. It is paused while the process's thread pool has no thread for the pool's work: a response may
+/// be waiting unread, and a running timeout would wrongly blame the network. Timers come first in the thread pool's queue,
+/// so without this they would fire while what they watch waits behind blocked work.
 /// </summary>
 /// <param name="inner">The clock beneath.</param>
 /// <param name="queue">Puts a work item at the end of the thread pool's queue.</param>

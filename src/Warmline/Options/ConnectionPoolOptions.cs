@@ -89,11 +89,11 @@ public sealed class ConnectionPoolOptions
     /// <summary>Whether calls go through a proxy where one is set. Default true, as the platform's own handler does.</summary>
     public bool UseProxy { get; set; } = true;
 
-    /// <summary>The HTTP proxy that calls go through, and the hosts that it is bypassed for: by <c>CONNECT</c> to https, in absolute form
-    /// to plain http, as the platform does. Default null: the platform's, <see cref="HttpClient.DefaultProxy"/>, which reads the
-    /// environment variables <c>HTTPS_PROXY</c>, <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>. It is asked for each call, and
-    /// for its credentials at each dial; where it throws, there is none. <c>CONNECT</c> carries the last <c>User-Agent</c> that was sent to
-    /// that origin. SOCKS is not supported.</summary>
+    /// <summary>The HTTP proxy and its bypass list. As in .NET, https uses <c>CONNECT</c> and plain http is sent in absolute form.
+    /// Default null: the platform's, <see cref="HttpClient.DefaultProxy"/>, which reads the environment variables <c>HTTPS_PROXY</c>,
+    /// <c>HTTP_PROXY</c>, <c>ALL_PROXY</c> and <c>NO_PROXY</c>. Queried on every call; its credentials are read on every dial. If it
+    /// throws, no proxy is used; if its credentials throw, none are sent. <c>CONNECT</c> carries the <c>User-Agent</c> last sent to that
+    /// origin. SOCKS is not supported.</summary>
     public IWebProxy? Proxy { get; set; }
 
     /// <summary>Whether redirects are followed (300 to 303, 307, 308; 50 at most; never from https to http), as <c>HttpClientHandler.AllowAutoRedirect</c> does. Default false:
@@ -231,7 +231,8 @@ public sealed class Http2Options
 /// Each is above 0 and 24 days at most.</summary>
 public sealed class PoolTimeouts
 {
-    /// <summary>Waiting for a place on a connection. Default 15 s: resolvers ask again after 5 s and 10 s. Ends in <see cref="PoolTimeoutException"/>.</summary>
+    /// <summary>How long a call may wait for a place on a connection. Default 15 s, which allows for two DNS retries (at 5 s and
+    /// 10 s). Ends in <see cref="PoolTimeoutException"/>.</summary>
     public TimeSpan? Pool { get; set; }
 
     /// <summary>One dial: DNS, TCP, the proxy's tunnel, TLS and the server's HTTP/2 SETTINGS. Default 5 s, as the provider SDKs allow. Ends in <see cref="PoolConnectException"/>.

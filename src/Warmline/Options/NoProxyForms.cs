@@ -30,9 +30,9 @@ internal static class NoProxyForms
 
     static string? Instead(string entry) => entry switch
     {
-        "*" => "unset the proxy's variables, or set UseProxy to false",
-        _ when entry.Any(static letter => letter is ';' or ' ' or '\t' or '|') => "separate the entries by commas",
-        _ when entry.Contains("://", StringComparison.Ordinal) || entry.Contains('@', StringComparison.Ordinal) => "write the host alone",
+        "*" => "unset the proxy environment variables, or set UseProxy to false",
+        _ when entry.Any(static letter => letter is ';' or ' ' or '\t' or '|') => "separate entries with commas",
+        _ when entry.Contains("://", StringComparison.Ordinal) || entry.Contains('@', StringComparison.Ordinal) => "use the host name only",
         _ when entry.Contains('/', StringComparison.Ordinal) =>
             "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it",
         _ when entry.StartsWith("*.", StringComparison.Ordinal) && !entry.AsSpan(1).Contains('*') => $"write {entry[1..]} {Domain}",

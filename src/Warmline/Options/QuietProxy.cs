@@ -3,8 +3,8 @@ using System.Net;
 namespace Warmline.Options;
 
 /// <summary>
-/// The application's proxy object, as the pool asks it. Where it throws there is no proxy, as the platform decides, or no credentials.
-/// <paramref name="failed"/> hears the first time.
+/// Wraps the application's proxy object. If it throws, no proxy is used, as in .NET; if its credentials throw, none are sent.
+/// <paramref name="failed"/> is called the first time.
 /// </summary>
 internal sealed class QuietProxy(IWebProxy inner, Action<Exception> failed) : IWebProxy, ICredentials
 {

@@ -66,7 +66,7 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Dials of its key that had fallen silent in a row when this one began.</summary>
     internal int SilentBefore { get; set; }
 
-    /// <summary>Its dial is being ended, as it was silent and others have what it was for.</summary>
+    /// <summary>Its stalled dial is being cancelled because other connections met the need.</summary>
     internal bool IsGivenUp { get; set; }
 
     /// <summary>The host has an address that did not fail lately. Set by the shell with the news of a failure.</summary>

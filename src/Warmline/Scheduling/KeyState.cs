@@ -161,7 +161,7 @@ internal sealed class KeyState : Timed
     /// <summary>Connections to keep even when idle: what it holds warm and what a warm-up asks for, within MaxIdleConnections.</summary>
     public int WarmGoal { get; set; }
 
-    /// <summary>Whether it had one before connections were last shared out.</summary>
+    /// <summary>Whether it had a warm goal before warm connections were last allotted.</summary>
     public bool HadWarmGoal { get; set; }
 
     /// <summary>The warning about utilisation was given and is not re-armed yet.</summary>

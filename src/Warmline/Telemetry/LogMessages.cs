@@ -49,10 +49,12 @@ internal static partial class LogMessages
         + "Read each response to its end or dispose it before calling again, or limit the wait (Timeouts.Pool)")]
     public static partial void AllHeld(ILogger logger, string origin, double seconds, PoolRejectionReason reason, int count, double oldest);
 
-    [LoggerMessage(15, LogLevel.Warning, "{Origin} closed a connection that no request had been sent on, {Seconds:0.#} s after it was opened. {Consequence}")]
+    [LoggerMessage(15, LogLevel.Warning, "{Origin} closed an unused connection {Seconds:0.#} s after it was opened. {Consequence}")]
     public static partial void WarmthIsCostly(ILogger logger, string origin, double seconds, string consequence);
 
-    [LoggerMessage(16, LogLevel.Warning, "The process's thread pool had no free thread for {Seconds:0.#} s, so calls and connections could not go on. The pool's timeouts stood still meanwhile. Blocked threads are the usual cause: {Advice}")]
+    [LoggerMessage(16, LogLevel.Warning, "The process's thread pool had no free thread for {Seconds:0.#} s, "
+        + "so calls and connections were stalled. "
+        + "The pool's timeouts were paused during that time. Blocked threads are the usual cause. {Advice}")]
     public static partial void Standstill(ILogger logger, double seconds, string advice);
 
     [LoggerMessage(40, LogLevel.Warning, "{Origin} closed connection {Id} with GOAWAY {Code}{Text}, after {Resets} RST_STREAM and {Pings} PING frames were sent on it")]
@@ -62,7 +64,7 @@ internal static partial class LogMessages
         + "No PINGs will be sent to it for {Hours} h. Raise Http2.PingDelay (now {Delay}), or set it to infinite")]
     public static partial void PingsPaused(ILogger logger, string origin, double hours, string delay);
 
-    [LoggerMessage(42, LogLevel.Warning, "{Origin} does not take HTTP/2: {Cause}. Calls that may use HTTP/1.1 do so for {Minutes} min")]
+    [LoggerMessage(42, LogLevel.Warning, "HTTP/2 to {Origin} failed: {Cause}. Calls that allow HTTP/1.1 will use it for {Minutes} min")]
     public static partial void Http2Avoided(ILogger logger, string origin, string cause, double minutes);
 
     [LoggerMessage(20, LogLevel.Warning, "The pool is switched off (Enabled is false): new calls go through a plain handler, without the pool's limits, clocks and figures; running ones end in the pool")]
@@ -99,12 +101,12 @@ internal static partial class LogMessages
     [LoggerMessage(32, LogLevel.Warning, "{Calls} calls at once to {Origin} take {Connections} connections, because {Cause}. Over HTTP/2, {Enough} would do. {Remedy}")]
     public static partial void Http2Unused(ILogger logger, int calls, string origin, int connections, string cause, int enough, string remedy);
 
-    [LoggerMessage(34, LogLevel.Warning, "{Entry} in NO_PROXY has no effect, as .NET does not know this form: such calls go through "
-        + "the proxy. To change that, {Instead}")]
+    [LoggerMessage(34, LogLevel.Warning, "NO_PROXY: {Entry} has no effect because .NET does not support this form; "
+        + "matching calls still use the proxy. To bypass it, {Instead}")]
     public static partial void NoProxyIgnored(ILogger logger, string entry, string instead);
 
-    [LoggerMessage(35, LogLevel.Warning, "The proxy object (ConnectionPoolOptions.Proxy) threw {Error}: such calls connect directly, "
-        + "or without credentials. This is logged once")]
+    [LoggerMessage(35, LogLevel.Warning, "ConnectionPoolOptions.Proxy threw {Error}. "
+        + "Affected calls connect directly or without proxy credentials. This warning is logged only once")]
     public static partial void ProxyFailed(ILogger logger, string error);
 
     [LoggerMessage(36, LogLevel.Debug, "This system refuses the socket option {Option} ({Error}): connections work without it")]

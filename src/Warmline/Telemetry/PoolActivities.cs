@@ -108,8 +108,8 @@ internal static class PoolActivities
         }
     }
 
-    /// <summary>Listeners are asked within whether they want it. One that throws costs the process its spans; the type, and with it every
-    /// call, would be lost for good if it went further.</summary>
+    /// <summary>The constructor calls listeners. If one throws, tracing is disabled; letting it escape would break the type initializer
+    /// and every call.</summary>
     static ActivitySource? MakeSource()
     {
         try

@@ -101,7 +101,7 @@ internal sealed class PoolMetrics
         }
         catch (Exception)
         {
-            // The listener's own fault, and its loss.
+            // A failing listener only loses its measurement.
         }
     }
 

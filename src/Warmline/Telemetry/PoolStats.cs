@@ -186,8 +186,8 @@ public sealed record OriginStats
     /// less a margin. <see langword="null"/> when nothing is known; then only <see cref="ConnectionPoolOptions.IdleTimeout"/> counts.</summary>
     public TimeSpan? IdleLimit { get; init; }
 
-    /// <summary>How much longer calls that may use HTTP/1.1 do so here, because the server refused HTTP/2 (HTTP_1_1_REQUIRED, INADEQUATE_SECURITY) or its HTTP/2 broke before it
-    /// ever brought an answer. <see langword="null"/> otherwise.</summary>
+    /// <summary>Time left during which this origin is called over HTTP/1.1, by calls that allow it, because the server refused HTTP/2
+    /// (HTTP_1_1_REQUIRED, INADEQUATE_SECURITY) or HTTP/2 failed before its first response. <see langword="null"/> otherwise.</summary>
     public TimeSpan? Http2AvoidedFor { get; init; }
 }
 

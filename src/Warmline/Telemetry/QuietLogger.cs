@@ -58,7 +58,7 @@ internal sealed class QuietLogger(ILogger inner) : ILogger
         }
         catch (Exception)
         {
-            // The logger's own fault, and its loss.
+            // A failing logger only loses its message.
         }
     }
 }

@@ -334,7 +334,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         {
             DialPhase.Dns => $"The host name of {FirstHop} could not be resolved: {Sentence(e)}. Check the address's spelling, and the DNS of this machine or container.",
             DialPhase.Tcp => $"The TCP connection to {FirstHop}{At} failed: {Sentence(e)}.{TcpAdvice(e)}",
-            DialPhase.Proxy when e is InvalidDataException or EndOfStreamException => $"The proxy {key.Proxy} gave no tunnel to {key.Authority}: {Sentence(e)}.",
+            DialPhase.Proxy when e is InvalidDataException or EndOfStreamException =>
+                $"The proxy {key.Proxy} did not open a tunnel to {key.Authority}: {Sentence(e)}.",
             DialPhase.Proxy when e is AuthenticationException => $"The TLS handshake with {FirstHop}{At} failed: {_certificate?.Problem ?? Sentence(e.GetBaseException())}.{_certificate?.Advice}",
             DialPhase.Proxy when Forwards => $"The connection to {FirstHop} broke in the TLS handshake: {Sentence(e.GetBaseException())}.",
             DialPhase.Proxy => $"The connection to {FirstHop} broke before there was a tunnel to {key.Authority}: {Sentence(e.GetBaseException())}.",

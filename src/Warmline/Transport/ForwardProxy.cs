@@ -5,8 +5,8 @@ namespace Warmline.Transport;
 
 /// <summary>
 /// Has the platform send its requests in absolute form, as a proxy that forwards plain http wants them (RFC 9112, section 3.2.2). The
-/// connection to the proxy exists already, with TLS where the proxy wants that, so the address is only the sign; and there are no
-/// credentials, as the pool sends these itself.
+/// connection to the proxy exists already, with TLS if the proxy requires it, so the address only selects the absolute form. No
+/// credentials are given to the platform, because the pool sends them itself.
 /// </summary>
 internal sealed class ForwardProxy(ProxyAddress proxy, string? basic) : IWebProxy
 {
@@ -85,5 +85,5 @@ internal sealed class ProxyLogin(ConnectionKey key, ICredentials? credentials)
 
 /// <summary>The proxy did not forward the request and wants a login, which is known now.</summary>
 internal sealed class ProxyLoginException(ConnectionKey key) : HttpRequestException(HttpRequestError.ProxyTunnelError,
-    $"The proxy {key.Proxy} wanted another login, and the request could not be sent again.", null,
+    $"The proxy {key.Proxy} rejected the credentials (407), and the request could not be resent with new ones.", null,
     HttpStatusCode.ProxyAuthenticationRequired);

@@ -100,7 +100,7 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
             var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;   // this process had no thread, or slept: what has come since may lie unread
             _checkedAt = now;
             var acknowledged = progress()?.Acknowledged ?? _acknowledged;
-            if (isLate || acknowledged > _acknowledged)   // what goes back is no number
+            if (isLate || acknowledged > _acknowledged)   // ignore counters that decrease
             {
                 _acknowledged = acknowledged;
                 Volatile.Write(ref _movedAt, now);

@@ -11,7 +11,8 @@ namespace Warmline.Tests.Faults;
 internal static class DialFaults
 {
     const string NoConnectClock = "the platform's `ConnectTimeout` is infinite by default";
-    const string OneAttempt = "the platform dials one HTTP/2 connection at a time without a clock, and all calls wait for it; the pool tries another beside one that stands still";
+    const string OneAttempt = "the platform dials one HTTP/2 connection at a time with no timeout, and all calls wait for it; "
+        + "the pool starts another dial when one stalls";
 
     const string Nonsense = "What is this? It is no protocol that anybody speaks. ";
 

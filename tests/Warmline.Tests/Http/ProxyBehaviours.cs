@@ -10,16 +10,16 @@ internal static class ProxyBehaviours
     const string Corp = "http://llm.test:8000/v1?q=1";
     const string Agent = "my-app/1.0";
 
-    const string Names = "some proxies refuse a tunnel to a client that does not say who it is";
+    const string Names = "some proxies refuse a tunnel to a client without a `User-Agent`";
 
     public static Behaviour[] All { get; } =
     [
         new("plain http: what the proxy is asked", side => AskAsync(side, Corp), On: On.Http1),
         new("plain http: the proxy answers 403", side => AnswerAsync(side, "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"), On: On.Http1),
         new("plain http: the proxy answers 405", side => AnswerAsync(side, "HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n"), On: On.Http1),
-        new("plain http: the proxy wants a login that nobody has", side => AnswerAsync(
+        new("plain http: the proxy requires credentials, and none are set", side => AnswerAsync(
             side, "HTTP/1.1 407 Login\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n"), On: On.Http1),
-        new("plain http: the proxy closes without an answer", side => AnswerAsync(side, ""), On: On.Http1),
+        new("plain http: the proxy closes without a response", side => AnswerAsync(side, ""), On: On.Http1),
         new("plain http, 2.0 Exact", side => VersionAsync(side, HttpVersionPolicy.RequestVersionExact), On: On.Http1),
         new("plain http, 2.0 OrHigher", side => VersionAsync(side, HttpVersionPolicy.RequestVersionOrHigher), On: On.Http1),
         new("plain http, 2.0 OrLower", side => VersionAsync(side, HttpVersionPolicy.RequestVersionOrLower), On: On.Http1),

@@ -130,7 +130,7 @@ public sealed class DialFailureTests
         var error = await Assert.ThrowsAsync<PoolTimeoutException>(() => client.SendAsync(Calls.Chat(), Rig.Ct));
 
         Assert.Equal(PoolRejectionReason.Dialing, error.Reason);
-        Assert.EndsWith(" The connection's host name was not resolved yet.", error.Message);
+        Assert.EndsWith(" The DNS lookup had not finished.", error.Message);
     }
 
     [Fact(Timeout = Rig.Patience)]

@@ -36,7 +36,7 @@ public sealed class Http1FallbackTests
         }
 
         Assert.InRange(server.Http2Connections, 1, 2);
-        Assert.Single(logs.Entries, entry => entry.Message.Contains("does not take HTTP/2", StringComparison.Ordinal));
+        Assert.Single(logs.Entries, entry => entry.Message.StartsWith("HTTP/2 to ", StringComparison.Ordinal));
         var origin = Assert.Single(pool.GetStats().Origins);
         Assert.InRange(origin.Http2AvoidedFor!.Value, RefusalMemory - TimeSpan.FromMinutes(2), RefusalMemory);
         Assert.Equal(HttpVersion.Version11, origin.HttpVersion);

@@ -19,7 +19,7 @@ public sealed class NoProxyTests
     [InlineData("127.0.0.1", null)]
     [InlineData("localhost", null)]
     [InlineData("[::1]", null)]
-    [InlineData("*", "unset the proxy's variables, or set UseProxy to false")]
+    [InlineData("*", "unset the proxy environment variables, or set UseProxy to false")]
     [InlineData("*.test", "write .test (.domain stands for the domain and all below it)")]
     [InlineData("127.0.0.0/8", "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it")]
     [InlineData("::1/128", "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it")]
@@ -30,9 +30,9 @@ public sealed class NoProxyTests
     [InlineData("[::1]:8000", "write [::1]")]
     [InlineData("::1", "write [::1]")]
     [InlineData("llm.test.", "leave out the dot at the end")]
-    [InlineData("http://llm.test", "write the host alone")]
-    [InlineData("a;llm.test", "separate the entries by commas")]
-    [InlineData("a llm.test", "separate the entries by commas")]
+    [InlineData("http://llm.test", "use the host name only")]
+    [InlineData("a;llm.test", "separate entries with commas")]
+    [InlineData("a llm.test", "separate entries with commas")]
     public void A_form_without_effect_is_named_with_what_to_write(string entry, string? instead) =>
         Assert.Equal(instead is null ? [] : [($"'{entry}'", instead)], NoProxyForms.Unsupported(entry));
 
@@ -54,10 +54,10 @@ public sealed class NoProxyTests
         var found = await ChildProcess.RunAsync(typeof(Child), [.. environment]);
 
         Assert.Equal(
-            ["'*.test' in NO_PROXY has no effect, as .NET does not know this form: such calls go through the proxy. To change that, "
-                + "write .test (.domain stands for the domain and all below it)",
-            "'10.0.0.0/8' in NO_PROXY has no effect, as .NET does not know this form: such calls go through the proxy. To change that, "
-                + "name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it"],
+            ["NO_PROXY: '*.test' has no effect because .NET does not support this form; matching calls still use the proxy. "
+                + "To bypass it, write .test (.domain stands for the domain and all below it)",
+            "NO_PROXY: '10.0.0.0/8' has no effect because .NET does not support this form; matching calls still use the proxy. "
+                + "To bypass it, name each host or address; for a range, set Proxy to a WebProxy whose BypassList has a pattern for it"],
             found.Split('\n'));
     }
 

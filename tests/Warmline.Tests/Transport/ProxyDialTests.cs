@@ -190,7 +190,8 @@ public sealed class ProxyDialTests : IDisposable
     public async Task An_answer_that_is_not_http_fails_at_once(string answer)
     {
         var error = await AnsweredAsync(answer);   // the test's end stays open: nothing but the bytes told
-        Assert.Equal($"The proxy http://proxy.test:{_proxy.Port} gave no tunnel to api.test:443: what it answered to CONNECT is not HTTP/1.1, so it may be no HTTP proxy.", error.Message);
+        Assert.Equal($"The proxy http://proxy.test:{_proxy.Port} did not open a tunnel to api.test:443: "
+            + "what it answered to CONNECT is not HTTP/1.1, so it may be no HTTP proxy.", error.Message);
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]
@@ -206,7 +207,7 @@ public sealed class ProxyDialTests : IDisposable
     public async Task A_proxy_that_closes_is_named(string answer, string cause)
     {
         var error = await AnsweredAsync(answer, close: true);
-        Assert.Equal($"The proxy http://proxy.test:{_proxy.Port} gave no tunnel to api.test:443: {cause}.", error.Message);
+        Assert.Equal($"The proxy http://proxy.test:{_proxy.Port} did not open a tunnel to api.test:443: {cause}.", error.Message);
     }
 
     [Fact(Timeout = TestLimit.Milliseconds)]

@@ -9,8 +9,11 @@ namespace Warmline;
 /// <param name="queue">Puts a work item at the end of the thread pool's queue.</param>
 internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeProvider, IDisposable
 {
-    /// <summary>How often it is looked whether the thread pool gets on, while there is work.</summary>
-    public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(250);
+    /// <summary>How often a work item is queued to see how long it waits. Far more often than a starving thread pool adds threads, or each might come just before one.</summary>
+    public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>How long no work item may have waited for too long before time goes on: each new thread of a starving pool does a little work, and is blocked as well.</summary>
+    public static readonly TimeSpan Calm = TimeSpan.FromMilliseconds(500);
 
     /// <summary>A work item that waits for longer than that finds no free thread. On a busy machine a few hundredths of a second are usual.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(100);
@@ -19,11 +22,13 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
 
     readonly Lock _gate = new();
     readonly long _patience = (long)(Patience.TotalSeconds * inner.TimestampFrequency);
+    readonly long _calm = (long)(Calm.TotalSeconds * inner.TimestampFrequency);
     ITimer? _beat;
     Func<bool>? _isBusy;
     long _lost;           // time that stood still, by the clock beneath, periods that are over
     long _stillSince = None;   // when the present one began
     long _queuedAt = None;     // when the work item that is out was queued
+    long _lateAt = None;       // when a work item was last seen to wait for too long
     int _armed;
 
     /// <summary>Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.</summary>
@@ -94,15 +99,15 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
             var now = inner.GetTimestamp();
             if (_queuedAt != None)
             {
-                if (_stillSince == None && now - _queuedAt >= _patience)
+                if (now - _queuedAt >= _patience)
                 {
-                    Volatile.Write(ref _stillSince, now);
+                    SeeLate(now);
                 }
 
                 return;
             }
 
-            if (_isBusy?.Invoke() != true)
+            if (_stillSince == None && _isBusy?.Invoke() != true)
             {
                 _beat!.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
                 Volatile.Write(ref _armed, 0);
@@ -115,49 +120,38 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
         queue(CameThrough);
     }
 
-    /// <summary>The work item has its thread. Time goes on when the next has one without having to wait for it.</summary>
+    /// <summary>The work item has its thread.</summary>
     void CameThrough()
     {
         TimeSpan lost;
         lock (_gate)
         {
             var now = inner.GetTimestamp();
-            var isLate = now - _queuedAt >= _patience;
+            if (now - _queuedAt >= _patience)
+            {
+                SeeLate(now);   // also when no look came between: the timers had no thread either
+            }
+
             _queuedAt = None;
-            if (isLate && _stillSince == None)
-            {
-                Volatile.Write(ref _stillSince, now);   // no look came between: the timers had no thread either
-            }
-
-            if (isLate)
-            {
-                _queuedAt = now;
-            }
-
-            if (isLate || _stillSince == None)
-            {
-                lost = TimeSpan.Zero;
-            }
-            else
-            {
-                lost = inner.GetElapsedTime(_stillSince, now);
-                Volatile.Write(ref _lost, _lost + now - _stillSince);
-                Volatile.Write(ref _stillSince, None);
-            }
-
-            if (!isLate && lost == TimeSpan.Zero)
+            if (_stillSince == None || now - _lateAt < _calm)
             {
                 return;
             }
+
+            lost = inner.GetElapsedTime(_stillSince, now);
+            Volatile.Write(ref _lost, _lost + now - _stillSince);
+            Volatile.Write(ref _stillSince, None);
         }
 
-        if (lost > TimeSpan.Zero)
+        StoodStill?.Invoke(lost);
+    }
+
+    void SeeLate(long now)
+    {
+        _lateAt = now;
+        if (_stillSince == None)
         {
-            StoodStill?.Invoke(lost);
-        }
-        else
-        {
-            queue(CameThrough);
+            Volatile.Write(ref _stillSince, now);
         }
     }
 

@@ -135,7 +135,7 @@ internal sealed partial class Scheduler
         {
             if (!IsEndOfAnswer(connection, end))
             {
-                NoteEarlyDeath(connection);
+                NoteEarlyDeath(connection, end);
             }
 
             NoteIdleEnd(connection, Rested(connection), end, FlushCause.Loss);
@@ -381,7 +381,7 @@ internal sealed partial class Scheduler
         end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };
 
     /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started. Early, that is as good as a failed dial.</summary>
-    void NoteEarlyDeath(ConnectionState connection)
+    void NoteEarlyDeath(ConnectionState connection, ConnectionEnd end = ConnectionEnd.Lost)
     {
         var lasted = _now - connection.OpenedAt;
         if (connection.Served || lasted >= ShortLife || IsUnwanted(connection))
@@ -397,7 +397,7 @@ internal sealed partial class Scheduler
             _actions.Add(new SchedulerAction(ActionKind.WarmthIsCostly, key, At: lasted, Active: key.WarmGoal));
         }
 
-        if (lasted >= (isUnused ? EarlyEndUnused : EarlyDeath))
+        if (lasted >= (isUnused && end is ConnectionEnd.InOrder ? EarlyEndUnused : EarlyDeath))   // what was lost later has another reason
         {
             return;
         }

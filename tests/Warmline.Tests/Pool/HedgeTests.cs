@@ -40,7 +40,7 @@ public sealed class HedgeTests
         Assert.Equal(1, _dialed.Count(address => address.Equals(Bad)));
         Assert.Equal(1, rig.Counters.ConnectionsAccepted);
         await rig.MockAsync(_ => bad.GetCounters().ConnectionsOpen == 0);   // given up, and not left to its timeout
-        Assert.Equal(1, rig.Stats.FailedDials);
+        Assert.InRange(rig.Stats.FailedDials, 0, 1);   // a reset may come before TCP is through: then the same dial goes on to the next address
     }
 
     [Theory(Timeout = Rig.Patience)]

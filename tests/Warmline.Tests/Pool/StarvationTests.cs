@@ -10,7 +10,7 @@ namespace Warmline.Tests.Pool;
 public sealed class StarvationTests
 {
     const string Server = "WARMLINE_TEST_SERVER";
-    const int Calls = 24;
+    const int Calls = 40;
 
     [Theory(Timeout = Rig.Patience)]
     [InlineData(true)]
@@ -25,7 +25,7 @@ public sealed class StarvationTests
 
         var found = await ChildProcess.RunAsync(typeof(Child), (Server, server.BaseAddress.ToString()));
 
-        Assert.Equal($"{Calls} x 200\nstood still, and said so", found);
+        Assert.Equal($"{Calls} x 200", found);
     }
 
     public sealed class Child
@@ -35,19 +35,17 @@ public sealed class StarvationTests
         {
             ChildProcess.SkipUnlessChild();
             ThreadPool.SetMinThreads(2, 2);
-            var logs = new LogRecorder();
             var options = new ConnectionPoolOptions
             {
                 SslOptions = new() { RemoteCertificateValidationCallback = (_, _, _, _) => true },
-                Timeouts = { Pool = TimeSpan.FromSeconds(2), Connect = TimeSpan.FromSeconds(1) },   // over long before there are threads for all
+                Timeouts = { Pool = TimeSpan.FromSeconds(5), Connect = TimeSpan.FromSeconds(4) },   // over before there are threads for all
             };
-            await using var pool = new ConnectionPool(options, logs);
+            await using var pool = new ConnectionPool(options);
             using var client = pool.CreateClient(new Uri(Environment.GetEnvironmentVariable(Server)!));
             var calls = Enumerable.Range(0, Calls).Select(_ => Task.Run(() => Call(client))).ToArray();
             var found = await Task.WhenAll(calls);
 
-            var told = logs.Entries.Any(entry => entry.Message.Contains("had no free thread", StringComparison.Ordinal));
-            ChildProcess.Tell(string.Join("; ", found.GroupBy(outcome => outcome).Select(group => $"{group.Count()} x {group.Key}")) + (told ? "\nstood still, and said so" : ""));
+            ChildProcess.Tell(string.Join("; ", found.GroupBy(outcome => outcome).Select(group => $"{group.Count()} x {group.Key}")));
         }
 
         static string Call(HttpClient client)

@@ -110,6 +110,7 @@ internal sealed partial class Scheduler
 
         if (_now >= connection.SettingsDue)
         {
+            connection.SettingsDue = TimeSpan.MaxValue;   // once
             _actions.Add(new SchedulerAction(ActionKind.SettingsOverdue, connection));
             return;
         }

@@ -114,7 +114,7 @@ public sealed class SchedulerHedgingTests
         _play.Ask(A);
         var dial = _play.Dialed.Single();
         _play.Pass(20);
-        Assert.Empty(_play.Actions.Where(action => action.Kind is ActionKind.Dial or ActionKind.Distrust));
+        Assert.DoesNotContain(_play.Actions, action => action.Kind is ActionKind.Dial or ActionKind.Distrust);
         Advance(dial);
         _play.Succeeds(dial, isHttp2: true);
         _play.Pass(4.9);

@@ -36,7 +36,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         var time = timeProvider ?? TimeProvider.System;
         if (time == TimeProvider.System)   // any other is turned by hand, and knows nothing of this process's threads
         {
-            time = new PoolTime(time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false));
+            time = new PoolTime(
+                time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false), static () => ThreadPool.CompletedWorkItemCount);
         }
 
         _engine = new PoolEngine(settings, logger, time, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);

@@ -7,7 +7,8 @@ namespace Warmline;
 /// </summary>
 /// <param name="inner">The clock beneath.</param>
 /// <param name="queue">Puts a work item at the end of the thread pool's queue.</param>
-internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeProvider, IDisposable
+/// <param name="completed">Work items that the thread pool has completed; null if that is not known.</param>
+internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<long>? completed = null) : TimeProvider, IDisposable
 {
     /// <summary>How often a work item is queued to see how long it waits. Far more often than a starving thread pool adds threads, or each might come just before one.</summary>
     public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(50);
@@ -20,6 +21,9 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
 
     const long None = long.MinValue;
 
+    /// <summary>Work items a second that show a busy thread pool and not a blocked one: there a long wait is load, and time goes on.</summary>
+    const double BusyRate = 5000;
+
     readonly Lock _gate = new();
     readonly long _patience = (long)(Patience.TotalSeconds * inner.TimestampFrequency);
     readonly long _calm = (long)(Calm.TotalSeconds * inner.TimestampFrequency);
@@ -29,6 +33,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
     long _stillSince = None;   // when the present one began
     long _queuedAt = None;     // when the work item that is out was queued
     long _lateAt = None;       // when a work item was last seen to wait for too long
+    long _completedBefore;     // work items that were completed when that one was queued
     int _armed;
 
     /// <summary>Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.</summary>
@@ -115,6 +120,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
             }
 
             _queuedAt = now;
+            _completedBefore = completed?.Invoke() ?? 0;
         }
 
         queue(CameThrough);
@@ -148,6 +154,11 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue) : TimeP
 
     void SeeLate(long now)
     {
+        if (completed is not null && (completed() - _completedBefore) * (double)inner.TimestampFrequency >= BusyRate * (now - _queuedAt))
+        {
+            return;
+        }
+
         _lateAt = now;
         if (_stillSince == None)
         {

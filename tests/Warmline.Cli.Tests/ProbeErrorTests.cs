@@ -104,7 +104,7 @@ public sealed class ProbeErrorTests
         Assert.Equal($"http://127.0.0.1:{proxy.Port}", json.RootElement.GetProperty("proxy").GetString());
         Assert.True(json.RootElement.GetProperty("cold").GetProperty("proxyMs").GetDouble() > 0);
         Assert.Equal(2, proxy.Requests.Count);   // none by the code's warm-up
-        Assert.All(proxy.Requests, request => Assert.Contains($"CONNECT localhost:{server.BaseAddress.Port} ", request));
+        Assert.All(proxy.Requests, request => Assert.Contains(tls ? $"CONNECT localhost:{server.BaseAddress.Port} " : $" http://localhost:{server.BaseAddress.Port}/", request));
         if (tls)
         {
             Assert.True(json.RootElement.GetProperty("tls").GetProperty("resumed").GetBoolean());

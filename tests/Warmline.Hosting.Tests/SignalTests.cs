@@ -61,7 +61,8 @@ public sealed partial class SignalTests
         using var program = new ChildApp("leave-open", rig.Mock.BaseAddress.ToString(), rig.AuthorityFile);
 
         Assert.Equal(0, await program.ExitCodeAsync());
-        Assert.Equal("Warning: A pool was left open: the process ended with 0 requests in flight on 1 connections. Await DrainAsync to let them end, then DisposeAsync", Assert.Single(program.Lines));
+        // A handshake that takes long in a cold process on a busy machine gets a second one beside it.
+        Assert.Matches("^Warning: A pool was left open: the process ended with 0 requests in flight on [12] connections. Await DrainAsync to let them end, then DisposeAsync$", Assert.Single(program.Lines));
     }
 
     sealed partial class ChildApp : IDisposable

@@ -161,7 +161,7 @@ internal sealed class BenchReport(BenchSettings settings)
         : "It held nobody up.";
 
     /// <summary>What no pool can beat here.</summary>
-    static TimeSpan? Limit(BenchResult result) => result.Tally.Served.Count > 0 ? result.Tally.Served.Min : null;
+    static TimeSpan? Limit(BenchResult result) => result.Tally.Served.Count > 0 && result.Tally.Served.Min > TimeSpan.Zero ? result.Tally.Served.Min : null;
 
     static string Parts(BenchResult result) => result.RoundTrip is { } trip && trip < result.Tally.ServedFirst.Min
         ? $": a round trip of {DemoText.Time(trip)} (TCP's, the fastest), {DemoText.Time(result.Tally.ServedFirst.Min - trip)} of service at least{(result.Tally.Served.Min - result.Tally.ServedFirst.Min is var rest && rest > TimeSpan.FromMilliseconds(1) ? $", {DemoText.Time(rest)} for the rest of the answer" : "")}" : "";

@@ -38,7 +38,7 @@ public sealed class HedgeTests
 
         Assert.Equal(Bad, _dialed.First());
         Assert.Equal(1, _dialed.Count(address => address.Equals(Bad)));
-        Assert.Equal(1, rig.Counters.ConnectionsAccepted);
+        Assert.InRange(rig.Counters.ConnectionsAccepted, 1, 2);   // on a busy machine its own handshake may be hedged as well
         await rig.MockAsync(_ => bad.GetCounters().ConnectionsOpen == 0);   // given up, and not left to its timeout
         Assert.InRange(rig.Stats.FailedDials, 0, 1);   // a reset may come before TCP is through: then the same dial goes on to the next address
     }

@@ -53,7 +53,7 @@ public sealed class QuickstartTests
 
         Assert.Equal(SdkRig.Expected, answer.Content[0].Text);
         Assert.All(mock.GetRequests(), request => Assert.Equal(("HTTP/2", 200), (request.Protocol, request.Status)));
-        await Eventually.TrueAsync(() => pool.GetStats() is { TotalRequests: 2, ReusedConnections: 2, NewConnections: 4, Active: 0 }, () => Rig.Describe(pool.GetStats()));
+        await Eventually.TrueAsync(() => pool.GetStats() is { TotalRequests: 2, ReusedConnections: 2, NewConnections: >= 4, Active: 0 }, () => Rig.Describe(pool.GetStats()));
     }
 
     [Fact(Timeout = Rig.Patience)]

@@ -49,7 +49,7 @@ internal sealed partial class PoolEngine
     }
 
     /// <summary>
-    /// Inspects the body of a paced call's refusal inspected while the caller reads it: some providers say only there how long to wait, or
+    /// Inspects the body of a paced call's refusal while the caller reads it: some providers say only there how long to wait, or
     /// that requests grow too fast.
     /// </summary>
     public void InspectRefusal(PooledRequest call, HttpResponseMessage response)
@@ -61,6 +61,10 @@ internal sealed partial class PoolEngine
 
         var answeredAt = Now;   // the wait counts from the answer, however late its body is read
         response.Content = RefusalContent.Of(response.Content, advice => Advised(call, advice, answeredAt));
+        if (response.Content is RefusalContent inspected)
+        {
+            call.InspectedRefusal = inspected;
+        }
     }
 
     void Advised(PooledRequest call, RefusalAdvice advice, TimeSpan answeredAt)

@@ -11,6 +11,31 @@ internal sealed partial class PoolEngine
     /// dominates.</summary>
     static readonly TimeSpan LongestProof = TimeSpan.FromMilliseconds(250), ShortestProof = TimeSpan.FromMilliseconds(50);
 
+    public async Task<int> WarmUpAsync(ConnectionKey key, int connections, CancellationToken cancellationToken)
+    {
+        var avoidedHttp2 = AvoidsHttp2(key.Origin);
+        while (true)
+        {
+            var warmUp = new WarmUp(connections);
+            Play((warmUp, key), static (scheduler, warm, now, actions) => scheduler.WarmUp(warm.warmUp, warm.key, now, actions));
+            await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+            if (warmUp.Ready == 0)
+            {
+                throw warmUp.Reason is PoolRejectionReason.BackOff ? PoolErrors.ConnectFailed(key, warmUp.Error)
+                    : PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
+            }
+
+            var (ready, cause) = await ProveAsync(warmUp, key, cancellationToken).ConfigureAwait(false);
+            if (ready < warmUp.Ready && !avoidedHttp2 && AvoidsHttp2(key.Origin))
+            {
+                avoidedHttp2 = true;   // the server asked for HTTP/1.1 just after its SETTINGS: once more, over that
+                continue;
+            }
+
+            return ready > 0 ? ready : throw PoolErrors.ConnectFailed(key, cause);
+        }
+    }
+
     /// <summary>
     /// With TLS 1.3 this side believes the handshake to be over when its last flight leaves, and the server may refuse that flight, for the lack of a client certificate
     /// above all. On HTTP/1.1 nothing comes, and a server that has too many connections may say so right behind its SETTINGS. So a fresh connection counts as ready when it has lasted for about as long again as

@@ -154,8 +154,10 @@ internal sealed partial class PoolEngine
     {
         var actions = RentActions();
         var idle = false;
+        var hasEnded = call.Slot.HasEnded;   // before it is offered to the next call, which would find it closed
         lock (_gate)
         {
+            call.Connection!.HasEnded |= hasEnded;
             _scheduler.Release(call, outcome, Now, actions);
             if (outcome is LeaseOutcome.Reusable)
             {
@@ -171,21 +173,6 @@ internal sealed partial class PoolEngine
         {
             _idleWatch.Arm();
         }
-    }
-
-    public async Task<int> WarmUpAsync(ConnectionKey key, int connections, CancellationToken cancellationToken)
-    {
-        var warmUp = new WarmUp(connections);
-        Play((warmUp, key), static (scheduler, warm, now, actions) => scheduler.WarmUp(warm.warmUp, warm.key, now, actions));
-        await warmUp.Ended.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
-        if (warmUp.Ready > 0)
-        {
-            var (ready, cause) = await ProveAsync(warmUp, key, cancellationToken).ConfigureAwait(false);
-            return ready > 0 ? ready : throw PoolErrors.ConnectFailed(key, cause);
-        }
-
-        throw warmUp.Reason is PoolRejectionReason.BackOff ? PoolErrors.ConnectFailed(key, warmUp.Error)
-            : PoolErrors.Rejected(warmUp.Reason, Settings, GetStats(), _disposed);
     }
 
     public void SetPaused(string? origin, bool paused, TimeSpan atLeast = default) =>

@@ -25,6 +25,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
     const double BusyRate = 5000;
 
     readonly Lock _gate = new();
+    readonly long _between = (long)(Beat.TotalSeconds * inner.TimestampFrequency);
     readonly long _patience = (long)(Patience.TotalSeconds * inner.TimestampFrequency);
     readonly long _calm = (long)(Calm.TotalSeconds * inner.TimestampFrequency);
     ITimer? _beat;
@@ -32,8 +33,9 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
     long _lost;           // time that stood still, by the clock beneath, periods that are over
     long _stillSince = None;   // when the present one began
     long _queuedAt = None;     // when the work item that is out was queued
-    long _lateAt = None;       // when a work item was last seen to wait for too long
-    long _completedBefore;     // work items that were completed when that one was queued
+    long _lookedAt;            // when the timer last came
+    long _lateAt = None;       // when a work item, or the timer, was last seen to wait for too long
+    long _completedBefore;     // work items that were completed then, or when the work item that is out was queued
     int _armed;
 
     /// <summary>Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.</summary>
@@ -76,6 +78,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         lock (_gate)
         {
             _isBusy = isBusy;
+            _lookedAt = inner.GetTimestamp() - _between;   // the first look is due now
+            _completedBefore = completed?.Invoke() ?? 0;
             _beat ??= inner.CreateTimer(static state => ((PoolTime)state!).LookAtQueue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _beat.Change(TimeSpan.Zero, Beat);
         }
@@ -104,13 +108,22 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
             var now = inner.GetTimestamp();
             if (_queuedAt != None)
             {
+                _lookedAt = now;
                 if (now - _queuedAt >= _patience)
                 {
-                    SeeLate(now);
+                    SeeLate(now, _queuedAt);
                 }
 
                 return;
             }
+
+            // The timer needs a thread too. A thread that a starving pool has just added runs it first and the work item next: only the timer shows that both have waited.
+            if (now - _lookedAt >= _between + _patience)
+            {
+                SeeLate(now, _lookedAt);
+            }
+
+            _lookedAt = now;
 
             if (_stillSince == None && _isBusy?.Invoke() != true)
             {
@@ -135,7 +148,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
             var now = inner.GetTimestamp();
             if (now - _queuedAt >= _patience)
             {
-                SeeLate(now);   // also when no look came between: the timers had no thread either
+                SeeLate(now, _queuedAt);   // also when no look came between: the timers had no thread either
             }
 
             _queuedAt = None;
@@ -152,9 +165,9 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         StoodStill?.Invoke(lost);
     }
 
-    void SeeLate(long now)
+    void SeeLate(long now, long since)
     {
-        if (completed is not null && (completed() - _completedBefore) * (double)inner.TimestampFrequency >= BusyRate * (now - _queuedAt))
+        if (completed is not null && (completed() - _completedBefore) * (double)inner.TimestampFrequency >= BusyRate * (now - since))
         {
             return;
         }

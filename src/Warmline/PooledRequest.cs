@@ -124,6 +124,11 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
 
     TimeSpan ConnectionAge => Connection is { } connection ? GrantedAt - connection.OpenedAt : TimeSpan.Zero;
 
+    public RefusalContent InspectedRefusal
+    {
+        set => Rare.InspectedRefusal = value;
+    }
+
     Seldom Rare => _seldom ?? Interlocked.CompareExchange(ref _seldom, new(), null) ?? _seldom;
 
     StreamPhase Phase => HeadersAt is not null ? Clocks.IsWaiting ? StreamPhase.Reading : StreamPhase.Held
@@ -245,6 +250,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     public void ResponseEnded(bool whole)
     {
         _endedAt = _engine.Now;
+        _seldom?.InspectedRefusal?.Conclude();   // what it says must count before the lease ends and lets the next call go
         Clocks.EndWait();
         Clocks.EndAnswer();
         if (Volatile.Read(ref _upload) is Uploading && (_refused || !whole))
@@ -400,5 +406,8 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
         public DialException? TlsRefusal { get; set; }
 
         public int ReadsAtCheck { get; set; } = -1;
+
+        /// <summary>The body of a refusal that is read for the provider's advice.</summary>
+        public RefusalContent? InspectedRefusal { get; set; }
     }
 }

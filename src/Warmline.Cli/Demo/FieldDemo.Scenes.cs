@@ -39,7 +39,7 @@ internal sealed partial class FieldDemo
             "1. A dead address",
             [
                 "A name has two addresses. The server at the first one accepts the connection, but never answers the TLS handshake. The server at the second one works.",
-                $"For .NET's handler an address works once it is connected. It waits until its ConnectTimeout of {Seconds(FieldSide.ConnectTimeout)} ends the call, and the next call meets the same address. Warmline tries the second address after 250 ms, while the first may still answer, and remembers which one worked.",
+                $"For .NET's handler an address works once it is connected. It waits until its ConnectTimeout of {Seconds(FieldSide.ConnectTimeout)} ends the call, and the next call meets the same address. Warmline tries the second address after 500 ms, while the first may still answer, and remembers which one worked.",
             ],
             TwoCalls("deadAddress", seen),
             Said(".NET", seen[1].First.Error),

@@ -151,6 +151,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Nobody may be at its other end: it is closed without a farewell.</summary>
     internal bool IsLost { get; set; }
 
+    /// <summary>The shell found it closed when a call on it ended, as after <c>Connection: close</c>. Its own report comes later, when the peer has closed too.</summary>
+    internal bool HasEnded { get; set; }
+
     // Links in the list of idle connections, longest idle first.
     internal ConnectionState? PreviousIdle { get; set; }
 

@@ -9,7 +9,10 @@ internal sealed partial class Scheduler
     /// <summary>RFC 8305 section 5 gives a TCP handshake as long; a phase of TLS takes a round trip as well.</summary>
     static readonly TimeSpan LeastPatience = TimeSpan.FromMilliseconds(250);
 
-    /// <summary>A dial tries its host's other addresses by itself while none has answered; a proxy that is asked for a tunnel dials on its part.</summary>
+    /// <summary>
+    /// The same for TCP, where a dial tries the host's other addresses by itself; for CONNECT, where the proxy has to dial as well; and for the first dial to an origin,
+    /// where no handshake shows yet what is usual: in a process that has just started, compiling the TLS code and reading the root certificates can take longer than 250 ms.
+    /// </summary>
     static readonly TimeSpan LongerPatience = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Silence that is too long, in usual handshakes: a phase takes less than one.</summary>
@@ -86,8 +89,9 @@ internal sealed partial class Scheduler
     /// overloaded server.</summary>
     TimeSpan Patience(ConnectionState connection)
     {
-        var least = connection.Step is DialPhase.Tcp or DialPhase.Proxy ? LongerPatience : LeastPatience;
-        var usual = connection.Key.Origin.UsualHandshake is { Ticks: > 0 } handshake ? handshake * UsualHandshakes : connection.TcpTook * RoundTrips;
+        var handshake = connection.Key.Origin.UsualHandshake;
+        var least = connection.Step is DialPhase.Tcp or DialPhase.Proxy || (handshake == TimeSpan.Zero && connection.SilentBefore == 0) ? LongerPatience : LeastPatience;
+        var usual = handshake > TimeSpan.Zero ? handshake * UsualHandshakes : connection.TcpTook * RoundTrips;
         return (usual > least ? usual : least) * (connection.Key.HedgesEnd ? 1 : 1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6)));
     }
 

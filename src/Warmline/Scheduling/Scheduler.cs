@@ -212,7 +212,7 @@ internal sealed partial class Scheduler(SchedulerLimits limits, int seed)
     void Released(ConnectionState connection, bool keep)
     {
         var key = connection.Key;
-        if (connection.IsUsable && (!keep || _now >= connection.ExpiresAt))
+        if (connection.IsUsable && (!keep || connection.HasEnded || _now >= connection.ExpiresAt))
         {
             Drain(connection);
         }

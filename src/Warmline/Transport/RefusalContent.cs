@@ -27,6 +27,9 @@ internal sealed class RefusalContent : HttpContent
         return ErrorBody.CanDecode(encodings) && !ReferenceEquals(stream, Bodies.NoBody) ? new RefusalContent(inner, stream, encodings, report) : inner;
     }
 
+    /// <summary>No more will be read. What has come by now is inspected; a later call does nothing.</summary>
+    public void Conclude() => _stream.Conclude();
+
     protected override Task<Stream> CreateContentReadStreamAsync() => Task.FromResult<Stream>(_stream);
 
     protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => _stream;
@@ -114,6 +117,8 @@ internal sealed class RefusalStream(Stream inner, string encodings, Action<Refus
         return pending.IsCompletedSuccessfully ? new ValueTask<int>(Got(pending.Result, buffer)) : GetAsync(pending, buffer);
     }
 
+    public void Conclude() => Inspect([], isEnd: true);
+
     public override void Flush() => inner.Flush();
 
     public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
@@ -131,7 +136,7 @@ internal sealed class RefusalStream(Stream inner, string encodings, Action<Refus
                 Glance();
             }
 
-            Inspect([], isEnd: true);
+            Conclude();
             inner.Dispose();
         }
 

@@ -251,7 +251,7 @@ public sealed class Http1FallbackTests
         var others = await Task.WhenAll(Enumerable.Range(0, 10).Select(_ => TellAsync(client, server.Post())));
 
         Assert.True(first is "200 ok 1.1" || first.StartsWith("PoolConnectException Unknown", StringComparison.Ordinal), first);
-        Assert.All(others, static answer => Assert.Equal("200 ok 1.1", answer));
+        Assert.True(others.All(static answer => answer is "200 ok 1.1"), $"{first}; {string.Join("; ", others)}");
         Assert.Equal(server.Http1Bodies.Count, others.Length + (first is "200 ok 1.1" ? 1 : 0));
         Assert.Equal(1, server.Http2Connections);
     }

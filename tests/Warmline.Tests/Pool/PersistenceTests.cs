@@ -45,6 +45,28 @@ public sealed class PersistenceTests
     [InlineData("HTTP/1.1 200 OK\r\nConnection: x-close\r\nContent-Length: 5\r\n\r\nhello")]
     public async Task A_connection_that_is_kept_carries_the_next(string answer) => await PlayAsync("GET", answer, serverCloses: false, connections: 1);
 
+    [Theory(Timeout = Rig.Patience)]
+    [InlineData("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello")]
+    [InlineData("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "hello")]
+    [InlineData("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "")]
+    [InlineData("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello")]
+    public async Task A_call_that_waits_gets_no_connection_that_has_ended(string answer, string body)
+    {
+        await using var server = new RawHttp1Server(async peer =>
+        {
+            await peer.ReadHeadAsync();
+            await peer.SayAsync(answer);
+            await peer.ReadToEndAsync();   // its own end comes after the client's
+        });
+        await using var pool = new ConnectionPool(new ConnectionPoolOptions { MaxConnections = 2 });
+        using var client = pool.CreateClient(new Uri($"http://localhost:{server.Port}/"));
+
+        var answers = await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => client.GetStringAsync("", Rig.Ct)));
+
+        Assert.All(answers, answer => Assert.Equal(body, answer));
+        Assert.Equal((0, 20), (pool.GetStats().Faults.RetriedNotSent, pool.GetStats().NewConnections));
+    }
+
     static async Task PlayAsync(string method, string answer, bool serverCloses, int connections)
     {
         var order = new List<int>();

@@ -69,6 +69,23 @@ public sealed class PoolTimeTests : IDisposable
     }
 
     [Fact]
+    public void Stands_still_as_long_as_each_timer_has_to_wait()
+    {
+        var clock = new LateTimers(_clock);
+        using var time = new PoolTime(clock, _queue.Enqueue) { StoodStill = _told.Add };
+        time.Watch(() => true);
+        for (var i = 0; i < 40; i++)
+        {
+            _clock.Advance(0.5 * Second);
+            clock.Fire();   // the thread that the starving pool adds comes to the timer first,
+            Serve();        // and to what it queues at once
+        }
+
+        Assert.InRange(time.GetElapsedTime(_start), TimeSpan.Zero, 1.1 * Second);
+        Assert.Empty(_told);
+    }
+
+    [Fact]
     public void A_timer_waits_for_the_time_that_was_lost()
     {
         var fired = 0;
@@ -132,6 +149,24 @@ public sealed class PoolTimeTests : IDisposable
         _time.Watch(() => _isBusy);
         Starve(10 * Second);
         Assert.InRange(Now, 12 * Second, 12.6 * Second);
+    }
+
+    /// <summary>Timers that fire when the test says so, as they do where no thread is free for them.</summary>
+    sealed class LateTimers(ManualTime clock) : TimeProvider
+    {
+        readonly List<Action> _timers = [];
+
+        public override long TimestampFrequency => clock.TimestampFrequency;
+
+        public override long GetTimestamp() => clock.GetTimestamp();
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            _timers.Add(() => callback(state));
+            return clock.CreateTimer(static _ => { }, null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        }
+
+        public void Fire() => _timers.ForEach(static timer => timer());
     }
 
     void Pass(TimeSpan time)

@@ -64,7 +64,8 @@ public sealed class UnaskedTests
 
         var answers = await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => TellAsync(client)));
 
-        Assert.All(answers, static answer => Assert.Equal("503 busy", answer));
+        Assert.True(answers.All(static answer => answer is "503 busy"), string.Join("; ", answers));
+        Assert.Equal(0, pool.GetStats().Faults.RetriedNotSent);
         Assert.InRange(server.Connections, 20, 28);
     }
 
@@ -161,9 +162,15 @@ public sealed class UnaskedTests
         await using var server = new SpeakingServer(isTls: true, Busy);
         await using var pool = server.NewPool();
 
-        var error = await Assert.ThrowsAsync<PoolConnectException>(() => pool.WarmUpAsync(server.Address, 1, Ct));
+        // On a busy machine the words may come too late for a warm-up.
+        Exception? error = null;
+        for (var attempt = 0; error is null && attempt < 20; attempt++)
+        {
+            error = await Record.ExceptionAsync(() => pool.WarmUpAsync(server.Address, 1, Ct));
+            pool.Reconnect();
+        }
 
-        Assert.Contains("HTTP/1.1 503 Service Unavailable", error.Message, StringComparison.Ordinal);
+        Assert.Contains("HTTP/1.1 503 Service Unavailable", Assert.IsType<PoolConnectException>(error).Message, StringComparison.Ordinal);
     }
 
     TaskCompletionSource Late { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -39,8 +39,9 @@ public sealed class UpdateTests
                 && settings.MaxConcurrentRequests == pool.GetStats().MaxConcurrentRequests ? 0 : 1;
             if (warm)
             {
-                // What is beyond the new number stays until it is closed for another reason.
+                // What is beyond the new number stays until it is closed for another reason. A dial under way is no connection that could be closed.
                 var wanted = settings.WarmConnections.Values.Single();
+                await pool.StatsAsync(static stats => stats.Origins.All(static origin => origin.Dialing == 0));
                 pool.Reconnect();
                 await Eventually.TrueAsync(() => pool.GetStats().Idle == wanted, () => $"{wanted} wanted; {Rig.Describe(pool.GetStats())}");
             }

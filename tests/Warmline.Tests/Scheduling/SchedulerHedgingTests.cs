@@ -23,7 +23,7 @@ public sealed class SchedulerHedgingTests
             dials.AddRange(_play.Dialed.Select(dial => ((_play.Now - start).TotalSeconds, Advance(dial))));
         }
 
-        Assert.Equal([0, 0.25, 0.5, 1.5, 5.5], dials.Select(dial => dial.At));
+        Assert.Equal([0, 0.5, 0.75, 1.75, 5.75], dials.Select(dial => dial.At));
     }
 
     [Fact]
@@ -31,7 +31,7 @@ public sealed class SchedulerHedgingTests
     {
         var waiter = _play.Ask(A);
         var silent = Advance(_play.Dialed.Single());
-        _play.Pass(0.25);
+        _play.Pass(0.5);
         Assert.Equal([silent], _play.Of(ActionKind.Distrust).Select(action => action.Connection));
         var other = Advance(_play.Dialed.Single());
 
@@ -44,12 +44,28 @@ public sealed class SchedulerHedgingTests
     }
 
     [Fact]
+    public void Once_a_handshake_is_known_a_shorter_silence_is_enough()
+    {
+        _play.Ask(A);
+        var dial = Advance(_play.Dialed.Single());
+        _play.Pass(0.02);
+        var first = _play.Succeeds(dial);
+        _play.Ask(A);
+        Advance(_play.Dialed.Single());
+        _play.Pass(0.24);
+        Assert.Empty(_play.Dialed);
+        _play.Pass(0.02);
+        Assert.Single(_play.Dialed);
+        Assert.Equal(ConnectionPhase.Open, first.Phase);
+    }
+
+    [Fact]
     public void Once_one_is_through_all_that_wait_get_their_dials()
     {
         var http1 = new ConnectionKey(true, "a.test", 443, protocols: HttpProtocols.Http1);
         _play.Ask(10, http1);
         Array.ForEach(_play.Dialing(http1), dial => Advance(dial));
-        _play.Pass(0.25);
+        _play.Pass(0.5);
         var probe = Advance(_play.Dialed.Single());   // one, and not ten more for a server that may be overloaded
 
         _play.Succeeds(probe);
@@ -97,7 +113,7 @@ public sealed class SchedulerHedgingTests
         var play = new SchedulerPlay(ofHost ? new SchedulerLimits { MaxConnectionsPerHost = 1 } : new SchedulerLimits { MaxConnections = 1 });
         var waiter = play.Ask(A);
         var silent = Advance(play.Dialed.Single(), play: play);
-        play.Pass(0.9);
+        play.Pass(1.9);
         Assert.Empty(play.Of(ActionKind.GiveUpDial));
         play.Pass(0.2);
         Assert.Single(play.Of(ActionKind.GiveUpDial));
@@ -146,7 +162,7 @@ public sealed class SchedulerHedgingTests
     {
         var waiter = _play.Ask(A);
         var first = Advance(_play.Dialed.Single());
-        _play.Pass(0.25);
+        _play.Pass(0.5);
         var second = Advance(_play.Dialed.Single());
         _play.Fails(first);
         Assert.Equal(WaiterState.Waiting, waiter.State);
@@ -270,12 +286,9 @@ public sealed class SchedulerHedgingTests
 
     ConnectionState Advance(ConnectionState dial, DialPhase step = DialPhase.Tls, SchedulerPlay? play = null)
     {
-        var scheduler = (play ?? _play).Scheduler;
-        var now = (play ?? _play).Now;
-        var actions = new List<SchedulerAction>();
         if (dial.Step is DialPhase.Dns && step is not DialPhase.Tcp)
         {
-            scheduler.DialAdvanced(dial, DialPhase.Tcp, now, actions);
+            (play ?? _play).Advances(dial, DialPhase.Tcp);
         }
 
         (play ?? _play).Advances(dial, step);

@@ -127,7 +127,7 @@ internal sealed partial class PooledRequest
 
     /// <summary>HTTP/2 brought no answer for a reason of its own: not a clock, the caller, or the content.</summary>
     bool IsNoAnswer(Exception error) => Clocks.Stalled is null && !_caller.IsCancellationRequested && !UploadFailed
-        && (IsOfTheWire(error) || (UploadWasCancelled && Volatile.Read(ref _aborted) == 0));   // the platform may report a broken connection as the cancellation of the upload
+        && (IsOfTheWire(error) || ((UploadWasCancelled || Slot.HasEnded) && Volatile.Read(ref _aborted) == 0));   // the platform may report a broken connection as the cancellation of the upload
 
     /// <summary>By RFC 9110, section 9.2.2.</summary>
     static bool IsIdempotent(HttpMethod method) =>

@@ -44,8 +44,14 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         set => throw new NotSupportedException();
     }
 
-    /// <summary>The pool closes the connection: a pending read is only a watch for its end.</summary>
-    public void EndIsOurs() => _isOurs = true;
+    /// <summary>The pool closes the connection: a pending read is only a watch for its end. Nothing changes if the platform has closed it already: it may have had an error.</summary>
+    public void EndIsOurs()
+    {
+        if ((Volatile.Read(ref _use) & Ending) == 0)
+        {
+            _isOurs = true;
+        }
+    }
 
     public TimeProvider Time => time;
 

@@ -49,7 +49,7 @@ public sealed class RefusedOptionTests
             time.Advance(Gap);
         }
 
-        Assert.Equal((1, 0L, 0L), (network.Dialed, rig.Stats.FailedDials, rig.Stats.LostConnections));
+        Assert.True((1, 0L, 0L) == (network.Dialed, rig.Stats.FailedDials, rig.Stats.LostConnections), $"{network.Dialed} dials; {Rig.Describe(rig.Stats)}\n{string.Join("\n", rig.Logs.Entries)}");
     }
 
     [Theory(Timeout = Rig.Patience)]

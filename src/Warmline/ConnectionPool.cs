@@ -1,6 +1,8 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
+using Warmline.Pool;
+using Warmline.Scheduling;
 using Warmline.Transport;
 
 namespace Warmline;
@@ -15,7 +17,7 @@ namespace Warmline;
 public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 {
     readonly PoolEngine _engine;
-    readonly PoolEngine.Keepsake _keepsake;
+    readonly AbandonedPoolDetector _detector;
 
     /// <summary>Makes a pool. Nothing is dialled yet, except for <see cref="OriginOptions.WarmConnections"/>.</summary>
     /// <param name="options">How it behaves; copied, so that later changes need <see cref="TryUpdate"/>. The defaults when null.</param>
@@ -42,7 +44,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 
         _engine = new PoolEngine(settings, logger, time, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
 #pragma warning restore RS0030
-        _keepsake = new PoolEngine.Keepsake(_engine);
+        _detector = new AbandonedPoolDetector(_engine.Advice);
     }
 
     /// <summary>What metrics, spans and logs call it: <see cref="ConnectionPoolOptions.Name"/>, or <c>default</c>.</summary>
@@ -92,7 +94,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(connections), connections, $"Must be 1 to {most} (the smaller of MaxIdleConnections and MaxConnectionsPerHost): idle connections beyond it would be closed again. Raise MaxIdleConnections.");
         }
 
-        return _engine.WarmUpAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Proxy), connections, cancellationToken);
+        return _engine.WarmUp.RunAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Proxy), connections, cancellationToken);
     }
 
     /// <summary>What the pool did and does.</summary>
@@ -103,7 +105,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     public IReadOnlyList<WaiterInfo> GetWaiters(int max = 100)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(max, 1);
-        return _engine.GetWaiters(max);
+        return _engine.Core.Read((scheduler, now) => scheduler.Waiters(now, max));
     }
 
     /// <summary>Which requests are in flight.</summary>
@@ -111,7 +113,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     public IReadOnlyList<StreamInfo> GetStreams(int max = 100)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(max, 1);
-        return _engine.GetStreams(max);
+        return _engine.Core.Read<IReadOnlyList<StreamInfo>>((scheduler, now) =>
+            [.. scheduler.Leased().Take(max).Select(call => ((PooledRequest)call).Describe(now))]);
     }
 
     /// <summary>Places and dials nothing for an origin until <see cref="Resume"/>; running calls go on, new ones wait.</summary>
@@ -125,16 +128,16 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(atLeast), atLeast, "Must be above 0 and at most 24 days, or left out.");
         }
 
-        _engine.SetPaused(OriginOf(origin), paused: true, atLeast ?? TimeSpan.Zero);
+        SetPaused(origin, isPaused: true, atLeast ?? TimeSpan.Zero);
     }
 
     /// <summary>Ends a <see cref="Pause"/>.</summary>
     /// <param name="origin">Which; all when null: that ends a pause of all, not those of single origins.</param>
-    public void Resume(Uri? origin = null) => _engine.SetPaused(OriginOf(origin), paused: false);
+    public void Resume(Uri? origin = null) => SetPaused(origin, isPaused: false, TimeSpan.Zero);
 
     /// <summary>Replaces the connections to an origin: idle ones close now, busy ones when their calls have ended, new calls ride new ones.</summary>
     /// <param name="origin">Which; all when null.</param>
-    public void Reconnect(Uri? origin = null) => _engine.Retire(OriginOf(origin));
+    public void Reconnect(Uri? origin = null) => _engine.Names.Reconnect(OriginOf(origin));
 
     /// <summary>Changes limits, timeouts, lanes, tenants, pacing, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
     /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: the name, HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, tenants' isolation, the stats log.</returns>
@@ -142,7 +145,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     public bool TryUpdate(ConnectionPoolOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return _engine.TryUpdate(Freeze(options)).Count == 0;
+        return _engine.Lifetime.TryUpdate(Freeze(options)).Count == 0;
     }
 
     /// <summary>Takes no new calls, for good, and waits for the running ones; what still runs at the deadline is aborted.</summary>
@@ -156,7 +159,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(deadline), deadline, "Must be 0 or more, or Timeout.InfiniteTimeSpan.");
         }
 
-        return _engine.DrainAsync(deadline, PoolRejectionReason.Draining, cancellationToken);
+        return _engine.Lifetime.DrainAsync(deadline, PoolRejectionReason.Draining, cancellationToken);
     }
 
     /// <summary>Aborts what runs and closes every connection. To let calls end, <see cref="DrainAsync"/> first.</summary>
@@ -198,6 +201,9 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentException($"Invalid {what}: {string.Join(" ", problems)}");
         }
     }
+
+    void SetPaused(Uri? origin, bool isPaused, TimeSpan atLeast) => _engine.Core.Play((origin: OriginOf(origin), isPaused, atLeast), static (scheduler, pause, now, actions) =>
+        scheduler.SetPaused(pause.origin, pause.isPaused, now, actions, pause.atLeast));
 
     static void CheckOrigin(Uri origin, string name)
     {

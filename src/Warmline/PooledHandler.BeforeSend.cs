@@ -1,3 +1,4 @@
+using Warmline.Pool;
 namespace Warmline;
 
 /// <summary>What the application does to a request between its grant and its send (<see cref="PoolRequestOptions.BeforeSend"/>).</summary>
@@ -76,6 +77,6 @@ internal sealed partial class PooledHandler
             await ChangeAsync(beforeSend, request, cancellationToken).ConfigureAwait(false);
         }
 
-        return await engine.SendPastAsync(request, cancellationToken).ConfigureAwait(false);
+        return await engine.Plain.SendAsync(request, cancellationToken).ConfigureAwait(false);
     }
 }

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Warmline.Options;
 using Warmline.Providers;
 using Warmline.Transport;
@@ -130,7 +131,7 @@ internal sealed partial class PooledHandler
 
         // Where HTTP/2 is avoided, a request that insists on it gets connections of its own.
         if (exact || (InsistsOnHttp2(request.Version, policy)
-            && (!isHttps || engine.AvoidsHttp2($"https://{request.RequestUri!.IdnHost}{(request.RequestUri.Port == 443 ? "" : $":{request.RequestUri.Port}")}"))))
+            && (!isHttps || engine.Placement.AvoidsHttp2($"https://{request.RequestUri!.IdnHost}{(request.RequestUri.Port == 443 ? "" : $":{request.RequestUri.Port}")}"))))
         {
             return HttpProtocols.Http2;
         }

@@ -1,3 +1,6 @@
+using System.Diagnostics;
+using Warmline.Options;
+using Warmline.Pool;
 using System.Net;
 using System.Net.Sockets;
 using Warmline.Transport;
@@ -29,14 +32,14 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
 
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
         engine.Settings.AllowAutoRedirect
-            ? Redirects.FollowAsync(request, engine.IsOff ? SendWithoutPoolAsync : SendOnceAsync, engine.Time, cancellationToken)
-        : engine.IsOff ? SendWithoutPoolAsync(request, cancellationToken)
+            ? Redirects.FollowAsync(request, engine.Plain.IsOn ? SendWithoutPoolAsync : SendOnceAsync, engine.Time, cancellationToken)
+        : engine.Plain.IsOn ? SendWithoutPoolAsync(request, cancellationToken)
         : SendOnceAsync(request, cancellationToken);
 
     async Task<HttpResponseMessage> SendOnceAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         // :: Step 1: describe
-        var stack = engine.StackOfCall();   // here, where it still is the caller's
+        var stack = engine.Leaks.StackOfCall(skipFrames: 1);   // here, where it still is the caller's
         if (Refusal(request) is { } refusal)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -49,9 +52,9 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         var key = Describe(request, options.Tenant ?? "");
         var buffered = Buffers(request) ? await BufferAsync(request, key, options.Over(engine.Settings.Timeouts), cancellationToken).ConfigureAwait(false) : null;
         var content = buffered ?? request.Content;
-        var call = engine.CreateRequest(options, lane ?? LaneOf(request, content), stack, cancellationToken);
+        var call = CreateCall(options, lane ?? LaneOf(request, content), stack, cancellationToken);
         call.Buffered = buffered;
-        call.BudgetKey = engine.BudgetOf(key, request, content);
+        call.BudgetKey = engine.Providers.BudgetOf(key, request, content);
         var uploadBytes = buffered?.Length ?? content?.Headers.ContentLength;
         var isSmall = uploadBytes <= SmallUpload && content is ByteArrayContent or ReadOnlyMemoryContent;
         var isLong = !isSmall && content is not null && uploadBytes is not <= SmallUpload;
@@ -67,7 +70,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
         try
         {
             // :: Step 2: lease
-            await engine.AcquireAsync(call, key, AgentOf(request, key), cancellationToken).ConfigureAwait(false);
+            await engine.Placement.AcquireAsync(call, key, AgentOf(request, key), cancellationToken).ConfigureAwait(false);
             while (true)
             {
                 if (cancellationToken.IsCancellationRequested)
@@ -84,7 +87,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
 
                 if (call.IsBypassed() || (content is not null && call.TryMoveIfDry()))
                 {
-                    await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
+                    await engine.Placement.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                     continue;
                 }
 
@@ -95,7 +98,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     login?.TakeBack(request);
                     if (await PrepareAsync(beforeSend, call, request, cancellationToken).ConfigureAwait(false))
                     {
-                        await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
+                        await engine.Placement.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                         continue;
                     }
 
@@ -118,9 +121,9 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                     // :: Step 4: read
                     call.HeadersCame(response.StatusCode);
                     call.TellHeaders((int)response.StatusCode);
-                    PoolEngine.NoteHint(call, response.Headers);
-                    engine.NoteLimits(call, response);
-                    engine.InspectRefusal(call, response);
+                    ProviderReader.ReadKeepAlive(call, response.Headers);
+                    engine.Providers.ReadLimits(call, response);
+                    engine.Providers.InspectRefusal(call, response);
                     call.CheckPersistence(response);
                     response.Content = new PooledContent(response, request.Method, call, decompress);
                     isAnswered = true;
@@ -130,7 +133,7 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
                 {
                     if (await call.FailedAsync(error, request.Method, content, mayUseHttp1: !InsistsOnHttp2(version, policy) && !IsExtendedConnect(request)).ConfigureAwait(false))
                     {
-                        await engine.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
+                        await engine.Placement.ReacquireAsync(call, cancellationToken).ConfigureAwait(false);
                         continue;
                     }
 
@@ -171,6 +174,15 @@ internal sealed partial class PooledHandler(PoolEngine engine, PoolRequestOption
             }
         }
     }
+
+    PooledRequest CreateCall(in CallOptions options, LaneSettings? lane, StackTrace? stack, CancellationToken caller) =>
+        new(engine, options.Over(lane?.Timeouts ?? engine.Settings.Timeouts), caller)
+        {
+            LaneName = lane?.Name ?? "",
+            TenantName = options.Tenant ?? "",
+            Priority = options.Priority,
+            TakenBy = stack,
+        };
 
     // The pool's own work is asynchronous throughout and never comes back to the caller's context, so waiting for it cannot deadlock. It also lets a
     // synchronous call ride HTTP/2, which the platform's own handler refuses.

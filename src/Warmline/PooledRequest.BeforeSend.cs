@@ -1,3 +1,4 @@
+using Warmline.Pool;
 namespace Warmline;
 
 /// <summary>The time between its grant and its send, in which the application may change the request.</summary>
@@ -10,7 +11,7 @@ internal sealed partial class PooledRequest
     {
         if (Slot is { IsHttp2: true, SentRequest: false, Frames.SawSettings: false })
         {
-            _engine.Prime(Connection!);
+            _engine.Connector.BeginPrime(Connection!);
         }
     }
 

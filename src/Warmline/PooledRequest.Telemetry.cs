@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using Warmline.Options;
@@ -88,7 +89,7 @@ internal sealed partial class PooledRequest
     {
         if (Interlocked.Exchange(ref _stream, StreamOver) == Streaming)   // a read may find it to be a stream in this moment
         {
-            _engine.StreamEnded();
+            _engine.Figures.StreamEnded();
         }
 
         var metrics = _engine.Metrics.Metrics;

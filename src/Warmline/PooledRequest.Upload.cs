@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Warmline.Transport;
 
 namespace Warmline;
@@ -33,7 +34,7 @@ internal sealed partial class PooledRequest
         }
 
         var most = Timeouts.Write > TimeSpan.Zero ? Timeouts.Write / 8 : MaxDryTime;
-        return dry >= (most < MaxDryTime ? most : MaxDryTime) && _engine.TryMove(this);
+        return dry >= (most < MaxDryTime ? most : MaxDryTime) && _engine.Placement.TryMove(this);
     }
 
     public bool IsCovered(long written, int bytes) => Slot.Frames is not { } frames
@@ -110,7 +111,7 @@ internal sealed partial class PooledRequest
     {
         if (UploadBytes > 0)
         {
-            _engine.UploadEnded(this);
+            _engine.Placement.UploadEnded(this);
         }
     }
 }

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
@@ -44,7 +45,7 @@ internal sealed partial class PooledRequest
         EndEarly();
         if (Clocks.Stalled is StallPhase.Write && Connection!.IsHttp2)
         {
-            _engine.TakeOutOfUse(Connection);   // before the caller knows, who may call again at once
+            _engine.Placement.TakeOutOfUse(Connection);   // before the caller knows, who may call again at once
         }
 
         rare.TlsRefusal = LastWords.Refusal(Slot, Key!.Key);
@@ -68,7 +69,7 @@ internal sealed partial class PooledRequest
             _broken = _broken || (!isKept && (!Connection!.IsHttp2 || _verdict is not RequestVerdict.Unknown));
             if (MayFallBack && TlsRefusal is null && !IsRefusedHere && (isRefused || (IsNoAnswer(error) && Connection!.EndCause is not DialException { TimedOut: true })))
             {
-                _engine.DoubtHttp2(this, isRefused ? Http2Doubt.Refused : Slot.Frames is { SawSettings: false } ? Http2Doubt.Broken : Http2Doubt.NoAnswer);
+                _engine.Placement.DoubtHttp2(this, isRefused ? Http2Doubt.Refused : Slot.Frames is { SawSettings: false } ? Http2Doubt.Broken : Http2Doubt.NoAnswer);
             }
 
             ResponseEnded(whole: isKept);
@@ -78,7 +79,7 @@ internal sealed partial class PooledRequest
         Clocks.Stop();
         Unclaim();
         _uploadedAt = Never;
-        return _engine.Redispatch(this, _verdict switch
+        return _engine.Placement.Redispatch(this, _verdict switch
         {
             RequestVerdict.NotSent => Fault.RetriedNotSent,
             RequestVerdict.Unprocessed => Fault.RetriedUnprocessed,
@@ -144,11 +145,11 @@ internal sealed partial class PooledRequest
 
         if (stalled is { } phase)
         {
-            _engine.CountStall(phase);
+            _engine.Figures.CountStall(phase);
         }
         else
         {
-            _engine.Count(_verdict switch
+            _engine.Figures.Count(_verdict switch
             {
                 RequestVerdict.NotSent => Fault.FailedNotSent,
                 RequestVerdict.Unprocessed => Fault.FailedUnprocessed,

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Diagnostics;
 using System.Net;
 using System.Threading.Tasks.Sources;
@@ -67,12 +68,12 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             {
                 if (Interlocked.CompareExchange(ref _stream, NoStream, Streaming) == Streaming)
                 {
-                    _engine.StreamEnded();
+                    _engine.Figures.StreamEnded();
                 }
             }
             else if (Interlocked.CompareExchange(ref _stream, Streaming, NoStream) == NoStream)
             {
-                _engine.StreamBegan();
+                _engine.Figures.StreamBegan();
             }
         }
     }
@@ -192,7 +193,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     /// <summary>The caller left before it was placed.</summary>
     public void GiveUp() => _placed.SetException(new OperationCanceledException(_caller));
 
-    public void CancelWait() => _engine.Cancel(this);
+    public void CancelWait() => _engine.Placement.Cancel(this);
 
     /// <summary>Before another attempt: it waits again.</summary>
     public void ResetPlacement() => _placed.Reset();
@@ -228,24 +229,24 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
     }
 
     /// <summary>Whether a connection that had rested is found to be gone, before anything is sent on it: then the call is placed anew.</summary>
-    public bool IsBypassed() => Rested >= IdleLimit.Moment && _engine.Bypass(this);
+    public bool IsBypassed() => Rested >= IdleLimit.Moment && _engine.Placement.TryReplaceStale(this);
 
     /// <summary>Gives the lease back without having used it.</summary>
-    public void ReturnUnused() => _engine.Release(this, LeaseOutcome.Unused);
+    public void ReturnUnused() => _engine.Placement.Release(this, LeaseOutcome.Unused);
 
     public void ResponseAbandoned(bool isCounted)
     {
         if (isCounted)
         {
-            _engine.Count(Fault.Abandoned);
+            _engine.Figures.Count(Fault.Abandoned);
         }
 
         Slot.Abandon();
     }
 
-    public void ResponseLeaked() => _engine.ReportLeak(this);
+    public void ResponseLeaked() => _engine.Leaks.ReportLeak(this);
 
-    public void StreamErrorSeen() => _engine.Count(Fault.StreamErrors);
+    public void StreamErrorSeen() => _engine.Figures.Count(Fault.StreamErrors);
 
     public void ResponseEnded(bool whole)
     {
@@ -380,7 +381,7 @@ internal sealed partial class PooledRequest : Waiter, IValueTaskSource, IExchang
             Unclaim();
             Buffered?.Leave();
             TellEnd();
-            _engine.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : IsRefusedHere ? LeaseOutcome.Unused : LeaseOutcome.Reusable);
+            _engine.Placement.Release(this, _broken || IsOnDeadConnection ? LeaseOutcome.ConnectionBroken : IsRefusedHere ? LeaseOutcome.Unused : LeaseOutcome.Reusable);
             Volatile.Read(ref _seldom)?.Settled?.TrySetResult();
         }
     }

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 
 namespace Warmline.Hosting;
@@ -16,7 +17,7 @@ internal sealed class PoolHealthCheck(PoolSet pools, string name) : IHealthCheck
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
         var pool = pools.Get(name);
-        var (status, why) = Judge(pool.Engine.GetHealth(), pool.GetStats(), context.Registration.FailureStatus);
+        var (status, why) = Judge(PoolHealth.Of(pool.Engine), pool.GetStats(), context.Registration.FailureStatus);
         return Task.FromResult(new HealthCheckResult(status, why, data: Data(pool.GetStats())));
     }
 

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -93,7 +94,7 @@ internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         var missing = await Task.WhenAll(pool.Engine.Settings.WarmConnections.Select(async warm =>
         {
-            var (ready, cause) = await pool.Engine.WarmAsync(warm.Key, warm.Value, either.Token).ConfigureAwait(false);
+            var (ready, cause) = await pool.Engine.WarmUp.TryRunAsync(warm.Key, warm.Value, either.Token).ConfigureAwait(false);
             cancellationToken.ThrowIfCancellationRequested();
             if (ready >= warm.Value)
             {

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -103,7 +104,7 @@ internal sealed class PoolSet : IAsyncDisposable, IDisposable
                     return;
                 }
 
-                if (pool.Engine.TryUpdate(settings) is { Count: > 0 } fixedNames)
+                if (pool.Engine.Lifetime.TryUpdate(settings) is { Count: > 0 } fixedNames)
                 {
                     LogMessages.ReloadNeedsRestart(_logger, Show(name), string.Join(", ", fixedNames));
                 }

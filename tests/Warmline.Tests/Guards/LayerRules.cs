@@ -16,8 +16,9 @@ internal static partial class LayerRules
         ["Telemetry"] = Leaves,
         ["Scheduling"] = [.. Leaves, "Scheduling"],
         ["Transport"] = [.. Leaves, "Transport"],
-        [Root] = [.. Leaves, "Scheduling", "Transport", Root],
-        ["Hosting"] = [.. Leaves, Root, "Hosting"],
+        ["Pool"] = [.. Leaves, "Scheduling", "Transport", "Pool", Root],
+        [Root] = [.. Leaves, "Scheduling", "Transport", "Pool", Root],
+        ["Hosting"] = [.. Leaves, "Pool", Root, "Hosting"],
     };
 
     /// <summary>One line for each use that the layout forbids.</summary>
@@ -64,13 +65,13 @@ internal static partial class LayerRules
     [GeneratedRegex(@"\b(?<name>\w+)(?:<[^<>()]*>)?\(this\s")]
     private static partial Regex Extensions();
 
-    [GeneratedRegex(@"(?<![\w.])(?:global::)?(?:(?:Warmline|Options|Providers|Telemetry|Scheduling|Transport|Hosting)\.)*(?<name>[A-Za-z_]\w*)\b(?!\s*(?:\{\s*get\b|=(?![=>])))")]   // a property's own name, declared or assigned to, is no use of the type
+    [GeneratedRegex(@"(?<![\w.])(?:global::)?(?:(?:Warmline|Options|Providers|Telemetry|Scheduling|Transport|Pool|Hosting)\.)*(?<name>[A-Za-z_]\w*)\b(?!\s*(?:\{\s*get\b|=(?![=>])))")]   // a property's own name, declared or assigned to, is no use of the type
     private static partial Regex Names();
 
     [GeneratedRegex(@"\.(?<name>\w+)(?:<[^<>()]*>)?\(")]
     private static partial Regex Calls();
 
-    [GeneratedRegex(@"\bWarmline\.(?<layer>Options|Providers|Telemetry|Scheduling|Transport|Hosting)\s*;")]
+    [GeneratedRegex(@"\bWarmline\.(?<layer>Options|Providers|Telemetry|Scheduling|Transport|Pool|Hosting)\s*;")]
     private static partial Regex Usings();
 
     [GeneratedRegex(@"(?<![\w.])(?:System\.(?:\w+\.)*)?(?:await|async|lock|Lock|Monitor|Interlocked|Socket\w*|Http\w*Message|HttpClient\w*|Stream|Task|ValueTask|Thread|Timer|TimeProvider|DateTime|DateTimeOffset|Stopwatch|ILogger)\b")]

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Tests.Http;
@@ -110,8 +111,8 @@ public sealed class LoggerTests
         (await client.SendAsync(new(HttpMethod.Get, server.Address), Rig.Ct)).Dispose();
 
         logs.Throws = static (_, told) => told.Id == 6;
-        await Assert.ThrowsAsync<IOException>(() => engine.DrainAsync(TimeSpan.Zero, PoolRejectionReason.Draining, Rig.Ct));
-        Assert.Empty(await engine.DrainAsync(TimeSpan.Zero, PoolRejectionReason.Draining, Rig.Ct));
+        await Assert.ThrowsAsync<IOException>(() => engine.Lifetime.DrainAsync(TimeSpan.Zero, PoolRejectionReason.Draining, Rig.Ct));
+        Assert.Empty(await engine.Lifetime.DrainAsync(TimeSpan.Zero, PoolRejectionReason.Draining, Rig.Ct));
 
         Assert.Equal(0, engine.GetStats().Connections);
         await Assert.ThrowsAsync<PoolRejectedException>(() => client.SendAsync(new(HttpMethod.Get, server.Address), Rig.Ct));

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Collections.Concurrent;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -125,7 +126,7 @@ public sealed class ServiceTests
         var pool = provider.GetRequiredService<ConnectionPool>();
         provider.Dispose();
 
-        Assert.True(pool.Engine.GetHealth().IsDisposed);
+        Assert.True(pool.Engine.Lifetime.IsDisposed);
     }
 
     sealed class CategoryRecorder : ILoggerFactory

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 using Warmline.MockLlm;
@@ -149,18 +150,18 @@ public sealed class MistakeTests
     public async Task At_the_processs_end_a_pool_is_told_only_when_it_is_open()
     {
         await using var rig = await Rig.StartAsync();
-        rig.Pool.Engine.TellLeftOpen("the process ended");
+        rig.Pool.Engine.Advice.LogLeftOpen("the process ended");
         Assert.Empty(Warnings(rig.Logs));   // nothing was ever dialled
 
         await rig.CallAsync();
-        rig.Pool.Engine.TellLeftOpen("the process ended");
-        rig.Pool.Engine.TellLeftOpen("the process ended");
+        rig.Pool.Engine.Advice.LogLeftOpen("the process ended");
+        rig.Pool.Engine.Advice.LogLeftOpen("the process ended");
         Assert.StartsWith("A pool was left open: the process ended with 0 requests in flight on 1 connections.", Assert.Single(Warnings(rig.Logs)), StringComparison.Ordinal);
 
         await using var ended = await Rig.StartAsync();
         await ended.CallAsync();
         await ended.Pool.DrainAsync(TimeSpan.Zero, Rig.Ct);
-        ended.Pool.Engine.TellLeftOpen("the process ended");
+        ended.Pool.Engine.Advice.LogLeftOpen("the process ended");
         Assert.Empty(Warnings(ended.Logs));
     }
 

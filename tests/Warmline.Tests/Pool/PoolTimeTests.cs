@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Warmline.Tests.Support;
 using Xunit;
 

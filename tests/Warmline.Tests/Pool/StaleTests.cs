@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Net;
 using System.Net.Sockets;
 using Warmline.MockLlm;
@@ -236,9 +237,9 @@ public sealed class StaleTests : IAsyncDisposable
         await _server.ConnectedAsync(5);
         await Eventually.TrueAsync(() => Stats.Active == 5);
 
-        PoolCensus.TellAddressesChanged();   // nothing is known: nothing happens
+        ProcessPools.ReportAddressChange();   // nothing is known: nothing happens
         _network.Addresses = [IPAddress.Loopback, IPAddress.IPv6Loopback];
-        PoolCensus.TellAddressesChanged();
+        ProcessPools.ReportAddressChange();
 
         await _pool.StatsAsync(stats => stats.Origins[0].Draining == 3);
         gate.SetResult();
@@ -247,7 +248,7 @@ public sealed class StaleTests : IAsyncDisposable
         await _server.OpenAsync(2);
 
         _network.Addresses = [IPAddress.IPv6Loopback];
-        PoolCensus.TellAddressesChanged();
+        ProcessPools.ReportAddressChange();
         await _server.OpenAsync(0);
         Assert.Equal(5, Stats.LostConnections);
     }

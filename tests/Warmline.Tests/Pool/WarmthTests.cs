@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Net;
 using System.Net.Sockets;
 using Warmline.MockLlm;
@@ -113,12 +114,12 @@ public sealed class WarmthTests : IAsyncDisposable
         await ReadyAsync(pool, 2);
 
         _network.Addresses = [IPAddress.Parse("192.0.2.1")];
-        PoolCensus.TellAddressesChanged();
+        ProcessPools.ReportAddressChange();
         await _server.ConnectedAsync(6);
         await ReadyAsync(pool, 2);
 
         pool.Pause();
-        PoolCensus.TellAddressesChanged();
+        ProcessPools.ReportAddressChange();
         await pool.StatsAsync(stats => stats.Connections == 0);
         Assert.Equal(6, _server.Connections.Count);
         pool.Resume();

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Net;
 using System.Net.Sockets;
 using Warmline.Tests.Support;
@@ -84,5 +85,5 @@ public sealed class KernelViewTests
     [InlineData("timeout=5s", -1)]
     [InlineData("timeout=99999999999", -1)]
     [InlineData("", -1)]
-    public void A_hint_is_read_or_left(string hint, int seconds) => Assert.Equal(seconds, PoolEngine.SecondsIn(hint));
+    public void A_hint_is_read_or_left(string hint, int seconds) => Assert.Equal(seconds, ProviderReader.SecondsIn(hint));
 }

@@ -5,10 +5,10 @@ using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
-namespace Warmline;
+namespace Warmline.Pool;
 
 /// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
-internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names, Http2Options http2, TimeProvider time, ILogger logger) : ISlotOwner, IDisposable
+internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache names, Http2Options http2) : ISlotOwner, IDisposable
 {
     const uint EnhanceYourCalm = 11;
 
@@ -18,42 +18,51 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     readonly CancellationTokenSource _stop = new();
     readonly Http2Options _withoutPings = new() { PingDelay = Timeout.InfiniteTimeSpan };
 
-    public async Task DialAsync(ConnectionState connection, TimeSpan connectTimeout)
+    TimeSpan ConnectTimeout => pool.Settings.ConnectTimeout;
+
+    public void BeginDial(ConnectionState connection) =>
+        Background.Queue((connector: this, connection), static dial => _ = dial.connector.DialAsync(dial.connection, dial.connector.ConnectTimeout));
+
+    /// <summary>Starts an HTTP/2 connection that no request starts.</summary>
+    public void BeginPrime(ConnectionState connection) =>
+        Background.Queue((connector: this, connection), static prime => _ = prime.connector.PrimeAsync(prime.connection));
+
+    async Task DialAsync(ConnectionState connection, TimeSpan connectTimeout)
     {
         var key = connection.Key.Key;
         DialedConnection? dialed = null;
         Slot? slot = null;
         var isTold = false;
         using var dial = new DialUnderWay(
-            step => engine.Play((connection, step), static (scheduler, at, now, actions) => scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
+            step => pool.Core.Play((connection, step), static (scheduler, at, now, actions) => scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
         connection.Dial = dial;
         try
         {
             (dialed, var span) = await TracedDialAsync(connection.IsHttp1Only ? key.WithoutHttp2() : key, connectTimeout, dial).ConfigureAwait(false);
-            engine.SetDialed(connection, dialed);
-            var isPinged = !engine.PingsAreUnwelcome(connection.Key);
-            slot = new Slot(dialed, isPinged ? http2 : _withoutPings, time, this, connection) { Span = span };
+            SetDialed(connection, dialed);
+            var isPinged = !pool.Providers.PingsAreUnwelcome(connection.Key);
+            slot = new Slot(dialed, isPinged ? http2 : _withoutPings, pool.Time, this, connection) { Span = span };
             if (!isPinged)
             {
                 slot.WithholdPings();   // those that measure the round trip, too
             }
 
             connection.Slot = slot;
-            LogMessages.Opened(logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
-            engine.TellManyPools(key.Origin);
-            engine.NoteDial(connection, dialed.Timings);
-            engine.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
+            LogMessages.Opened(pool.Logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
+            pool.Advice.CheckManyPools(key.Origin);
+            pool.Figures.RecordDial(connection, dialed.Timings);
+            pool.Core.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
             isTold = true;
             if (!dialed.IsHttp2)
             {
                 names.Trust(key.DialedHost, connection.Address);
-                engine.TellHttp1(connection.Key);
+                pool.Advice.CheckHttp1(connection.Key);
                 if (connection.LastUse == 0)   // read without the lock: a call watches its own connection
                 {
                     slot.WatchIdle(0);   // at once: an early end must not count as one of an idle connection
                 }
 
-                engine.WatchIdleSoon();
+                pool.Network.WatchIdle();
             }
         }
         catch (Exception error) when (!isTold)
@@ -63,7 +72,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         }
         catch (Exception error)   // the scheduler has it, and it works
         {
-            LogMessages.InternalFault(logger, error);
+            LogMessages.InternalFault(pool.Logger, error);
         }
         finally
         {
@@ -92,10 +101,9 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         names.Distrust(connection.Key.Key.DialedHost, [.. addresses]);
     }
 
-    public void GiveUp(ConnectionState connection) => (connection.Dial as DialUnderWay)?.GiveUp();
+    public static void GiveUp(ConnectionState connection) => (connection.Dial as DialUnderWay)?.GiveUp();
 
-    /// <summary>Starts an HTTP/2 connection that no request starts.</summary>
-    public async Task PrimeAsync(ConnectionState connection)
+    async Task PrimeAsync(ConnectionState connection)
     {
         try
         {
@@ -107,11 +115,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         }
     }
 
-    public void SettingsOverdue(ConnectionState connection, TimeSpan connectTimeout)
+    public void SettingsOverdue(ConnectionState connection)
     {
         var overdue = new DialException(DialPhase.Http2Settings,
             $"{connection.Key.Key.Origin} negotiated HTTP/2 but sent no SETTINGS within "
-            + $"{connectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true);
+            + $"{ConnectTimeout.TotalSeconds:0.###} s (Timeouts.Connect).", null, timedOut: true);
         connection.EndCause = overdue;
         Fail(connection, overdue);
     }
@@ -137,11 +145,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         var connection = (ConnectionState)slot.Tag!;
         if (connection.Phase is ConnectionPhase.AwaitingSettings)   // read without the lock: the first SETTINGS alone change it
         {
-            engine.NotePhase(connection, DialPhase.Http2Settings, engine.Now - connection.OpenedAt);
+            pool.Figures.RecordPhase(connection, DialPhase.Http2Settings, pool.Now - connection.OpenedAt);
             names.Trust(connection.Key.Key.DialedHost, connection.Address);
         }
 
-        engine.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
+        pool.Core.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
     }
 
     void ISlotOwner.Closing(Slot slot, ConnectionEnd end)
@@ -149,7 +157,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         var connection = (ConnectionState)slot.Tag!;
         RecordEnd(slot);
         NoteEndBeforeSettings(connection);
-        engine.Play((connection, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.connection, seen.end, now, actions));
+        pool.Core.Play((connection, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.connection, seen.end, now, actions));
     }
 
     void ISlotOwner.FramesSent(Slot slot, int resets, int pings)
@@ -158,7 +166,7 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
         connection.Key.Sent.Add(resets, pings);
         if (resets > 0 && connection.IsUsable && slot.Sent.Resets is var sent && sent >= (connection.IsWorn ? connection.ResetLimit : connection.ResetsBeforeSuccessor))   // read without the lock: the event looks again
         {
-            engine.Play((connection, sent), static (scheduler, worn, now, actions) => scheduler.ResetsSent(worn.connection, worn.sent, now, actions));
+            pool.Core.Play((connection, sent), static (scheduler, worn, now, actions) => scheduler.ResetsSent(worn.connection, worn.sent, now, actions));
         }
     }
 
@@ -166,11 +174,11 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
     {
         var connection = (ConnectionState)slot.Tag!;
         var (code, text, resets, pings) = (slot.Frames!.GoAwayCode, slot.Frames.GoAwayText, slot.Sent.Resets, slot.Sent.Pings);
-        LogMessages.GoAwayReceived(logger, connection.Key.Key.Origin, connection.Id, LastWords.CodeName(code), text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
+        LogMessages.GoAwayReceived(pool.Logger, connection.Key.Key.Origin, connection.Id, LastWords.CodeName(code), text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
         if (code == EnhanceYourCalm)
         {
             var byPings = text.Contains("ping", StringComparison.OrdinalIgnoreCase) || (slot.PingsInRow >= ManyPings && resets < connection.ResetLimit / 2);
-            engine.CalmDown(connection, byPings, resets);
+            pool.Providers.CalmDown(connection, byPings, resets);
         }
     }
 
@@ -182,16 +190,16 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
             RecordEnd(slot);
         }
 
-        LogMessages.Closed(logger, connection.Id, connection.Key.Key.Origin);
-        engine.NoteLife(connection);
+        LogMessages.Closed(pool.Logger, connection.Id, connection.Key.Key.Origin);
+        pool.Figures.RecordLife(connection);
         NoteEndBeforeSettings(connection);
-        engine.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
+        pool.Core.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
     }
 
     /// <summary>In a method of its own, so that the span is the current activity of the dial alone and of nothing that the connection does later.</summary>
     async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout, DialUnderWay dial)
     {
-        var span = PoolActivities.StartConnect(key.Host, key.Port, engine.Name);
+        var span = PoolActivities.StartConnect(key.Host, key.Port, pool.Name);
         try
         {
             var dialed = await dialer.DialAsync(key, connectTimeout, dial, dial.Token).ConfigureAwait(false);
@@ -229,12 +237,19 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
             return;
         }
 
-        LastWords.Record(connection, slot, engine.Now - connection.OpenedAt);
+        LastWords.Record(connection, slot, pool.Now - connection.OpenedAt);
         if (connection.EndCause is DialException early && !_stop.IsCancellationRequested)
         {
-            LogMessages.DialFailed(logger, connection.Key.Key.Origin, early.Phase, early.Message);
+            LogMessages.DialFailed(pool.Logger, connection.Key.Key.Origin, early.Phase, early.Message);
         }
     }
+
+    /// <summary>What is known of a connection once it is dialled, before the event that makes it known to others.</summary>
+    void SetDialed(ConnectionState connection, DialedConnection dialed) => pool.Core.Play((connection, dialed), static (_, done, _, _) =>
+    {
+        done.connection.Address = done.dialed.RemoteEndPoint?.Address;
+        done.connection.LocalAddress = done.dialed.LocalAddress;
+    });
 
     void Fail(ConnectionState connection, Exception error)
     {
@@ -256,10 +271,10 @@ internal sealed class Connector(PoolEngine engine, Dialer dialer, DnsCache names
 
         if (!_stop.IsCancellationRequested)
         {
-            LogMessages.DialFailed(logger, connection.Key.Key.Origin, phase, error.Message);
+            LogMessages.DialFailed(pool.Logger, connection.Key.Key.Origin, phase, error.Message);
         }
 
-        engine.Play((connection, error, phase), static (scheduler, failed, now, actions) =>
+        pool.Core.Play((connection, error, phase), static (scheduler, failed, now, actions) =>
         {
             failed.connection.FailedIn = failed.phase;
             scheduler.DialFailed(failed.connection, failed.error, now, actions);

@@ -1,4 +1,4 @@
-namespace Warmline;
+namespace Warmline.Pool;
 
 /// <summary>
 /// The time that a pool's clocks go by. It is paused while the process's thread pool has no thread for the pool's work: a response may
@@ -74,7 +74,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
             return;
         }
 
-        using var flow = PoolEngine.SuppressFlow();
+        using var flow = Background.SuppressFlow();
         lock (_gate)
         {
             _isBusy = isBusy;

@@ -1,12 +1,12 @@
 using System.Net.NetworkInformation;
 
-namespace Warmline;
+namespace Warmline.Pool;
 
 /// <summary>
 /// What only the whole process can know of its pools: how many dial the same origin, and which are open when it ends. It holds numbers, names and weak references,
 /// so no pool lives longer for being counted.
 /// </summary>
-internal static class PoolCensus
+internal static class ProcessPools
 {
     public const int Many = 3;
     const int MostOrigins = 256;
@@ -15,17 +15,17 @@ internal static class PoolCensus
 
     static readonly Lock Gate = new();
     static readonly List<WeakReference<PoolEngine>> Pools = [];
-    static readonly Dictionary<string, Sightings> Origins = new(StringComparer.OrdinalIgnoreCase);
+    static readonly Dictionary<string, Observation> Origins = new(StringComparer.OrdinalIgnoreCase);
     static long _lastId;
 
-    static PoolCensus()
+    static ProcessPools()
     {
-        AppDomain.CurrentDomain.ProcessExit += static (_, _) => TellLeftOpen();
+        AppDomain.CurrentDomain.ProcessExit += static (_, _) => LogLeftOpen();
         try
         {
-            using (PoolEngine.SuppressFlow())   // the first pool's maker lends the listener nothing
+            using (Background.SuppressFlow())   // the first pool's maker lends the listener nothing
             {
-                NetworkChange.NetworkAddressChanged += static (_, _) => TellAddressesChanged();
+                NetworkChange.NetworkAddressChanged += static (_, _) => ReportAddressChange();
             }
         }
         catch (Exception)
@@ -65,7 +65,7 @@ internal static class PoolCensus
                     Origins.Remove(Origins.MinBy(static pair => pair.Value.Latest).Key);
                 }
 
-                Origins.Add(origin, seen = new Sightings());
+                Origins.Add(origin, seen = new Observation());
             }
 
             return seen.Add(pool, now);
@@ -73,20 +73,20 @@ internal static class PoolCensus
     }
 
     /// <summary>The process ends: its pools should have ended before.</summary>
-    public static void TellLeftOpen()
+    public static void LogLeftOpen()
     {
         foreach (var engine in Living())
         {
-            engine.TellLeftOpen("the process ended");
+            engine.Advice.LogLeftOpen("the process ended");
         }
     }
 
     /// <summary>The machine's addresses have changed: another network, or none.</summary>
-    public static void TellAddressesChanged()
+    public static void ReportAddressChange()
     {
         foreach (var engine in Living())
         {
-            engine.AddressesChanged();
+            engine.Network.AddressesChanged();
         }
     }
 
@@ -98,7 +98,7 @@ internal static class PoolCensus
         }
     }
 
-    sealed class Sightings
+    sealed class Observation
     {
         readonly List<(long Pool, DateTimeOffset At)> _pools = [];
         bool _told;

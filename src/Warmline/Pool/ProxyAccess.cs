@@ -1,0 +1,34 @@
+using System.Net;
+using Microsoft.Extensions.Logging;
+using Warmline.Options;
+using Warmline.Scheduling;
+
+namespace Warmline.Pool;
+
+/// <summary>The proxy that calls use, and what a tunnel through it tells the proxy of the caller.</summary>
+internal sealed class ProxyAccess(PoolEngine pool)
+{
+    /// <summary>Asked for the proxy of a call; null if none is used. Never throws.</summary>
+    public IWebProxy? Proxy { get; } = pool.Settings.Proxy is { } proxy
+        ? new QuietProxy(proxy, error => LogMessages.ProxyFailed(pool.Logger, error.GetType().Name))   // not its text, which may hold the call's whole address
+        : null;
+
+    /// <summary>The User-Agent for a tunnel: the last one that a caller sent there. Tenants with connections of their own are kept apart.</summary>
+    public string? UserAgentFor(ConnectionKey key) => pool.Core.Read((scheduler, _) =>
+        scheduler.Find(key) is { } state ? IsApart(state) ? state.UserAgent : state.Origin.UserAgent : null);
+
+    /// <summary>Needs the pool's lock.</summary>
+    public static void SetUserAgent(KeyState key, string userAgent)
+    {
+        if (IsApart(key))
+        {
+            key.UserAgent = userAgent;
+        }
+        else
+        {
+            key.Origin.UserAgent = userAgent;
+        }
+    }
+
+    static bool IsApart(KeyState key) => key.Key.Partition.Length > 0;
+}

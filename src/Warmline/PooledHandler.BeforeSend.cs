@@ -1,4 +1,3 @@
-using Warmline.Pool;
 namespace Warmline;
 
 /// <summary>What the application does to a request between its grant and its send (<see cref="PoolRequestOptions.BeforeSend"/>).</summary>

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using Warmline.Options;
 using Warmline.Providers;
 using Warmline.Transport;

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 namespace Warmline;
 
 /// <summary>The time between its grant and its send, in which the application may change the request.</summary>

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;

@@ -22,7 +22,8 @@ internal sealed class Background(ILogger logger, TimeProvider time)
     {
         using (SuppressFlow())
         {
-            return time.CreateTimer(static entry => ((IEntry)entry!).Run(), new Entry<T>(this, state, work), due, period ?? Timeout.InfiniteTimeSpan);
+            return time.CreateTimer(static entry => ((IEntry)entry!).Run(), new Entry<T>(this, state, work), due, period
+                ?? Timeout.InfiniteTimeSpan);
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
@@ -70,7 +69,10 @@ internal sealed class CallPlacement(PoolEngine pool)
         }
     }
 
-    /// <summary>The caller gave up. A call that was granted in the same moment goes on and sees the cancelled token at its next step: it has a lease to give back.</summary>
+    /// <summary>
+    /// The caller gave up. A call that was granted in the same moment goes on and sees the cancelled token at its next step: it has a lease
+    /// to give back.
+    /// </summary>
     public void Cancel(PooledRequest call)
     {
         var gaveUp = pool.Core.Play(call, static (scheduler, call, now, actions) =>
@@ -86,8 +88,8 @@ internal sealed class CallPlacement(PoolEngine pool)
     }
 
     /// <summary>
-    /// Puts the call back to its place in the queue after an attempt that the server provably did not start on, or that may be repeated. False if the call has used up
-    /// its tries or, for an attempt that the server saw, the pool its budget.
+    /// Puts the call back to its place in the queue after an attempt that the server provably did not start on, or that may be repeated.
+    /// False if the call has used up its tries or, for an attempt that the server saw, the pool its budget.
     /// </summary>
     public bool Redispatch(PooledRequest call, Fault asWhat, Http2Doubt doubt)
     {
@@ -97,7 +99,9 @@ internal sealed class CallPlacement(PoolEngine pool)
         return isRepeated;
     }
 
-    /// <summary>Checks the connection of a call that was just placed. If it is gone, the call is put back to its place and has to be awaited again.</summary>
+    /// <summary>
+    /// Checks the connection of a call that was just placed. If it is gone, the call is put back to its place and has to be awaited again.
+    /// </summary>
     public bool TryReplaceStale(PooledRequest call)
     {
         var state = call.Slot.Look(call.Rested);
@@ -110,8 +114,8 @@ internal sealed class CallPlacement(PoolEngine pool)
     }
 
     /// <summary>
-    /// Takes a call off a connection on which no request body makes progress, and the connection out of use. False if there is no other connection: then the call has to
-    /// wait there.
+    /// Takes a call off a connection on which no request body makes progress, and the connection out of use. False if there is no other
+    /// connection: then the call has to wait there.
     /// </summary>
     public bool TryMove(PooledRequest call) => TryMove(call, always: false, ConnectionEnd.Alone);
 
@@ -120,10 +124,12 @@ internal sealed class CallPlacement(PoolEngine pool)
         pool.Core.Play(connection, static (scheduler, connection, now, actions) => scheduler.TakeOutOfUse(connection, now, actions));
 
     /// <summary>A call on HTTP/2 failed and is not sent again: what that says about the origin counts for the next.</summary>
-    public void DoubtHttp2(PooledRequest call, Http2Doubt doubt) => pool.Core.Play((call, doubt), static (scheduler, failed, now, actions) =>
+    public void DoubtHttp2(PooledRequest call, Http2Doubt doubt) =>
+        pool.Core.Play((call, doubt), static (scheduler, failed, now, actions) =>
         scheduler.DoubtHttp2(failed.call.Connection!, failed.doubt, now, actions));
 
-    bool TryMove(PooledRequest call, bool always, ConnectionEnd end) => pool.Core.Play((call, always, end), static (scheduler, move, now, actions) =>
+    bool TryMove(PooledRequest call, bool always, ConnectionEnd end) =>
+        pool.Core.Play((call, always, end), static (scheduler, move, now, actions) =>
     {
         if (!move.always && !scheduler.CanMove(move.call))
         {
@@ -139,9 +145,12 @@ internal sealed class CallPlacement(PoolEngine pool)
     bool Redispatch(Scheduler scheduler, PooledRequest call, Fault asWhat, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
     {
         call.ResetPlacement();   // before the event: it may be placed within it
-        var costs = asWhat is not Fault.RetriedNotSent;   // what never reached a server asks no more of it; dials have a back-off of their own
+
+        // What never reached a server asks no more of it, and dials have a back-off of their own.
+        var costs = asWhat is not Fault.RetriedNotSent;
         var isAffordable = !costs || _retryBudget >= 1;
-        var isVain = call.Redispatches >= scheduler.Limits.MaxRedispatches && call.Slot.HasEnded;   // a refused stream alone says nothing about HTTP/2
+        // A refused stream alone says nothing about HTTP/2.
+        var isVain = call.Redispatches >= scheduler.Limits.MaxRedispatches && call.Slot.HasEnded;
         var fallsBack = call.MayFallBack
             && TryFallBack(scheduler, call, isVain && isAffordable && doubt is Http2Doubt.None ? Http2Doubt.Broken : doubt, now, actions);
         if (!fallsBack)
@@ -161,8 +170,8 @@ internal sealed class CallPlacement(PoolEngine pool)
     }
 
     /// <summary>
-    /// Puts a call back to its place in the queue if its origin's HTTP/2 is avoided, now at the latest. That does not repeat what failed: it costs no try, and nothing of
-    /// the retry budget.
+    /// Puts a call back to its place in the queue if its origin's HTTP/2 is avoided, now at the latest. That does not repeat what failed:
+    /// it costs no try, and nothing of the retry budget.
     /// </summary>
     static bool TryFallBack(Scheduler scheduler, PooledRequest call, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
     {
@@ -190,7 +199,9 @@ internal sealed class CallPlacement(PoolEngine pool)
         !isAffordable ? LeaseOutcome.ConnectionBroken
         : asWhat is Fault.RetriedIdempotent ? LeaseOutcome.Unanswered : LeaseOutcome.NotSent;
 
-    /// <summary>Records what a call waits for, if its span shows that, at the moment the wait begins: a moment later it may have its place.</summary>
+    /// <summary>
+    /// Records what a call waits for, if its span shows that, at the moment the wait begins: a moment later it may have its place.
+    /// </summary>
     static void RecordReason(Scheduler scheduler, PooledRequest call)
     {
         if (call.HasSpan && call.State is WaiterState.Waiting)
@@ -248,7 +259,8 @@ internal sealed class CallPlacement(PoolEngine pool)
             scheduler.Stats(now, detailed: false),
             HeldPlaces.Of(scheduler, call, reason, static lease => lease.IsHeld),
             reason is PoolRejectionReason.Dialing ? call.Key!.StepOfDials : null));
-        return PoolErrors.Refused(call, action, pool.Settings, pool.Figures.Complete(stats), pool.Now - call.AskedAt, pool.Lifetime.IsDisposed, held,
+        return PoolErrors.Refused(call, action, pool.Settings, pool.Figures.Complete(stats), pool.Now - call.AskedAt,
+            pool.Lifetime.IsDisposed, held,
             $"{PoolErrors.Explain(step)}{PoolErrors.ExplainLost(lost)}");
     }
 
@@ -256,5 +268,6 @@ internal sealed class CallPlacement(PoolEngine pool)
     void EarnRetry() => _retryBudget = Math.Min(pool.Settings.RetryBudget, _retryBudget + BudgetPerCall);
 
     bool IsHttp2Avoided(string origin) => pool.Core.Read((scheduler, now) =>
-        scheduler.Keys.Any(key => string.Equals(key.Key.Origin, origin, StringComparison.OrdinalIgnoreCase) && Scheduler.AvoidsHttp2(key, now)));
+        scheduler.Keys.Any(key => string.Equals(key.Key.Origin, origin, StringComparison.OrdinalIgnoreCase)
+            && Scheduler.AvoidsHttp2(key, now)));
 }

@@ -3,7 +3,10 @@ using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>Warns of calls that wait for long while all they wait for is held by responses whose callers do not read on. Such a wait does not end by itself.</summary>
+/// <summary>
+/// Warns of calls that wait for long while all they wait for is held by responses whose callers do not read on. Such a wait does not end by
+/// itself.
+/// </summary>
 internal sealed class HeldWatch(PoolEngine pool) : IAsyncDisposable
 {
     /// <summary>Waits that may last longer than this are checked. A shorter one ends in an error that says the same.</summary>

@@ -4,7 +4,9 @@ using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>Reports responses that are not read on for <see cref="ConnectionPoolOptions.LeakThreshold"/>, and those that were never disposed.</summary>
+/// <summary>
+/// Reports responses that are not read on for <see cref="ConnectionPoolOptions.LeakThreshold"/>, and those that were never disposed.
+/// </summary>
 internal sealed class LeakWatch : IAsyncDisposable
 {
     readonly PoolEngine _pool;

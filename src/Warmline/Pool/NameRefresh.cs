@@ -3,7 +3,9 @@ using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>Looks the names of hosts in use up again when their answers are no longer fresh. One timer for all of them, armed while there are any.</summary>
+/// <summary>
+/// Looks the names of hosts in use up again when their answers are no longer fresh. One timer for all of them, armed while there are any.
+/// </summary>
 internal sealed class NameRefresh : IAsyncDisposable
 {
     readonly PoolEngine _pool;
@@ -19,7 +21,9 @@ internal sealed class NameRefresh : IAsyncDisposable
         names.Answered = Apply;
     }
 
-    /// <summary>Replaces the connections to an origin, or to all if it is null, by connections to the addresses that a new lookup gives.</summary>
+    /// <summary>
+    /// Replaces the connections to an origin, or to all if it is null, by connections to the addresses that a new lookup gives.
+    /// </summary>
     public void Reconnect(string? origin)
     {
         _names.Invalidate(origin is null ? null : new Uri(origin).IdnHost);

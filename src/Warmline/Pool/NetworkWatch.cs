@@ -44,7 +44,9 @@ internal sealed class NetworkWatch : IDisposable
         }
     }
 
-    /// <summary>Lists HTTP/1.1 connections that have been idle for at least <paramref name="moment"/>. True if others are idle more briefly.</summary>
+    /// <summary>
+    /// Lists HTTP/1.1 connections that have been idle for at least <paramref name="moment"/>. True if others are idle more briefly.
+    /// </summary>
     bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends, TimeSpan Rested)> quiet) => _pool.Core.Read((scheduler, now) =>
     {
         var hasOthers = false;

@@ -3,7 +3,9 @@ using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>Calls while the pool is switched off (<see cref="ConnectionPoolOptions.Enabled"/>): they go through a handler of the platform.</summary>
+/// <summary>
+/// Calls while the pool is switched off (<see cref="ConnectionPoolOptions.Enabled"/>): they go through a handler of the platform.
+/// </summary>
 internal sealed class PlainRoute(PoolEngine pool) : IDisposable
 {
     HttpMessageInvoker? _invoker;

@@ -1,11 +1,13 @@
 using System.Collections.Concurrent;
-using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Scheduling;
 
 namespace Warmline.Pool;
 
-/// <summary>Logs what the operator should know or change: the usual mistakes in the use of a pool, each once and with its remedy, and decisions that have a cause outside.</summary>
+/// <summary>
+/// Logs what the operator should know or change: the usual mistakes in the use of a pool, each once and with its remedy, and decisions that
+/// have a cause outside.
+/// </summary>
 internal sealed class PoolAdvice(PoolEngine pool)
 {
     /// <summary>Concurrent calls above which HTTP/1.1 is worth a remark: HTTP/2 carries them on two connections.</summary>
@@ -128,7 +130,8 @@ internal sealed class PoolAdvice(PoolEngine pool)
                 LogCostlyWarmth(key!.Key.Origin, action.At, action.Active);
                 break;
             case ActionKind.UtilizationHigh:
-                LogMessages.UtilizationHigh(pool.Logger, action.Active, action.Limit, (int)(action.Active * 100L / action.Limit), key!.Key.Origin);
+                LogMessages.UtilizationHigh(pool.Logger, action.Active, action.Limit, (int)(action.Active * 100L / action.Limit),
+                    key!.Key.Origin);
                 break;
         }
     }

@@ -1,13 +1,14 @@
 using System.Diagnostics;
 using System.Net;
-using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.</summary>
+/// <summary>
+/// Opens connections when the scheduler says so and brings it the news of them: dialled, failed, SETTINGS, closing, closed.
+/// </summary>
 internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache names, Http2Options http2) : ISlotOwner, IDisposable
 {
     const uint EnhanceYourCalm = 11;
@@ -21,7 +22,8 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
     TimeSpan ConnectTimeout => pool.Settings.ConnectTimeout;
 
     public void BeginDial(ConnectionState connection) =>
-        Background.Queue((connector: this, connection), static dial => _ = dial.connector.DialAsync(dial.connection, dial.connector.ConnectTimeout));
+        Background.Queue((connector: this, connection), static dial =>
+            _ = dial.connector.DialAsync(dial.connection, dial.connector.ConnectTimeout));
 
     /// <summary>Starts an HTTP/2 connection that no request starts.</summary>
     public void BeginPrime(ConnectionState connection) =>
@@ -34,11 +36,13 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
         Slot? slot = null;
         var isTold = false;
         using var dial = new DialUnderWay(
-            step => pool.Core.Play((connection, step), static (scheduler, at, now, actions) => scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
+            step => pool.Core.Play((connection, step), static (scheduler, at, now, actions) =>
+                scheduler.DialAdvanced(at.connection, at.step, now, actions)), _stop.Token);
         connection.Dial = dial;
         try
         {
-            (dialed, var span) = await TracedDialAsync(connection.IsHttp1Only ? key.WithoutHttp2() : key, connectTimeout, dial).ConfigureAwait(false);
+            (dialed, var span) = await TracedDialAsync(connection.IsHttp1Only ? key.WithoutHttp2() : key, connectTimeout, dial)
+                .ConfigureAwait(false);
             SetDialed(connection, dialed);
             var isPinged = !pool.Providers.PingsAreUnwelcome(connection.Key);
             slot = new Slot(dialed, isPinged ? http2 : _withoutPings, pool.Time, this, connection) { Span = span };
@@ -48,10 +52,12 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
             }
 
             connection.Slot = slot;
-            LogMessages.Opened(pool.Logger, connection.Id, key.Origin, dialed.IsHttp2 ? "h2" : "http/1.1", dialed.Timings.Total.TotalMilliseconds);
+            var protocol = dialed.IsHttp2 ? "h2" : "http/1.1";
+            LogMessages.Opened(pool.Logger, connection.Id, key.Origin, protocol, dialed.Timings.Total.TotalMilliseconds);
             pool.Advice.CheckManyPools(key.Origin);
             pool.Figures.RecordDial(connection, dialed.Timings);
-            pool.Core.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) => scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
+            pool.Core.Play((connection, dialed.IsHttp2, dialed.Timings.Total), static (scheduler, done, now, actions) =>
+                scheduler.DialSucceeded(done.connection, done.IsHttp2, done.Total, now, actions));
             isTold = true;
             if (!dialed.IsHttp2)
             {
@@ -97,7 +103,8 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
     /// <summary>Has the addresses at which it failed, or stands still, tried last for a while.</summary>
     public void Distrust(ConnectionState connection)
     {
-        IEnumerable<IPAddress> addresses = (connection.Dial as DialUnderWay)?.Addresses ?? (connection.Address is { } address ? [address] : []);
+        IEnumerable<IPAddress> addresses = (connection.Dial as DialUnderWay)?.Addresses
+            ?? (connection.Address is { } address ? [address] : []);
         names.Distrust(connection.Key.Key.DialedHost, [.. addresses]);
     }
 
@@ -149,7 +156,8 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
             names.Trust(connection.Key.Key.DialedHost, connection.Address);
         }
 
-        pool.Core.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) => scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
+        pool.Core.Play((connection, maxConcurrentStreams), static (scheduler, seen, now, actions) =>
+            scheduler.SettingsSeen(seen.connection, seen.maxConcurrentStreams, now, actions));
     }
 
     void ISlotOwner.Closing(Slot slot, ConnectionEnd end)
@@ -157,16 +165,20 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
         var connection = (ConnectionState)slot.Tag!;
         RecordEnd(slot);
         NoteEndBeforeSettings(connection);
-        pool.Core.Play((connection, end), static (scheduler, seen, now, actions) => scheduler.ConnectionClosing(seen.connection, seen.end, now, actions));
+        pool.Core.Play((connection, end), static (scheduler, seen, now, actions) =>
+            scheduler.ConnectionClosing(seen.connection, seen.end, now, actions));
     }
 
     void ISlotOwner.FramesSent(Slot slot, int resets, int pings)
     {
         var connection = (ConnectionState)slot.Tag!;
         connection.Key.Sent.Add(resets, pings);
-        if (resets > 0 && connection.IsUsable && slot.Sent.Resets is var sent && sent >= (connection.IsWorn ? connection.ResetLimit : connection.ResetsBeforeSuccessor))   // read without the lock: the event looks again
+        // Read without the lock: the event looks again.
+        if (resets > 0 && connection.IsUsable && slot.Sent.Resets is var sent
+            && sent >= (connection.IsWorn ? connection.ResetLimit : connection.ResetsBeforeSuccessor))
         {
-            pool.Core.Play((connection, sent), static (scheduler, worn, now, actions) => scheduler.ResetsSent(worn.connection, worn.sent, now, actions));
+            pool.Core.Play((connection, sent), static (scheduler, worn, now, actions) =>
+                scheduler.ResetsSent(worn.connection, worn.sent, now, actions));
         }
     }
 
@@ -174,10 +186,12 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
     {
         var connection = (ConnectionState)slot.Tag!;
         var (code, text, resets, pings) = (slot.Frames!.GoAwayCode, slot.Frames.GoAwayText, slot.Sent.Resets, slot.Sent.Pings);
-        LogMessages.GoAwayReceived(pool.Logger, connection.Key.Key.Origin, connection.Id, LastWords.CodeName(code), text.Length > 0 ? $": \"{text}\"" : "", resets, pings);
+        var said = text.Length > 0 ? $": \"{text}\"" : "";
+        LogMessages.GoAwayReceived(pool.Logger, connection.Key.Key.Origin, connection.Id, LastWords.CodeName(code), said, resets, pings);
         if (code == EnhanceYourCalm)
         {
-            var byPings = text.Contains("ping", StringComparison.OrdinalIgnoreCase) || (slot.PingsInRow >= ManyPings && resets < connection.ResetLimit / 2);
+            var byPings = text.Contains("ping", StringComparison.OrdinalIgnoreCase)
+                || (slot.PingsInRow >= ManyPings && resets < connection.ResetLimit / 2);
             pool.Providers.CalmDown(connection, byPings, resets);
         }
     }
@@ -196,8 +210,11 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
         pool.Core.Play(connection, static (scheduler, connection, now, actions) => scheduler.ConnectionClosed(connection, now, actions));
     }
 
-    /// <summary>In a method of its own, so that the span is the current activity of the dial alone and of nothing that the connection does later.</summary>
-    async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout, DialUnderWay dial)
+    /// <summary>
+    /// In a method of its own, so that the span is the current activity of the dial alone and of nothing that the connection does later.
+    /// </summary>
+    async Task<(DialedConnection Dialed, ActivityContext? Span)> TracedDialAsync(ConnectionKey key, TimeSpan connectTimeout,
+        DialUnderWay dial)
     {
         var span = PoolActivities.StartConnect(key.Host, key.Port, pool.Name);
         try
@@ -266,7 +283,8 @@ internal sealed class PoolConnector(PoolEngine pool, Dialer dialer, DnsCache nam
         if (phase is not DialPhase.Dns && error is not OperationCanceledException)
         {
             Distrust(connection);
-            connection.HasOtherAddress = error is not DialException { ProxyStatus: not null } && names.HasTrusted(connection.Key.Key.DialedHost);
+            connection.HasOtherAddress = error is not DialException { ProxyStatus: not null }
+                && names.HasTrusted(connection.Key.Key.DialedHost);
         }
 
         if (!_stop.IsCancellationRequested)

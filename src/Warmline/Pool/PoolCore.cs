@@ -4,8 +4,8 @@ using Warmline.Transport;
 namespace Warmline.Pool;
 
 /// <summary>
-/// Owns the pool's lock and timer and executes the scheduler's actions. Every event is played under the lock and returns actions. They run after the lock has
-/// been released: dialling, closing or completing a call can take the lock again, on this thread or another.
+/// Owns the pool's lock and timer and executes the scheduler's actions. Every event is played under the lock and returns actions. They run
+/// after the lock has been released: dialling, closing or completing a call can take the lock again, on this thread or another.
 /// </summary>
 internal sealed class PoolCore : IAsyncDisposable
 {

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Net;
 using Microsoft.Extensions.Logging;
@@ -9,7 +8,9 @@ using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>A pool's parts, and what they share. Each part has one concern; this class only builds them and hands the scheduler's actions to them.</summary>
+/// <summary>
+/// A pool's parts, and what they share. Each part has one concern; this class only builds them and hands the scheduler's actions to them.
+/// </summary>
 internal sealed class PoolEngine : IMeasuredPool, IAsyncDisposable
 {
     readonly ITimer? _statsLog;
@@ -21,7 +22,7 @@ internal sealed class PoolEngine : IMeasuredPool, IAsyncDisposable
         Logger = logger;
         Time = time;
         Background = new Background(logger, time);
-        Standstill = new Standstill(this);
+        Standstill = new StandstillWatch(this);
         var progress = new DrainProgress();
         Lifetime = new PoolLifetime(this, progress);
         var scheduler = new Scheduler(SchedulerLimits.From(settings), Random.Shared.Next());
@@ -52,7 +53,8 @@ internal sealed class PoolEngine : IMeasuredPool, IAsyncDisposable
         }
 
         _statsLog = settings.StatsLogInterval is { } interval
-            ? Background.CreateTimer(this, static pool => LogMessages.StatsLine(pool.Logger, pool.GetStats(detailed: false)), interval, interval)
+            ? Background.CreateTimer(this, static pool =>
+                LogMessages.StatsLine(pool.Logger, pool.GetStats(detailed: false)), interval, interval)
             : null;
         ProcessPools.Add(this);
         if (!settings.Enabled)
@@ -104,7 +106,7 @@ internal sealed class PoolEngine : IMeasuredPool, IAsyncDisposable
 
     public HeldWatch Held { get; }
 
-    public Standstill Standstill { get; }
+    public StandstillWatch Standstill { get; }
 
     public CoarseClock Clock { get; }
 

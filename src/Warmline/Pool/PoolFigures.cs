@@ -19,7 +19,10 @@ internal enum Fault
     StreamErrors,
 }
 
-/// <summary>What the pool counts itself, beside the scheduler: faults and stalls of calls. Assembles <see cref="PoolStats"/> and measures connections.</summary>
+/// <summary>
+/// What the pool counts itself, beside the scheduler: faults and stalls of calls. Assembles <see cref="PoolStats"/> and measures
+/// connections.
+/// </summary>
 internal sealed class PoolFigures(PoolEngine pool)
 {
     readonly long[] _faults = new long[Enum.GetValues<Fault>().Length];

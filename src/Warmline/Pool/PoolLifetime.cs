@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
@@ -10,11 +9,14 @@ internal sealed class PoolLifetime(PoolEngine pool, DrainProgress progress)
 {
     static readonly TimeSpan DrainReport = TimeSpan.FromSeconds(15);
 
-    /// <summary>Upper bound on the wait for connections to close, if code of the host allows it: a peer that does not answer is reset after 2 s.</summary>
+    /// <summary>
+    /// Upper bound on the wait for connections to close, if code of the host allows it: a peer that does not answer is reset after 2 s.
+    /// </summary>
     static readonly TimeSpan LongestEnd = TimeSpan.FromSeconds(5);
 
     /// <summary>
-    /// Held for the whole of an update, from the first look at the current settings: concurrent updates must not mix one update's settings with another's limits.
+    /// Held for the whole of an update, from the first look at the current settings: concurrent updates must not mix one update's settings
+    /// with another's limits.
     /// </summary>
     readonly Lock _updateGate = new();
 
@@ -66,7 +68,8 @@ internal sealed class PoolLifetime(PoolEngine pool, DrainProgress progress)
     }
 
     /// <summary>Takes nothing new, waits for what runs, cuts what is left at the deadline.</summary>
-    public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<StreamInfo>> DrainAsync(TimeSpan deadline, PoolRejectionReason reason,
+        CancellationToken cancellationToken)
     {
         var isFirst = !_takesNothing;   // a dispose drains a drained pool once more
         _takesNothing = true;
@@ -91,8 +94,8 @@ internal sealed class PoolLifetime(PoolEngine pool, DrainProgress progress)
             LogMessages.DrainCut(pool.Logger, cut.Length);
         }
 
-        // A call that was cut still holds its stream while its caller does not look at it: closing the transport ends the stream there too. Only these connections: those
-        // that carry nothing are being closed gracefully, which a cut at the same moment would spoil.
+        // A call that was cut still holds its stream while its caller does not look at it: closing the transport ends the stream there too.
+        // Only these connections: those that carry nothing are being closed gracefully, which a cut at the same moment would spoil.
         foreach (var slot in pool.Core.Read(static (scheduler, _) => scheduler.Keys.SelectMany(key => key.Connections)
             .Where(connection => connection.Streams > 0).Select(connection => connection.Slot).OfType<Slot>().ToArray()))
         {
@@ -139,7 +142,8 @@ internal sealed class PoolLifetime(PoolEngine pool, DrainProgress progress)
     }
 
     /// <summary>
-    /// A dial may be inside code of the host, such as a logger or a certificate callback, that blocks, or that waits for this very end. It is over when that code returns.
+    /// A dial may be inside code of the host, such as a logger or a certificate callback, that blocks, or that waits for this very end. It
+    /// is over when that code returns.
     /// </summary>
     async Task WithinAsync(Task ending, CancellationToken cancellationToken)
     {

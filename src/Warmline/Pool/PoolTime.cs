@@ -10,18 +10,28 @@ namespace Warmline.Pool;
 /// <param name="completed">Work items that the thread pool has completed; null if that is not known.</param>
 internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<long>? completed = null) : TimeProvider, IDisposable
 {
-    /// <summary>How often a work item is queued to see how long it waits. Far more often than a starving thread pool adds threads, or each might come just before one.</summary>
+    /// <summary>
+    /// How often a work item is queued to see how long it waits. Far more often than a starving thread pool adds threads, or each might
+    /// come just before one.
+    /// </summary>
     public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>How long no work item may have waited for too long before time goes on: each new thread of a starving pool does a little work, and is blocked as well.</summary>
+    /// <summary>
+    /// How long no work item may have waited for too long before time goes on: each new thread of a starving pool does a little work, and
+    /// is blocked as well.
+    /// </summary>
     public static readonly TimeSpan Calm = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>A work item that waits for longer than that finds no free thread. On a busy machine a few hundredths of a second are usual.</summary>
+    /// <summary>
+    /// A work item that waits for longer than that finds no free thread. On a busy machine a few hundredths of a second are usual.
+    /// </summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(100);
 
     const long None = long.MinValue;
 
-    /// <summary>Work items a second that show a busy thread pool and not a blocked one: there a long wait is load, and time goes on.</summary>
+    /// <summary>
+    /// Work items a second that show a busy thread pool and not a blocked one: there a long wait is load, and time goes on.
+    /// </summary>
     const double BusyRate = 5000;
 
     readonly Lock _gate = new();
@@ -30,6 +40,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
     readonly long _calm = (long)(Calm.TotalSeconds * inner.TimestampFrequency);
     ITimer? _beat;
     Func<bool>? _isBusy;
+    long _version;        // odd while the next two are being written
     long _lost;           // time that stood still, by the clock beneath, periods that are over
     long _stillSince = None;   // when the present one began
     long _queuedAt = None;     // when the work item that is out was queued
@@ -38,11 +49,20 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
     long _completedBefore;     // work items that were completed then, or when the work item that is out was queued
     int _armed;
 
-    /// <summary>Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.</summary>
+    /// <summary>
+    /// Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.
+    /// </summary>
     public Action<TimeSpan>? StoodStill { get; set; }
 
     /// <summary>All the time that stood still.</summary>
-    public TimeSpan Lost => TimeSpan.FromSeconds((double)LostNow(inner.GetTimestamp()) / inner.TimestampFrequency);
+    public TimeSpan Lost
+    {
+        get
+        {
+            var (now, lost, since) = Read();
+            return TimeSpan.FromSeconds((double)(since == None ? lost : lost + now - since) / inner.TimestampFrequency);
+        }
+    }
 
     public bool IsStill => Volatile.Read(ref _stillSince) != None;
 
@@ -52,8 +72,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
 
     public override long GetTimestamp()
     {
-        var now = inner.GetTimestamp();
-        return now - LostNow(now);
+        var (now, lost, since) = Read();
+        return (since == None ? now : since) - lost;
     }
 
     /// <summary>The wall clock goes on.</summary>
@@ -66,7 +86,9 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         return timer;
     }
 
-    /// <summary>Looks after the thread pool from now on, for as long as the pool is busy: calls wait, or run, or connections are being opened.</summary>
+    /// <summary>
+    /// Looks after the thread pool from now on, for as long as the pool is busy: calls wait, or run, or connections are being opened.
+    /// </summary>
     public void Watch(Func<bool> isBusy)
     {
         if (Volatile.Read(ref _armed) != 0 || Interlocked.Exchange(ref _armed, 1) != 0)
@@ -80,7 +102,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
             _isBusy = isBusy;
             _lookedAt = inner.GetTimestamp() - _between;   // the first look is due now
             _completedBefore = completed?.Invoke() ?? 0;
-            _beat ??= inner.CreateTimer(static state => ((PoolTime)state!).LookAtQueue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _beat ??= inner.CreateTimer(static state => ((PoolTime)state!)
+                .LookAtQueue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _beat.Change(TimeSpan.Zero, Beat);
         }
     }
@@ -94,11 +117,31 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         }
     }
 
-    long LostNow(long now)
+    /// <summary>
+    /// The clock beneath and what has to be taken off it, at one moment: a thread that is suspended between two readings would otherwise
+    /// take off a standstill that came later.
+    /// </summary>
+    (long Now, long Lost, long Since) Read()
     {
-        // Read in this order a period that ends meanwhile is counted twice at worst for the moment, never lost; the scheduler takes the later of two times.
-        var since = Volatile.Read(ref _stillSince);
-        return Volatile.Read(ref _lost) + (since != None ? now - since : 0);
+        for (var wait = default(SpinWait); ; wait.SpinOnce())
+        {
+            var version = Volatile.Read(ref _version);
+            var (lost, since) = (Volatile.Read(ref _lost), Volatile.Read(ref _stillSince));
+            var now = inner.GetTimestamp();
+            if ((version & 1) == 0 && Volatile.Read(ref _version) == version)
+            {
+                return (now, lost, since);
+            }
+        }
+    }
+
+    /// <summary>Needs the gate.</summary>
+    void Write(long lost, long since)
+    {
+        Interlocked.Increment(ref _version);
+        Volatile.Write(ref _lost, lost);
+        Volatile.Write(ref _stillSince, since);
+        Interlocked.Increment(ref _version);
     }
 
     void LookAtQueue()
@@ -117,7 +160,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
                 return;
             }
 
-            // The timer needs a thread too. A thread that a starving pool has just added runs it first and the work item next: only the timer shows that both have waited.
+            // The timer needs a thread too. A thread that a starving pool has just added runs it first and the work item next: only the
+            // timer shows that both have waited.
             if (now - _lookedAt >= _between + _patience)
             {
                 SeeLate(now, _lookedAt);
@@ -157,9 +201,9 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
                 return;
             }
 
+            now = inner.GetTimestamp();   // not the time from before the lock: others may have read later ones meanwhile
             lost = inner.GetElapsedTime(_stillSince, now);
-            Volatile.Write(ref _lost, _lost + now - _stillSince);
-            Volatile.Write(ref _stillSince, None);
+            Write(_lost + now - _stillSince, None);
         }
 
         StoodStill?.Invoke(lost);
@@ -175,7 +219,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         _lateAt = now;
         if (_stillSince == None)
         {
-            Volatile.Write(ref _stillSince, now);
+            Write(_lost, inner.GetTimestamp());
         }
     }
 
@@ -193,7 +237,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         public Timer(PoolTime time, TimerCallback callback, object? state)
         {
             (_time, _callback, _state) = (time, callback, state);
-            _timer = time.Inner.CreateTimer(static state => ((Timer)state!).Fire(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _timer = time.Inner.CreateTimer(static state => ((Timer)state!)
+                .Fire(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
 
         public bool Change(TimeSpan dueTime, TimeSpan period)
@@ -201,7 +246,8 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
             lock (_gate)
             {
                 _period = period;
-                _dueAt = dueTime == Timeout.InfiniteTimeSpan ? long.MaxValue : _time.GetTimestamp() + (long)(dueTime.TotalSeconds * _time.TimestampFrequency);
+                _dueAt = dueTime == Timeout.InfiniteTimeSpan
+                    ? long.MaxValue : _time.GetTimestamp() + (long)(dueTime.TotalSeconds * _time.TimestampFrequency);
                 return _timer.Change(dueTime, period);
             }
         }

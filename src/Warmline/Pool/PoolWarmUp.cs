@@ -36,7 +36,9 @@ internal sealed class PoolWarmUp(PoolEngine pool)
         }
     }
 
-    /// <summary>Waits until the connections that the options want kept ready are ready, or cannot be: how many are, and what prevented the others.</summary>
+    /// <summary>
+    /// Waits until the connections that the options want kept ready are ready, or cannot be: how many are, and what prevented the others.
+    /// </summary>
     public async Task<(int Ready, Exception? Cause)> TryRunAsync(ConnectionKey key, int connections, CancellationToken cancellationToken)
     {
         try
@@ -50,9 +52,10 @@ internal sealed class PoolWarmUp(PoolEngine pool)
     }
 
     /// <summary>
-    /// With TLS 1.3 this side believes the handshake to be over when its last flight leaves, and the server may reject that flight, above all for the lack of a client
-    /// certificate. On HTTP/1.1 nothing comes before a request, and a server that has too many connections may say so right behind its SETTINGS. So a fresh connection
-    /// counts as ready when it has lasted for about as long again as its handshake took. No call waits for this.
+    /// With TLS 1.3 this side believes the handshake to be over when its last flight leaves, and the server may reject that flight, above
+    /// all for the lack of a client certificate. On HTTP/1.1 nothing comes before a request, and a server that has too many connections may
+    /// say so right behind its SETTINGS. So a fresh connection counts as ready when it has lasted for about as long again as its handshake
+    /// took. No call waits for this.
     /// </summary>
     async ValueTask<(int Ready, Exception? Cause)> ProveAsync(WarmUp warmUp, ConnectionKey key, CancellationToken cancellationToken)
     {
@@ -63,7 +66,8 @@ internal sealed class PoolWarmUp(PoolEngine pool)
             await Task.Delay(wait, pool.Time, cancellationToken).ConfigureAwait(false);
         }
 
-        foreach (var slot in pool.Core.Read((scheduler, _) => FreshOf(scheduler, key).Select(static connection => (Slot)connection.Slot!).ToArray()))
+        foreach (var slot in pool.Core.Read((scheduler, _) =>
+            FreshOf(scheduler, key).Select(static connection => (Slot)connection.Slot!).ToArray()))
         {
             slot.EndIfUnasked();
         }

@@ -3,8 +3,8 @@ using System.Net.NetworkInformation;
 namespace Warmline.Pool;
 
 /// <summary>
-/// What only the whole process can know of its pools: how many dial the same origin, and which are open when it ends. It holds numbers, names and weak references,
-/// so no pool lives longer for being counted.
+/// What only the whole process can know of its pools: how many dial the same origin, and which are open when it ends. It holds numbers,
+/// names and weak references, so no pool lives longer for being counted.
 /// </summary>
 internal static class ProcessPools
 {
@@ -53,7 +53,10 @@ internal static class ProcessPools
         }
     }
 
-    /// <summary>A pool has dialled an origin. Tells how many did so within <see cref="Window"/>, the first time that these are <see cref="Many"/>; else 0.</summary>
+    /// <summary>
+    /// A pool has dialled an origin. Tells how many did so within <see cref="Window"/>, the first time that these are <see cref="Many"/>;
+    /// else 0.
+    /// </summary>
     public static int Dialed(string origin, long pool, DateTimeOffset now)
     {
         lock (Gate)

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Net.Http.Headers;
-using Microsoft.Extensions.Logging;
 using Warmline.Options;
 using Warmline.Providers;
 using Warmline.Scheduling;
@@ -8,7 +7,10 @@ using Warmline.Transport;
 
 namespace Warmline.Pool;
 
-/// <summary>Reads what servers say about their limits and turns it into events: rate-limit headers, Keep-Alive, advice in the bodies of refusals, requests for calm.</summary>
+/// <summary>
+/// Reads what servers say about their limits and turns it into events: rate-limit headers, Keep-Alive, advice in the bodies of refusals,
+/// requests for calm.
+/// </summary>
 internal sealed class ProviderReader(PoolEngine pool)
 {
     /// <summary>With pacing off the headers are only displayed, so they are sampled.</summary>
@@ -40,12 +42,14 @@ internal sealed class ProviderReader(PoolEngine pool)
 
         if (pool.Now >= key.LimitsDue)
         {
-            SampleLimits(key, RateLimitHeaders.Read(response.Headers, profile.RateLimits, pool.Time));   // two calls at once may both do it: no harm
+            // Two calls at once may both do it: no harm.
+            SampleLimits(key, RateLimitHeaders.Read(response.Headers, profile.RateLimits, pool.Time));
         }
     }
 
     /// <summary>
-    /// Inspects the body of a paced call's refusal while the caller reads it: some providers say only there how long to wait, or that requests grow too fast.
+    /// Inspects the body of a paced call's refusal while the caller reads it: some providers say only there how long to wait, or that
+    /// requests grow too fast.
     /// </summary>
     public void InspectRefusal(PooledRequest call, HttpResponseMessage response)
     {
@@ -63,8 +67,8 @@ internal sealed class ProviderReader(PoolEngine pool)
     }
 
     /// <summary>
-    /// Records how long the server keeps the connection (RFC 2068 section 19.7.1.1, sent by Node and Apache): <c>Keep-Alive: timeout=5, max=100</c>. The call holds the
-    /// lease, so nothing else writes it.
+    /// Records how long the server keeps the connection (RFC 2068 section 19.7.1.1, sent by Node and Apache): <c>Keep-Alive: timeout=5,
+    /// max=100</c>. The call holds the lease, so nothing else writes it.
     /// </summary>
     public static void ReadKeepAlive(PooledRequest call, HttpResponseHeaders headers)
     {
@@ -134,7 +138,9 @@ internal sealed class ProviderReader(PoolEngine pool)
         }
     }
 
-    /// <summary>A number that tells credentials apart in this process and means nothing outside it: string hashes are seeded differently in each.</summary>
+    /// <summary>
+    /// A number that tells credentials apart in this process and means nothing outside it: string hashes are seeded differently in each.
+    /// </summary>
     static int CredentialOf(HttpRequestHeaders headers)
     {
         var hash = default(HashCode);

@@ -10,10 +10,12 @@ internal sealed class ProxyAccess(PoolEngine pool)
 {
     /// <summary>Asked for the proxy of a call; null if none is used. Never throws.</summary>
     public IWebProxy? Proxy { get; } = pool.Settings.Proxy is { } proxy
-        ? new QuietProxy(proxy, error => LogMessages.ProxyFailed(pool.Logger, error.GetType().Name))   // not its text, which may hold the call's whole address
+        ? new QuietProxy(proxy, error => LogFailure(pool.Logger, error))
         : null;
 
-    /// <summary>The User-Agent for a tunnel: the last one that a caller sent there. Tenants with connections of their own are kept apart.</summary>
+    /// <summary>
+    /// The User-Agent for a tunnel: the last one that a caller sent there. Tenants with connections of their own are kept apart.
+    /// </summary>
     public string? UserAgentFor(ConnectionKey key) => pool.Core.Read((scheduler, _) =>
         scheduler.Find(key) is { } state ? IsApart(state) ? state.UserAgent : state.Origin.UserAgent : null);
 
@@ -29,6 +31,9 @@ internal sealed class ProxyAccess(PoolEngine pool)
             key.Origin.UserAgent = userAgent;
         }
     }
+
+    /// <summary>Without the error's text, which may hold the call's whole address.</summary>
+    static void LogFailure(ILogger logger, Exception error) => LogMessages.ProxyFailed(logger, error.GetType().Name);
 
     static bool IsApart(KeyState key) => key.Key.Partition.Length > 0;
 }

@@ -1,14 +1,18 @@
 namespace Warmline.Pool;
 
 /// <summary>
-/// Detects that the machine slept. On Linux and macOS the monotonic clock stands still during sleep; the wall clock does not. The two are compared at most once a
-/// second, with whatever event comes. So the first call after a sleep is covered, and a pool that is never idle as well.
+/// Detects that the machine slept. On Linux and macOS the monotonic clock stands still during sleep; the wall clock does not. The two are
+/// compared at most once a second, with whatever event comes. So the first call after a sleep is covered, and a pool that is never idle as
+/// well.
 /// </summary>
 /// <param name="time">Both clocks.</param>
 /// <param name="standstill">How long the pool's time has stood still because the process had no thread. That is no sleep.</param>
 internal sealed class SleepWatch(TimeProvider time, Func<TimeSpan> standstill)
 {
-    /// <summary>A wall clock this far ahead of the monotonic one indicates sleep. Time servers correct less now and then, and no connection suffers from a sleep that short.</summary>
+    /// <summary>
+    /// A wall clock this far ahead of the monotonic one indicates sleep. Time servers correct less now and then, and no connection suffers
+    /// from a sleep that short.
+    /// </summary>
     static readonly TimeSpan ShortestSleep = TimeSpan.FromSeconds(5);
 
     static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);

@@ -1,9 +1,8 @@
-using Microsoft.Extensions.Logging;
 
 namespace Warmline.Pool;
 
 /// <summary>What the pool does when the process's thread pool has no thread for it.</summary>
-internal sealed class Standstill
+internal sealed class StandstillWatch
 {
     static readonly TimeSpan LogInterval = TimeSpan.FromMinutes(1);
 
@@ -12,7 +11,7 @@ internal sealed class Standstill
     readonly Func<bool> _isBusy;
     TimeSpan _loggedAt = TimeSpan.MinValue / 2;
 
-    public Standstill(PoolEngine pool)
+    public StandstillWatch(PoolEngine pool)
     {
         _pool = pool;
         _isBusy = IsBusy;

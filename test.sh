@@ -1,11 +1,30 @@
 #!/usr/bin/env bash
 # Builds everything, with warnings as errors, and runs every test. Needs the .NET SDK of global.json and, for some tests, tinyproxy and
 # prometheus, which it installs where apt-get and root are there; no key, no network but the package feeds.
-#   ./test.sh                     all tests
+#   ./test.sh                     all tests, with fixed seeds
 #   ./test.sh Warmline.Tests …    these test projects only
+#   ./test.sh --quick             the library's tests without sockets, and the rules of the code: about a minute
+#   ./test.sh --soak              the library's tests with fresh random seeds and ten times the rounds: long
 set -euo pipefail
 cd "$(dirname "$0")"
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1
+
+library() { # configuration arguments…
+  local configuration=$1
+  shift
+  "tests/Warmline.Tests/bin/$configuration/net10.0/Warmline.Tests" -noColor -longRunning 120 "$@"
+}
+
+case "${1:-}" in
+  --quick)
+    dotnet build tests/Warmline.Tests -c Release --nologo -v quiet -p:RunAnalyzers=false
+    library Release -namespace Warmline.Tests.Scheduling -namespace Warmline.Tests.Providers -namespace Warmline.Tests.Guards
+    exit ;;
+  --soak)
+    dotnet build tests/Warmline.Tests -c Release --nologo -v quiet -p:RunAnalyzers=false
+    WARMLINE_SOAK=1 library Release
+    exit ;;
+esac
 
 # Some tests need a real proxy, others a real Prometheus. They fail without it; they are never skipped.
 # A package brings its program only: no service of it is started, now or at the next boot, and nothing that it merely recommends comes along.
@@ -31,6 +50,14 @@ install prometheus prometheus
 
 echo "== build"
 dotnet build Warmline.slnx -c Release --nologo -v quiet
+
+asserted=0
+if [ $# -eq 0 ]; then
+  # Debug.Assert runs in a Debug build only.
+  echo "== assertions"
+  dotnet build tests/Warmline.Tests -c Debug --nologo -v quiet -p:RunAnalyzers=false
+  library Debug -namespace Warmline.Tests.Scheduling -namespace Warmline.Tests.Sharing || asserted=1
+fi
 
 projects=("$@")
 if [ ${#projects[@]} -eq 0 ]; then
@@ -61,6 +88,6 @@ for name in "${projects[@]}"; do
   if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then crashed=$((crashed + 1)); fi
 done
 
-failed=$((failed + crashed))
+failed=$((failed + crashed + asserted))
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Text;
 using Warmline.Providers;
+using Warmline.Tests.Support;
 using Xunit;
 
 namespace Warmline.Tests.Providers;
@@ -131,13 +132,12 @@ public sealed class ErrorBodyTests
     [Theory]
     [InlineData(1)]
     [InlineData(20_260_718)]
-    [InlineData(null)]
-    public void Nothing_is_thrown_whatever_comes(int? fixedSeed)
+    [InlineData(77)]
+    public void Nothing_is_thrown_whatever_comes(int usualSeed)
     {
-        var seed = fixedSeed ?? Random.Shared.Next();
-        TestContext.Current.TestOutputHelper?.WriteLine($"seed {seed}");
+        var (seed, rounds) = Seeds.Of(usualSeed, 20_000);
         var random = new Random(seed);
-        for (var round = 0; round < 20_000; round++)
+        for (var round = 0; round < rounds; round++)
         {
             var body = Encoding.UTF8.GetBytes(random.Next(4) == 0 ? Gemini : $"{{\"code\":\"slow_down\",\"@type\":\"{Type}\",\"retryDelay\":\"5.25s\"}}");
             for (var changes = random.Next(4); changes > 0; changes--)

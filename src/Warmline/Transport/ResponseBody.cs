@@ -5,45 +5,20 @@ using Warmline.Providers;
 
 namespace Warmline.Transport;
 
-/// <summary>The response body as the caller reads it: the read clock runs while the caller waits, the end is reported once, and leaving before it aborts the exchange.</summary>
-internal sealed partial class ResponseBody(Stream inner, IExchange exchange, long? framedLength) : Stream
+/// <summary>
+/// The response body as the caller reads it: the read clock runs while the caller waits, the end is reported once, and leaving before it
+/// aborts the exchange.
+/// </summary>
+internal sealed class ResponseBody(Stream inner, IExchange exchange, long? framedLength) : LeavableBody(inner, exchange, framedLength)
 {
-    const long Unknown = -1;
-
-    /// <summary>Of an answer that is left so much is read on behind the caller's back, where it is known to be no generation that would go on: that is cheaper than a
-    /// handshake. After a stream's terminal event a few bytes come; after an error event one more event may, with the whole of what was generated in it.</summary>
-    const long MostReadOn = 64 * 1024;
-
-    /// <summary>Enough for a lost last packet to be sent again, which takes 200 ms and a round trip or more; little enough for a provider that goes on after all.</summary>
-    static readonly TimeSpan ReadOnTime = TimeSpan.FromSeconds(1);
-
-    /// <summary>What framed the body; unknown where something else did.</summary>
-    readonly long _length = framedLength ?? Unknown;
-
-    SseWatcher? _events;
     Exception? _failure;   // what ended it: every later read meets it again, as an end would pass for the whole of the body
-    BodyShape _shape;
-    JsonLines _lines;
-    bool _isDecoded;
-    bool _errorSeen;
-    long _read;
-    bool _isGuessed;
-    bool _ended;
-    bool _disposed;
 
-    /// <summary>Nobody can read or dispose it any more. The pool itself refers to the exchange and never to its body, or this could not be seen.</summary>
-    [SuppressMessage("Usage", "MA0055", Justification = "That nobody holds a response any more is known to nobody else.")]
-    ~ResponseBody()
-    {
-        ThreadPool.UnsafeQueueUserWorkItem(static body => body.Reclaim(), this, preferLocal: false);   // the garbage collector's thread has others to serve
-    }
-
-    public override bool CanRead => !Volatile.Read(ref _disposed);
+    public override bool CanRead => !IsDisposed;
 
     public override bool CanSeek => false;
 
     /// <summary>Only after 101 Switching Protocols.</summary>
-    public override bool CanWrite => CanRead && inner.CanWrite;
+    public override bool CanWrite => CanRead && Inner.CanWrite;
 
     public override long Length => throw new NotSupportedException();
 
@@ -65,7 +40,8 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         var shared = ArrayPool<byte>.Shared.Rent(Math.Max(1, Math.Min(buffer.Length, 64 * 1024)));
         try
         {
-            var read = ReadAsync(shared.AsMemory(0, Math.Min(buffer.Length, shared.Length)), CancellationToken.None).AsTask().GetAwaiter().GetResult();
+            var read = ReadAsync(shared.AsMemory(0, Math.Min(buffer.Length, shared.Length)), CancellationToken.None).AsTask().GetAwaiter()
+                .GetResult();
             shared.AsSpan(0, read).CopyTo(buffer);
             return read;
         }
@@ -88,18 +64,18 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
             return ReadCancellableAsync(buffer, cancellationToken);
         }
 
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
         if (_failure is { } failure)
         {
             return ValueTask.FromException<int>(failure);
         }
 
-        var clocks = exchange.Clocks;
+        var clocks = Exchange.Clocks;
         clocks.BeginRead();
         ValueTask<int> pending;
         try
         {
-            pending = inner.ReadAsync(buffer, !_ended ? clocks.Token : CancellationToken.None);
+            pending = Inner.ReadAsync(buffer, !HasEnded ? clocks.Token : CancellationToken.None);
         }
         catch (Exception error)
         {
@@ -115,13 +91,16 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
         return Got(read, buffer) ? new ValueTask<int>(read) : ValueTask.FromException<int>(CutShort(CancellationToken.None));
     }
 
-    /// <summary>Reads on and forgets, until the end or so many bytes. That it fails is no matter: the exchange has ended then, too.</summary>
+    /// <summary>
+    /// Reads on and forgets, until the end or so many bytes. That it fails is no matter: the exchange has ended then, too.
+    /// </summary>
     public async ValueTask DrainAsync(int most, CancellationToken cancellationToken)
     {
         var buffer = ArrayPool<byte>.Shared.Rent(4096);
         try
         {
-            for (int read; most > 0 && !_ended && (read = await ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0; most -= read)
+            for (int read; most > 0 && !HasEnded
+                && (read = await ReadAsync(buffer, cancellationToken).ConfigureAwait(false)) > 0; most -= read)
             {
             }
         }
@@ -138,15 +117,17 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     /// <inheritdoc cref="DrainAsync"/>
     public void Drain(int most) => DrainAsync(most, CancellationToken.None).AsTask().GetAwaiter().GetResult();
 
-    public override void Flush() => inner.Flush();
+    public override void Flush() => Inner.Flush();
 
-    public override Task FlushAsync(CancellationToken cancellationToken) => inner.FlushAsync(cancellationToken);
+    public override Task FlushAsync(CancellationToken cancellationToken) => Inner.FlushAsync(cancellationToken);
 
-    public override void Write(byte[] buffer, int offset, int count) => inner.Write(buffer, offset, count);
+    public override void Write(byte[] buffer, int offset, int count) => Inner.Write(buffer, offset, count);
 
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => inner.WriteAsync(buffer, cancellationToken);
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+        Inner.WriteAsync(buffer, cancellationToken);
 
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => inner.WriteAsync(buffer, offset, count, cancellationToken);
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        Inner.WriteAsync(buffer, offset, count, cancellationToken);
 
     public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
 
@@ -178,7 +159,7 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<int> ReadCancellableAsync(Memory<byte> buffer, CancellationToken caller)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
         if (_failure is { } failure)
         {
             throw failure;
@@ -189,9 +170,9 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
             throw Failed(new OperationCanceledException(caller), caller);
         }
 
-        var clocks = exchange.Clocks;
+        var clocks = Exchange.Clocks;
         clocks.BeginRead();
-        var pending = inner.ReadAsync(buffer, !_ended ? clocks.Token : caller);
+        var pending = Inner.ReadAsync(buffer, !HasEnded ? clocks.Token : caller);
         if (pending.IsCompletedSuccessfully)
         {
             var read = pending.Result;
@@ -207,16 +188,16 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     /// <summary>False where the body has ended before its length.</summary>
     bool Got(int read, Memory<byte> buffer)
     {
-        exchange.Clocks.EndWait();
-        _read += read;
-        if (!_isDecoded)
+        Exchange.Clocks.EndWait();
+        BytesRead += read;
+        if (!IsDecoded)
         {
             Saw(buffer.Span[..read]);
         }
 
         if (read == 0 && buffer.Length > 0)
         {
-            if (_read < _length)
+            if (BytesRead < FramedLength)
             {
                 return false;
             }
@@ -230,27 +211,17 @@ internal sealed partial class ResponseBody(Stream inner, IExchange exchange, lon
     /// <summary>What the caller sees.</summary>
     Exception Failed(Exception error, CancellationToken caller)
     {
-        exchange.Clocks.EndWait();
-        inner.Dispose();   // a cancelled read leaves an HTTP/2 stream open, and the provider generating
+        Exchange.Clocks.EndWait();
+        Inner.Dispose();   // a cancelled read leaves an HTTP/2 stream open, and the provider generating
         End(whole: false);
-        return _failure = exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
+        return _failure = Exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
     }
 
     /// <summary>HTTP/2 alone: the platform compares the two on HTTP/1.1.</summary>
     Exception CutShort(CancellationToken caller)
     {
         End(whole: false);
-        var error = new HttpIOException(HttpRequestError.ResponseEnded, $"The response ended after {_read} of {_length} bytes.");
-        return _failure = exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
-    }
-
-    [SuppressMessage("Usage", "CA1816", Justification = "Its end is what the finalizer looks for; Dispose is one way to it.")]
-    public void End(bool whole)
-    {
-        if (!Interlocked.Exchange(ref _ended, true))
-        {
-            GC.SuppressFinalize(this);
-            exchange.ResponseEnded(whole);
-        }
+        var error = new HttpIOException(HttpRequestError.ResponseEnded, $"The response ended after {BytesRead} of {FramedLength} bytes.");
+        return _failure = Exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
     }
 }

@@ -1,25 +1,80 @@
 using System.Buffers;
+using System.Diagnostics.CodeAnalysis;
 
 namespace Warmline.Transport;
 
-/// <summary>What becomes of a body when its reader leaves: what has come already is read, and then its end is waited for, or the exchange
-/// is aborted at once.</summary>
-internal sealed partial class ResponseBody
+/// <summary>
+/// The end of a response body, reported once: it was read to its end, it failed, or its reader left. When the reader leaves, what has
+/// already come is read. Then either its end is awaited or the exchange is aborted at once.
+/// </summary>
+internal abstract class LeavableBody(Stream inner, IExchange exchange, long? framedLength) : RecognizedBody(exchange, framedLength)
 {
+    /// <summary>
+    /// How much of an abandoned response is drained in the background when it is about to end anyway: that is cheaper than a handshake.
+    /// After a stream's terminal event a few bytes come; after an error event one more event may, with the whole of what was generated in
+    /// it.
+    /// </summary>
+    const long MostReadOn = 64 * 1024;
+
+    /// <summary>
+    /// Enough for a lost last packet to be sent again, which takes 200 ms and a round trip or more; little enough for a provider that goes
+    /// on after all.
+    /// </summary>
+    static readonly TimeSpan ReadOnTime = TimeSpan.FromSeconds(1);
+
+    long _read;
+    bool _ended;
+    bool _disposed;
+
+    /// <summary>
+    /// The application can neither read nor dispose it any more. The pool itself refers to the exchange and never to its body, or this
+    /// could not be detected.
+    /// </summary>
+    [SuppressMessage("Usage", "MA0055", Justification = "Nothing else knows that a response is no longer referenced.")]
+    ~LeavableBody()
+    {
+        // The garbage collector's thread has others to serve.
+        ThreadPool.UnsafeQueueUserWorkItem(static body => body.Reclaim(), this, preferLocal: false);
+    }
+
+    protected Stream Inner => inner;
+
+    /// <summary>Bytes read so far.</summary>
+    protected long BytesRead
+    {
+        get => _read;
+        set => _read = value;
+    }
+
+    protected bool IsDisposed => Volatile.Read(ref _disposed);
+
+    protected override bool HasEnded => Volatile.Read(ref _ended);
+
     /// <summary>Some tens of microseconds.</summary>
     const int MostSpins = 20;
 
     /// <summary>All bytes of a known length have been read.</summary>
-    bool IsWhole => _read == _length;
+    bool IsWhole => _read == FramedLength;
 
     /// <summary>Whether the rest is worth waiting for: of a body that has said its end, that has all its bytes, or, where leaving costs the
     /// connection, the short rest of a known length.</summary>
-    bool IsNearEnd => HasSaidItsEnd || IsWhole || (exchange.EndsWithItsAnswer && _read < _length && _length - _read <= MostReadOn);
+    bool IsNearEnd => HasSaidItsEnd || IsWhole
+        || (Exchange.EndsWithItsAnswer && _read < FramedLength && FramedLength - _read <= MostReadOn);
 
     /// <summary>Do not drain while a read is pending or after the call was cancelled, nor a tunnel, nor a rest of known length that is
     /// too long.</summary>
-    bool MayReadOn => !Volatile.Read(ref _ended) && !exchange.Clocks.IsWaiting && !exchange.Clocks.IsCancellationRequested && !inner.CanWrite
-        && _length - _read <= MostReadOn;
+    bool MayReadOn => !HasEnded && !Exchange.Clocks.IsWaiting && !Exchange.Clocks.IsCancellationRequested && !inner.CanWrite
+        && FramedLength - _read <= MostReadOn;
+
+    [SuppressMessage("Usage", "CA1816", Justification = "The finalizer looks for its end; Dispose is one way to it.")]
+    public void End(bool whole)
+    {
+        if (!Interlocked.Exchange(ref _ended, true))
+        {
+            GC.SuppressFinalize(this);
+            Exchange.ResponseEnded(whole);
+        }
+    }
 
     protected override void Dispose(bool disposing)
     {
@@ -44,9 +99,9 @@ internal sealed partial class ResponseBody
     {
         try
         {
-            if (exchange.Clocks.IsWaiting || !HasSaidItsEnd)
+            if (Exchange.Clocks.IsWaiting || !HasSaidItsEnd)
             {
-                exchange.ResponseLeaked();
+                Exchange.ResponseLeaked();
             }
         }
         catch (Exception)
@@ -76,16 +131,16 @@ internal sealed partial class ResponseBody
         }
         finally
         {
-            exchange.Clocks.EndRest();
+            Exchange.Clocks.EndRest();
             End(IsWhole);
         }
     }
 
     void Abandon()
     {
-        if (!Volatile.Read(ref _ended) && !IsWhole)
+        if (!HasEnded && !IsWhole)
         {
-            exchange.ResponseAbandoned(isCounted: !HasSaidItsEnd);   // if the end does not come then, that is the server's doing
+            Exchange.ResponseAbandoned(isCounted: !HasSaidItsEnd);   // if the end does not come then, that is the server's doing
         }
     }
 
@@ -96,16 +151,16 @@ internal sealed partial class ResponseBody
     /// </summary>
     void ReadOn()
     {
-        exchange.Clocks.BeginRest(ReadOnTime);
+        Exchange.Clocks.BeginRest(ReadOnTime);
 
         // On HTTP/2 another thread hands out what came, frame by frame: the end may be a moment behind the data that it came with.
-        var mayLag = !exchange.EndsWithItsAnswer;
+        var mayLag = !Exchange.EndsWithItsAnswer;
         var buffer = ArrayPool<byte>.Shared.Rent(4096);
         try
         {
             for (var most = MostReadOn; most > 0;)
             {
-                var pending = inner.ReadAsync(buffer, exchange.Clocks.Token);
+                var pending = inner.ReadAsync(buffer, Exchange.Clocks.Token);
                 for (var spin = default(SpinWait); !pending.IsCompleted && mayLag && spin.Count < MostSpins;)
                 {
                     spin.SpinOnce(sleep1Threshold: -1);
@@ -143,7 +198,7 @@ internal sealed partial class ResponseBody
         {
             while ((most = GoesOn(await pending.ConfigureAwait(false), buffer, most)) > 0)
             {
-                pending = inner.ReadAsync(buffer, exchange.Clocks.Token);
+                pending = inner.ReadAsync(buffer, Exchange.Clocks.Token);
             }
         }
         catch (Exception)
@@ -165,9 +220,9 @@ internal sealed partial class ResponseBody
         try
         {
             Abandon();
-            if (exchange.EndsWithItsAnswer)
+            if (Exchange.EndsWithItsAnswer)
             {
-                exchange.Clocks.Abort();
+                Exchange.Clocks.Abort();
             }
             else
             {
@@ -176,7 +231,7 @@ internal sealed partial class ResponseBody
         }
         finally
         {
-            exchange.Clocks.EndRest();
+            Exchange.Clocks.EndRest();
             End(whole: false);
         }
 
@@ -204,7 +259,7 @@ internal sealed partial class ResponseBody
         _read += read;
         if (read == 0)
         {
-            if (_read >= _length)
+            if (_read >= FramedLength)
             {
                 End(whole: true);
             }
@@ -212,7 +267,7 @@ internal sealed partial class ResponseBody
             return 0;
         }
 
-        if (!_isDecoded && !HasSaidItsEnd)   // the reader may have left before what is here
+        if (!IsDecoded && !HasSaidItsEnd)   // the reader may have left before what is here
         {
             Recognize(buffer.AsSpan(0, read));
         }

@@ -3,10 +3,30 @@ using Warmline.Providers;
 namespace Warmline.Transport;
 
 /// <summary>What the bytes of a response body say: what it is, how far it has got, whether its end is near.</summary>
-internal sealed partial class ResponseBody
+internal abstract class RecognizedBody(IExchange exchange, long? framedLength) : Stream
 {
+    protected const long Unknown = -1;
+
+    SseWatcher? _events;
+    BodyShape _shape;
+    JsonLines _lines;
+    bool _isDecoded;
+    bool _errorSeen;
+    bool _isGuessed;
+
+    protected IExchange Exchange => exchange;
+
+    /// <summary>The length that framed the body; unknown if something else did.</summary>
+    protected long FramedLength { get; } = framedLength ?? Unknown;
+
+    /// <summary>The exchange knows of the end: the body was read to its end, failed or was left.</summary>
+    protected abstract bool HasEnded { get; }
+
+    /// <summary>The events are not in the bytes that are read here, which are compressed.</summary>
+    protected bool IsDecoded => _isDecoded;
+
     /// <summary>The last event, or line of JSON, said that nothing follows; or an error did, which ends most streams.</summary>
-    bool HasSaidItsEnd => _shape.Kind is BodyKind.Json ? _lines.IsOver : _events is { IsNearEnd: true };
+    protected bool HasSaidItsEnd => _shape.Kind is BodyKind.Json ? _lines.IsOver : _events is { IsNearEnd: true };
 
     /// <summary>It is a stream of events. <paramref name="isDecoded"/>: not in these bytes, which are compressed; whoever decodes them
     /// reports what it <see cref="Saw"/>.</summary>
@@ -15,7 +35,7 @@ internal sealed partial class ResponseBody
         _isDecoded = isDecoded;
         _events = new SseWatcher();
         exchange.Clocks.WatchContent();
-        if (!Volatile.Read(ref _ended))
+        if (!HasEnded)
         {
             exchange.Events = _events;
         }
@@ -59,7 +79,7 @@ internal sealed partial class ResponseBody
     }
 
     /// <summary>What the events that end in these bytes say.</summary>
-    SseKind Recognize(ReadOnlySpan<byte> bytes)
+    protected SseKind Recognize(ReadOnlySpan<byte> bytes)
     {
         switch (_shape.Kind)
         {
@@ -117,14 +137,14 @@ internal sealed partial class ResponseBody
     /// <summary>Where the length is known, so is the end.</summary>
     void FeedLines(ReadOnlySpan<byte> bytes)
     {
-        if (_length == Unknown || _isDecoded)
+        if (FramedLength == Unknown || _isDecoded)
         {
             _lines.Feed(bytes);
         }
     }
 
     /// <summary>The same error, where the answer was whole when it came; else null. The type stays, as callers catch it.</summary>
-    IOException? BehindTerminal(Exception error)
+    protected IOException? BehindTerminal(Exception error)
     {
         var last = _shape.Kind is BodyKind.Json
             ? _lines.IsOver ? "its last line of JSON" : null

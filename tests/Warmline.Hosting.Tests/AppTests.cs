@@ -93,7 +93,7 @@ public sealed class AppTests
 
         await MoreAsync();
         rig.Write("""{ "MaxConnections": 2, "IdleTimeout": "5s", "Http2": { "MaxStreamsPerConnection": 4, "TargetStreams": 2 } }""");
-        await rig.LoggedAsync("changed options are in force");
+        await rig.LoggedAsync("changed options have been applied");
         await MoreAsync();
         rig.Write("""{ "MaxConnections": 2, "Enabled": false }""");
         await rig.LoggedAsync("The pool is switched off");

@@ -20,7 +20,7 @@ public sealed partial class SignalTests
         var streams = await app.RelayAsync(5, tokens: 150, gapMilliseconds: 20);
         app.Signal(Terminate);
         await app.RefusedAsync();
-        await app.SaidAsync("the host stops; calls may run on for 28 s");
+        await app.SaidAsync("the host is stopping. Running calls have 28 s to finish");
         Assert.All(streams, stream => Assert.False(stream.IsCompleted));
 
         foreach (var text in await Task.WhenAll(streams))

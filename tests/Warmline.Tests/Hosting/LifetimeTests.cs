@@ -101,11 +101,11 @@ public sealed class LifetimeTests
         Reload(("MaxConnections", "20"));
         Assert.Equal(20, pool.Engine.Settings.MaxConnections);
         Reload(("MaxConnections", "20"));   // nothing changed: nothing said
-        Assert.Single(Messages("changed options are in force"));
+        Assert.Single(Messages("changed options have been applied"));
 
         Reload(("MaxConnections", "30"), ("Dns:CacheTtl", "1m"), ("Http2:Mode", "Disabled"));
         Assert.Equal(20, pool.Engine.Settings.MaxConnections);
-        Assert.Contains("Http2.Mode, Dns.CacheTtl cannot change while the pool runs", Assert.Single(Messages("not in force, none of them: ")), StringComparison.Ordinal);
+        Assert.Contains("Http2.Mode, Dns.CacheTtl cannot change while the pool runs", Assert.Single(Messages("none of the changed options have been applied, because Http2")), StringComparison.Ordinal);
 
         Reload(("MaxConnections", "0"), ("Dns:CacheTtl", null), ("Http2:Mode", null), ("MaxConections", "5"));
         Assert.Equal(20, pool.Engine.Settings.MaxConnections);
@@ -200,7 +200,7 @@ public sealed class LifetimeTests
         await stop;
 
         Assert.Equal(PoolRejectionReason.Draining, error.Reason);
-        Assert.Contains(logs.Entries, entry => entry.Message == "Pool 'default': the host stops; calls may run on for 48 s");
+        Assert.Contains(logs.Entries, entry => entry.Message == "Pool 'default': the host is stopping. Running calls have 48 s to finish");
     }
 
     [Theory(Timeout = Rig.Patience)]
@@ -216,7 +216,7 @@ public sealed class LifetimeTests
         configuration["Hosting:DrainTimeout"] = drainTimeout;
         await host.StopAsync(Rig.Ct);
 
-        Assert.Contains(logs.Entries, entry => entry.Message == $"Pool 'default': the host stops; calls may run on for {seconds} s");
+        Assert.Contains(logs.Entries, entry => entry.Message == $"Pool 'default': the host is stopping. Running calls have {seconds} s to finish");
     }
 
     [Fact(Timeout = Rig.Patience)]

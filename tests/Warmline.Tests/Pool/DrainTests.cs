@@ -30,7 +30,7 @@ public sealed class DrainTests
         Assert.Empty(await drain);
         Assert.Equal((0, 0), (rig.Stats.Active, rig.Stats.Connections));
         await rig.MockAsync(counters => counters is { ConnectionsOpen: 0, RequestsCompleted: 3, AbortedRequests: 0 });
-        Assert.Contains(rig.Logs.Entries, entry => entry.Message.StartsWith("Drain begins: 3 requests in flight", StringComparison.Ordinal));
+        Assert.Contains(rig.Logs.Entries, entry => entry.Message.StartsWith("Draining: 3 requests in flight", StringComparison.Ordinal));
     }
 
     [Theory(Timeout = Rig.Patience)]
@@ -58,7 +58,7 @@ public sealed class DrainTests
 
         await rig.MockAsync(counters => counters is { ConnectionsOpen: 0, AbortedRequests: 3 });
         await rig.QuietAsync();
-        Assert.Contains(rig.Logs.Entries, entry => entry.Message == "Drain's deadline is over: 3 requests cut");
+        Assert.Contains(rig.Logs.Entries, entry => entry.Message == "Drain deadline reached: aborted 3 requests");
     }
 
     [Fact(Timeout = Rig.Patience)]
@@ -74,7 +74,7 @@ public sealed class DrainTests
         {
             await Eventually.TrueAsync(() => time.HasTimerIn(TimeSpan.FromSeconds(15)));
             time.Advance(TimeSpan.FromSeconds(15));
-            await Eventually.TrueAsync(() => rig.Logs.Entries.Any(entry => entry.Message == $"Drain goes on: 2 requests in flight, the oldest for {i * 15} s"), () => string.Join("\n", rig.Logs.Entries));
+            await Eventually.TrueAsync(() => rig.Logs.Entries.Any(entry => entry.Message == $"Still draining: 2 requests in flight, the oldest running for {i * 15} s"), () => string.Join("\n", rig.Logs.Entries));
         }
 
         gate.Open();

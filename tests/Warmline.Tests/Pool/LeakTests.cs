@@ -23,7 +23,7 @@ public sealed class LeakTests
         await CollectedAsync(() => rig.Stats.Faults.Leaked == 1);
         await rig.MockAsync(counters => counters is { StreamsOpen: 0, AbortedRequests: 1 });
         await rig.QuietAsync();
-        var told = Assert.Single(rig.Logs.Entries, entry => entry.Message.Contains("let go without being read", StringComparison.Ordinal));
+        var told = Assert.Single(rig.Logs.Entries, entry => entry.Message.Contains("garbage-collected before it was read", StringComparison.Ordinal));
         Assert.Equal(LogLevel.Warning, told.Level);
         Assert.Contains(withStack ? nameof(LetGoAsync) : "unknown; set LeakThreshold", told.Message, StringComparison.Ordinal);
         await rig.CallAsync();

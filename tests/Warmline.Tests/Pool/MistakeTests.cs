@@ -59,7 +59,7 @@ public sealed class MistakeTests
         await using var rig = await Rig.StartAsync(time: time);
         await PauseAndCallAsync(rig, time, times: 5, TimeSpan.FromSeconds(120.1), TimeSpan.FromSeconds(30));
 
-        Assert.Equal($"Connections to {rig.Stats.Origins[0].Origin} expire too early: 3 times one had to be dialled again soon after. IdleTimeout = 170s (now 2m) would have kept them", Assert.Single(Warnings(rig.Logs)));
+        Assert.Equal($"Connections to {rig.Stats.Origins[0].Origin} expire too early: 3 times a connection had to be opened again soon after. IdleTimeout = 170s (now 2m) would have kept them", Assert.Single(Warnings(rig.Logs)));
     }
 
     [Theory(Timeout = Rig.Patience)]
@@ -104,7 +104,7 @@ public sealed class MistakeTests
         await Eventually.TrueAsync(() => Warnings(rig.Logs).Count > 0);   // told after the dial has served its caller
 
         var warning = Assert.Single(Warnings(rig.Logs));
-        Assert.Matches(@"^\d\d calls at once to https://localhost:\d+ take \d\d connections, because the server speaks HTTP/1.1 only. Over HTTP/2, \d would do. Ask for HTTP/2", warning);
+        Assert.Matches(@"^\d\d concurrent calls to https://localhost:\d+ use \d\d connections, because the server speaks HTTP/1.1 only. Over HTTP/2, \d would be enough. Ask for HTTP/2", warning);
     }
 
     [Fact(Timeout = Rig.Patience)]
@@ -114,7 +114,7 @@ public sealed class MistakeTests
         await HoldAsync(rig, 16);
         await Eventually.TrueAsync(() => Warnings(rig.Logs).Count > 0);
 
-        Assert.EndsWith("because the application insists on HTTP/1.1. Over HTTP/2, 2 would do. Set Http2.Mode to Preferred and leave the requests' VersionPolicy as it is", Assert.Single(Warnings(rig.Logs)), StringComparison.Ordinal);
+        Assert.EndsWith("because the application insists on HTTP/1.1. Over HTTP/2, 2 would be enough. Set Http2.Mode to Preferred and leave the requests' VersionPolicy as it is", Assert.Single(Warnings(rig.Logs)), StringComparison.Ordinal);
     }
 
     [Theory(Timeout = Rig.Patience)]

@@ -97,7 +97,7 @@ public sealed class StaleTests : IAsyncDisposable
         }
 
         Assert.Equal(TimeSpan.FromSeconds(58), Stats.Origins[0].IdleLimit);
-        Assert.Contains(_logs.Entries, entry => entry.Message.Contains("ends idle connections: from now on they are kept for 58 s", StringComparison.Ordinal));
+        Assert.Contains(_logs.Entries, entry => entry.Message.Contains("closes idle connections early: from now on they are kept for at most 58 s", StringComparison.Ordinal));
         for (var i = 3; i <= 5; i++)
         {
             await CallAsync();
@@ -137,7 +137,7 @@ public sealed class StaleTests : IAsyncDisposable
         Assert.Equal((22, lost), (_server.Connections.Sum(connection => connection.Requests), (int)Stats.LostConnections));
         await _pool.StatsAsync(stats => stats.Connections == (lost > 0 ? 1 : 17));
         Assert.Equal(lost > 0 ? (21, 1) : (20, 4), (_server.Connections.Count, calls));   // no more dials than needed
-        Assert.Equal(lost > 0 ? 1 : 0, _logs.Entries.Count(entry => entry.Message.Contains("20 connections to http://localhost", StringComparison.Ordinal)));
+        Assert.Equal(lost > 0 ? 1 : 0, _logs.Entries.Count(entry => entry.Message.Contains("20 idle connections to http://localhost", StringComparison.Ordinal)));
     }
 
     [Fact(Timeout = Rig.Patience)]
@@ -151,7 +151,7 @@ public sealed class StaleTests : IAsyncDisposable
         await _pool.StatsAsync(stats => stats.Connections == 0);
         await _server.OpenAsync(0);
         Assert.Equal(20, Stats.LostConnections);
-        Assert.Single(_logs.Entries, entry => entry.Message == "20 connections to http://localhost:" + _server.Address.Port + " were given up together: an idle one was reset, timed out or answered no ping");
+        Assert.Single(_logs.Entries, entry => entry.Message == "Closed 20 idle connections to http://localhost:" + _server.Address.Port + ": an idle one was reset, timed out or answered no ping");
         await CallAsync();
         Assert.Equal(21, _server.Connections.Count);
     }
@@ -186,7 +186,7 @@ public sealed class StaleTests : IAsyncDisposable
         await running;
 
         Assert.Equal((4, 2L), (_server.Connections.Count, Stats.LostConnections));
-        Assert.Single(_logs.Entries, entry => entry.Message.Contains("2 connections to all hosts were given up together: the clock jumped", StringComparison.Ordinal));
+        Assert.Single(_logs.Entries, entry => entry.Message.Contains("Closed 2 idle connections to all hosts: the clock jumped", StringComparison.Ordinal));
         await _server.OpenAsync(2);
 
         _time.Sleep(TimeSpan.FromSeconds(3));   // no sleep: a clock that was set right

@@ -154,6 +154,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>The shell found it closed when a call on it ended, as after <c>Connection: close</c>. Its own report comes later, when the peer has closed too.</summary>
     internal bool HasEnded { get; set; }
 
+    /// <summary>When its age is looked at next.</summary>
+    internal TimeSpan LifeDue => ReplaceAt < ExpiresAt ? ReplaceAt : ExpiresAt;
+
     // Links in the list of idle connections, longest idle first.
     internal ConnectionState? PreviousIdle { get; set; }
 

@@ -5,6 +5,14 @@ namespace Warmline.Scheduling;
 /// <summary>What all keys of one origin share: its permits, its pause.</summary>
 internal sealed class OriginState(string name) : PermitGroup(name)
 {
+    /// <summary>Lower bound for a learned limit of resets.</summary>
+    const int MinResets = 4;
+
+    /// <summary>How long an origin that took PINGs for abuse gets none; doubled each time that it does so again.</summary>
+    static readonly TimeSpan FirstPingPause = TimeSpan.FromHours(1);
+
+    static readonly TimeSpan MaxPingPause = TimeSpan.FromDays(1);
+
     public bool IsPaused { get; set; }
 
     /// <summary>The pause does not end before.</summary>
@@ -30,6 +38,33 @@ internal sealed class OriginState(string name) : PermitGroup(name)
 
     /// <summary>Whether calls that may use HTTP/1.1 are offered HTTP/2.</summary>
     public Http2Trust Http2 { get; } = new();
+
+    /// <summary>
+    /// The server took our resets, or our PINGs, for abuse (ENHANCE_YOUR_CALM): the origin gets fewer for a while. True if a pause of PINGs
+    /// begins.
+    /// </summary>
+    public bool AskedForCalm(bool byPings, long resets, TimeSpan now, TimeSpan memory)
+    {
+        if (!byPings)
+        {
+            if (resets >= 2 * MinResets)   // after fewer it meant something else
+            {
+                ResetLimit = (int)Math.Min(resets / 2, ResetLimit);
+                ResetLimitUntil = now + memory;
+            }
+
+            return false;
+        }
+
+        if (now < PingsFrom)
+        {
+            return false;   // another connection was on its way to the same end
+        }
+
+        PingPause = PingPause == TimeSpan.Zero ? FirstPingPause : PingPause * 2 < MaxPingPause ? PingPause * 2 : MaxPingPause;
+        PingsFrom = now + PingPause;
+        return true;
+    }
 }
 
 /// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>

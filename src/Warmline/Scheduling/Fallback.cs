@@ -3,7 +3,7 @@ using Warmline.Options;
 namespace Warmline.Scheduling;
 
 /// <summary>Origins whose HTTP/2 is avoided: calls that may use HTTP/1.1 do (<see cref="Http2Trust"/>).</summary>
-internal sealed partial class Scheduler
+internal sealed class Fallback(Agenda agenda, PoolState pool, Lifecycle lifecycle, Settlement settlement)
 {
     /// <summary>Whether calls of the key use HTTP/1.1 although it may offer HTTP/2.</summary>
     public static bool AvoidsHttp2(KeyState key, TimeSpan now) => MayFallBack(key) && key.Origin.Http2.IsAvoided(now);
@@ -12,36 +12,20 @@ internal sealed partial class Scheduler
     public static TimeSpan? Http2AvoidedFor(KeyState key, TimeSpan now) =>
         AvoidsHttp2(key, now) ? key.Origin.Http2.AvoidedUntil - now : null;
 
-    /// <summary>
-    /// A call on HTTP/2 failed that may use HTTP/1.1. True where it should: then its origin's HTTP/2 connections drain, and the next dials offer HTTP/1.1 alone.
-    /// </summary>
-    public bool DoubtHttp2(ConnectionState connection, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
-    {
-        if (!connection.IsHttp2 || !MayFallBack(connection.Key) || IsDraining)
-        {
-            return false;
-        }
-
-        Begin(now, actions);
-        var isAvoided = FallBack(connection, doubt);
-        End();
-        return isAvoided;
-    }
-
-    static bool MayFallBack(KeyState key) => key.Key is { Protocols: HttpProtocols.Any, IsHttps: true };
+    public static bool MayFallBack(KeyState key) => key.Key is { Protocols: HttpProtocols.Any, IsHttps: true };
 
     /// <summary>An HTTP/2 connection that nobody needs: opened while its origin fell back.</summary>
-    bool IsUnwanted(ConnectionState connection) => connection.IsHttp2 && AvoidsHttp2(connection.Key, _now);
+    public bool IsUnwanted(ConnectionState connection) => connection.IsHttp2 && AvoidsHttp2(connection.Key, agenda.Now);
 
     /// <summary>Whether the failure of this connection is answered by HTTP/1.1, or by HTTP/2 after all. Then nobody fails with it, and no pause follows.</summary>
-    bool HasOtherWay(ConnectionState connection, bool wasDialing) => connection.IsHttp1Only
-        ? wasDialing && connection.Key.Origin.Http2.Http1Failed(connection.LacksHttp1, _now) && connection.FailedIn is DialPhase.Tls
-        : !IsDraining && MayFallBack(connection.Key) && FallBack(connection, connection.Doubt);
+    public bool HasOtherWay(ConnectionState connection, bool wasDialing) => connection.IsHttp1Only
+        ? wasDialing && connection.Key.Origin.Http2.Http1Failed(connection.LacksHttp1, agenda.Now) && connection.FailedIn is DialPhase.Tls
+        : !pool.IsDraining && MayFallBack(connection.Key) && FallBack(connection, connection.Doubt);
 
-    bool FallBack(ConnectionState failed, Http2Doubt doubt)
+    public bool FallBack(ConnectionState failed, Http2Doubt doubt)
     {
         var origin = failed.Key.Origin;
-        if (!origin.Http2.Avoids(doubt, failed.DialStartedAt, _now, out var isNews))
+        if (!origin.Http2.Avoids(doubt, failed.DialStartedAt, agenda.Now, out var isNews))
         {
             return false;
         }
@@ -62,15 +46,15 @@ internal sealed partial class Scheduler
                 {
                     if (connection is { IsUsable: true, IsHttp2: true })
                     {
-                        Drain(connection);
+                        lifecycle.Drain(connection);
                     }
                 }
             }
 
-            _actions.Add(new SchedulerAction(ActionKind.Http2Avoided, failed.Key, Doubt: doubt));
+            agenda.Add(new SchedulerAction(ActionKind.Http2Avoided, failed.Key, Doubt: doubt));
             foreach (var sibling in origin.Keys)
             {
-                Settle(sibling);
+                settlement.Settle(sibling);
             }
         }
 

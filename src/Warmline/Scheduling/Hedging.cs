@@ -4,7 +4,7 @@ namespace Warmline.Scheduling;
 /// Dials that stand still. A peer may take the TCP connection and then say nothing: for the caller that is as good as no connection. So what races is not TCP
 /// connections but usable ones: beside a dial that has been silent for too long another is started, at another address if there is one. The first that is usable wins.
 /// </summary>
-internal sealed partial class Scheduler
+internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger, Lifecycle lifecycle)
 {
     /// <summary>RFC 8305 section 5 gives a TCP handshake as long; a phase of TLS takes a round trip as well.</summary>
     static readonly TimeSpan LeastPatience = TimeSpan.FromMilliseconds(250);
@@ -16,7 +16,7 @@ internal sealed partial class Scheduler
     static readonly TimeSpan LongerPatience = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Silence that is too long, in usual handshakes: a phase takes less than one.</summary>
-    const int UsualHandshakes = 2;
+    public const int UsualHandshakes = 2;
 
     /// <summary>The same in round trips, where no handshake is known yet.</summary>
     const int RoundTrips = 4;
@@ -25,46 +25,39 @@ internal sealed partial class Scheduler
     const int UtmostPatience = 4;
 
     /// <summary>A dial has come to its next phase.</summary>
-    public void DialAdvanced(ConnectionState connection, DialPhase step, TimeSpan now, List<SchedulerAction> actions)
+    public void DialAdvanced(ConnectionState connection, DialPhase step)
     {
-        if (connection.Phase is not ConnectionPhase.Dialing || connection.IsGivenUp)
-        {
-            return;
-        }
-
-        Begin(now, actions);
         if (connection.Step is DialPhase.Dns)
         {
-            connection.ConnectStartedAt = _now;
+            connection.ConnectStartedAt = agenda.Now;
         }
         else if (connection.Step is DialPhase.Tcp)
         {
-            connection.TcpTook = _now - connection.ConnectStartedAt;
+            connection.TcpTook = agenda.Now - connection.ConnectStartedAt;
         }
 
         connection.Step = step;
         Advanced(connection);
-        StartTimer(connection, SilenceDue(connection));
-        End();
+        agenda.StartTimer(connection, SilenceDue(connection));
     }
 
     /// <summary>It gets on, and so does whatever its key's other dials wait for.</summary>
-    void Advanced(ConnectionState connection)
+    public void Advanced(ConnectionState connection)
     {
-        connection.AdvancedAt = connection.Key.DialAdvancedAt = _now;
+        connection.AdvancedAt = connection.Key.DialAdvancedAt = agenda.Now;
         SetSilent(connection, false);
     }
 
     /// <summary>It is usable: so the next dials have no reason to wait for one another.</summary>
-    void GotThrough(KeyState key)
+    public void GotThrough(KeyState key)
     {
         key.SilentInRow = 0;
         key.HedgesEnd = false;
-        key.GotThroughAt = _now;
+        key.GotThroughAt = agenda.Now;
     }
 
     /// <summary>No dial is under way any more: the next begins anew.</summary>
-    static void EndStruggle(KeyState key)
+    public static void EndStruggle(KeyState key)
     {
         if (key.SilentInRow > 0 && key.Dialing + key.AwaitingSettings == 0)
         {
@@ -73,16 +66,16 @@ internal sealed partial class Scheduler
         }
     }
 
-    void SetSilent(ConnectionState connection, bool silent)
+    public void SetSilent(ConnectionState connection, bool silent)
     {
         if (connection.IsSilent == silent)
         {
             return;
         }
 
-        _permits.Count(connection, -1);
+        ledger.Count(connection, -1);
         connection.IsSilent = silent;
-        _permits.Count(connection, +1);
+        ledger.Count(connection, +1);
     }
 
     /// <summary>How long the connection may stand still on its way. Four times as long with each dial in a row that fell silent after the first: more connections do not help an
@@ -96,7 +89,7 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>When it will have stood still for too long. Others of its key that get on show that its server, or this machine, is only slow.</summary>
-    TimeSpan SilenceDue(ConnectionState connection)
+    public TimeSpan SilenceDue(ConnectionState connection)
     {
         var patience = Patience(connection);
         var own = connection.AdvancedAt + (patience * UtmostPatience);
@@ -104,57 +97,15 @@ internal sealed partial class Scheduler
         return connection.IsSilent || own < among ? own : among;
     }
 
-    void LookAtDial(ConnectionState connection)
-    {
-        var key = connection.Key;
-        if (connection.IsGivenUp)
-        {
-            return;
-        }
-
-        if (_now >= connection.SettingsDue)
-        {
-            connection.SettingsDue = TimeSpan.MaxValue;   // once
-            _actions.Add(new SchedulerAction(ActionKind.SettingsOverdue, connection));
-            return;
-        }
-
-        if (_now >= SilenceDue(connection))
-        {
-            if (!connection.IsSilent)
-            {
-                key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // those of one burst count once
-                SetSilent(connection, true);
-                _actions.Add(new SchedulerAction(ActionKind.Distrust, connection));
-                if (IsWithoutHope(key))
-                {
-                    FailWaiters(connection, key.LastDialError);
-                }
-            }
-            else if (connection.Streams == 0 && key.Queue.Count > 0 && key.Coming == 0 && !HasFree(key))
-            {
-                GiveUp(connection);
-            }
-        }
-
-        if (!connection.IsGivenUp)
-        {
-            StartDialTimer(connection);
-        }
-
-        Settle(key);
-        RestoreWarmth();
-    }
-
-    void StartDialTimer(ConnectionState connection)
+    public void StartDialTimer(ConnectionState connection)
     {
         var due = SilenceDue(connection);
-        due = due > _now ? due : TimeSpan.MaxValue;   // looked at
-        StartTimer(connection, connection.SettingsDue < due ? connection.SettingsDue : due);
+        due = due > agenda.Now ? due : TimeSpan.MaxValue;   // looked at
+        agenda.StartTimer(connection, connection.SettingsDue < due ? connection.SettingsDue : due);
     }
 
     /// <summary>Ends silent dials whose purpose others have fulfilled: they only keep permits.</summary>
-    void GiveUpSilent(KeyState key)
+    public void GiveUpSilent(KeyState key)
     {
         if (key.SilentDials + key.SilentSettings == 0 || key.Queue.Count > 0 || key.Ready == 0 || key.Ready < key.WarmGoal)
         {
@@ -164,7 +115,7 @@ internal sealed partial class Scheduler
         GiveUpAll(key);
     }
 
-    void GiveUpAll(KeyState key)
+    public void GiveUpAll(KeyState key)
     {
         if (key.SilentDials + key.SilentSettings > 0)
         {
@@ -176,17 +127,17 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>A silent dial has used up its time to connect. No more are started beside it, and those that stand still as well are no hope any more.</summary>
-    void EndHedges(KeyState key)
+    public void EndHedges(KeyState key)
     {
         key.HedgesEnd = true;
         foreach (var other in key.Connections)
         {
             if (other is { Phase: ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings, IsSilent: false })
             {
-                if (_now >= SilenceDue(other))
+                if (agenda.Now >= SilenceDue(other))
                 {
                     SetSilent(other, true);
-                    _actions.Add(new SchedulerAction(ActionKind.Distrust, other));
+                    agenda.Add(new SchedulerAction(ActionKind.Distrust, other));
                 }
 
                 StartDialTimer(other);
@@ -195,27 +146,20 @@ internal sealed partial class Scheduler
     }
 
     /// <summary>All that is on its way stands still, and no more is tried.</summary>
-    static bool IsWithoutHope(KeyState key) => key is { HedgesEnd: true, Ready: 0, Coming: 0 };
+    public static bool IsWithoutHope(KeyState key) => key is { HedgesEnd: true, Ready: 0, Coming: 0 };
 
-    void GiveUp(ConnectionState connection)
+    public void GiveUp(ConnectionState connection)
     {
         connection.IsGivenUp = true;
         if (connection.Phase is ConnectionPhase.Dialing)
         {
-            _actions.Add(new SchedulerAction(ActionKind.GiveUpDial, connection));   // DialFailed follows
+            agenda.Add(new SchedulerAction(ActionKind.GiveUpDial, connection));   // DialFailed follows
         }
         else if (connection.Phase is ConnectionPhase.AwaitingSettings)
         {
             connection.IsLost = true;
-            CountFailedDial(connection, DialPhase.Http2Settings);
-            Drain(connection);
+            pool.CountFailedDial(connection, DialPhase.Http2Settings);
+            lifecycle.Drain(connection);
         }
-    }
-
-    void CountFailedDial(ConnectionState connection, DialPhase phase)
-    {
-        connection.Key.Facts.DialsFailed++;
-        Facts.DialsFailed++;
-        DialsFailedIn.Add(phase);
     }
 }

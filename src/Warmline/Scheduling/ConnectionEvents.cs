@@ -1,0 +1,208 @@
+namespace Warmline.Scheduling;
+
+/// <summary>The life of connections: opened, drained, closed.</summary>
+internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle lifecycle, IdleConnections idling, Hedging hedging, Growth growth, Dials dials, WarmGoals warmth, Settlement settlement, Fallback fallback, FailedDials failures, Retirement retirement, Random random)
+{
+    /// <summary>How long a cold burst may wait for its other dials, or a quarter of what the first one took if that is less.</summary>
+    static readonly TimeSpan MaxHoldBack = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>The dial has a connection. The shell has set its slot.</summary>
+    public void DialSucceeded(ConnectionState connection, bool isHttp2, TimeSpan handshake)
+    {
+        var key = connection.Key;
+        key.SpeaksHttp2 = isHttp2;
+        key.Facts.CountDial(handshake);
+        pool.Facts.CountDial(handshake);
+        connection.IsHttp2 = isHttp2;
+        connection.OpenedAt = agenda.Now;
+        connection.Step = DialPhase.Http2Settings;
+        connection.IsGivenUp = false;   // it has come through after all
+        NoteHandshake(connection);
+        hedging.Advanced(connection);
+        if (agenda.Now >= key.Origin.ResetLimitUntil)
+        {
+            key.Origin.ResetLimit = int.MaxValue;
+        }
+
+        if (pool.Limits.ConnectionLifetime != Timeout.InfiniteTimeSpan)
+        {
+            var lifetime = pool.Limits.ConnectionLifetime * (1 - (random.NextDouble() / 10));
+            connection.ExpiresAt = agenda.Now + lifetime;
+            connection.ReplaceAt = connection.ExpiresAt - (lifetime / 10 < IdleConnections.MaxReplaceAhead ? lifetime / 10 : IdleConnections.MaxReplaceAhead);
+        }
+
+        if (pool.IsDraining || fallback.IsUnwanted(connection))
+        {
+            lifecycle.BeginClose(connection);
+        }
+        else if (isHttp2)
+        {
+            // A call that rides it before its SETTINGS is tied to it, for better or worse.
+            connection.IsPrimed = key.Ready > 0 || key.Failures > 0 || connection.SilentBefore > 0;
+            connection.SettingsDue = connection.ConnectStartedAt + pool.Limits.ConnectTimeout;
+            lifecycle.MoveTo(connection, ConnectionPhase.AwaitingSettings);
+            hedging.StartDialTimer(connection);
+        }
+        else
+        {
+            hedging.GotThrough(key);
+            Opened(connection);
+        }
+
+        settlement.Settle(key);
+        if (connection is { Phase: ConnectionPhase.AwaitingSettings, Streams: 0 })
+        {
+            agenda.Add(new SchedulerAction(ActionKind.Prime, connection));
+        }
+
+        idling.NoteIdle(connection);
+    }
+
+    /// <summary>The server's SETTINGS came, first or anew.</summary>
+    public void SettingsSeen(ConnectionState connection, int maxConcurrentStreams)
+    {
+        var key = connection.Key;
+        connection.AdvertisedLimit = maxConcurrentStreams;
+        if (key.AdvertisedLimit != maxConcurrentStreams)
+        {
+            key.AdvertisedLimit = maxConcurrentStreams;
+            foreach (var young in key.Connections)
+            {
+                lifecycle.SetStreamLimit(young);   // whether one that awaits its SETTINGS may be started with a request depends on it
+            }
+        }
+
+        if (connection.Phase is ConnectionPhase.AwaitingSettings)
+        {
+            hedging.Advanced(connection);
+            hedging.GotThrough(key);
+            Opened(connection);
+            if (key.Ready == 1)
+            {
+                var quarter = (agenda.Now - connection.DialStartedAt) / 4;
+                key.SpreadUntil = agenda.Now + (quarter < MaxHoldBack ? quarter : MaxHoldBack);
+            }
+        }
+        else
+        {
+            lifecycle.SetStreamLimit(connection);
+        }
+
+        settlement.Settle(key);
+        idling.NoteIdle(connection);
+    }
+
+    /// <summary>The peer said, or showed, that it will take no more: GOAWAY, FIN, reset.</summary>
+    public void ConnectionClosing(ConnectionState connection, ConnectionEnd end)
+    {
+        if (connection.Phase is ConnectionPhase.AwaitingSettings)
+        {
+            failures.FailDial(connection, connection.EndCause, isGone: false);
+        }
+        else
+        {
+            if (!FailedDials.IsEndOfAnswer(connection, end))
+            {
+                failures.NoteEarlyDeath(connection, end);
+            }
+
+            retirement.NoteIdleEnd(connection, idling.Rested(connection), end, FlushCause.Loss);
+            lifecycle.Drain(connection);
+            if (connection.Doubt is Http2Doubt.Refused && Fallback.MayFallBack(connection.Key))
+            {
+                fallback.FallBack(connection, Http2Doubt.Refused);
+            }
+
+            settlement.Settle(connection.Key);
+        }
+    }
+
+    /// <summary>The transport is gone: the permit is back. Ends no lease; each stream ends by itself.</summary>
+    public void ConnectionClosed(ConnectionState connection)
+    {
+        if (connection.Phase is ConnectionPhase.AwaitingSettings)
+        {
+            failures.FailDial(connection, connection.EndCause, isGone: true);
+        }
+        else
+        {
+            if (connection.Phase is ConnectionPhase.Open)
+            {
+                failures.NoteUnriddenDeath(connection);
+                retirement.NoteIdleEnd(connection, idling.Rested(connection), ConnectionEnd.Lost, FlushCause.Loss);   // the platform gave it up, unanswered pings above all
+            }
+
+            lifecycle.MoveTo(connection, ConnectionPhase.Closed);
+            settlement.Settle(connection.Key);
+            warmth.RestoreWarmth();
+        }
+    }
+
+    void Opened(ConnectionState connection)
+    {
+        connection.FailuresBefore = connection.Key.Failures;
+        connection.Key.Failures = 0;
+        if (connection.FailuresBefore > 0)
+        {
+            connection.Key.ProbationUntil = agenda.Now + FailedDials.EarlyEndUnused;
+        }
+
+        if (connection.IsHttp2)
+        {
+            connection.Key.Origin.Http2.Opened();
+        }
+
+        lifecycle.MoveTo(connection, ConnectionPhase.Open);
+        agenda.StartTimer(connection, connection.LifeDue);
+    }
+
+    void NoteHandshake(ConnectionState connection)
+    {
+        var took = agenda.Now - connection.ConnectStartedAt;
+        var origin = connection.Key.Origin;
+        origin.UsualHandshake = origin.UsualHandshake == TimeSpan.Zero ? took : ((origin.UsualHandshake * 3) + took) / 4;
+    }
+
+    /// <summary>The connection is found to be of no use to further calls: those that run on it end.</summary>
+    public void TakeOutOfUse(ConnectionState connection)
+    {
+        lifecycle.Drain(connection);
+        settlement.Settle(connection.Key);
+        warmth.RestoreWarmth();
+    }
+
+    /// <summary>
+    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it
+    /// drains: what may be reset next goes to
+    /// another, and its long streams end in peace.
+    /// </summary>
+    public void ResetsSent(ConnectionState connection, long resets)
+    {
+        if (resets >= connection.ResetLimit)
+        {
+            TakeOutOfUse(connection);
+            return;
+        }
+
+        var key = connection.Key;
+        if (!connection.IsWorn)
+        {
+            connection.IsWorn = true;
+            if (key.Dialing == 0 && !key.Connections.Any(static other => other is { IsUsable: true, IsWorn: false }) && growth.MayDialAhead(key))
+            {
+                dials.Dial(key, owesFirstUse: false);
+            }
+        }
+    }
+
+    /// <summary>A dial has come to its next phase.</summary>
+    public void DialAdvanced(ConnectionState connection, DialPhase step) => hedging.DialAdvanced(connection, step);
+
+    public void DialFailed(ConnectionState connection, Exception error) =>
+        failures.FailDial(connection, error, isGone: connection.Phase is ConnectionPhase.Dialing);
+
+    /// <summary>
+    /// A call on HTTP/2 failed that may use HTTP/1.1. True where it should: then its origin's HTTP/2 connections drain, and the next dials offer HTTP/1.1 alone.
+    /// </summary>
+    public bool DoubtHttp2(ConnectionState connection, Http2Doubt doubt) => fallback.FallBack(connection, doubt);
+}

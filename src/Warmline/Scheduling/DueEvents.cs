@@ -1,0 +1,34 @@
+namespace Warmline.Scheduling;
+
+/// <summary>What falls due: deadlines of waiters, the age of connections, budgets, and keys.</summary>
+internal sealed class DueEvents(Agenda agenda, KeyTable table, WaitLists waitLists, Pacing pacing, Settlement settlement, CallEvents calls, Ageing ageing)
+{
+    public void Tick()
+    {
+        agenda.Woken();
+        while (agenda.TakeDue() is { } timed)
+        {
+            switch (timed)
+            {
+                case Waiter waiter:
+                    calls.TimedOut(waiter);
+                    break;
+                case ConnectionState connection:
+                    ageing.ConnectionDue(connection);
+                    break;
+                case BudgetState budget:
+                    pacing.Reopened(budget);
+                    settlement.ServeReopened();
+                    break;
+                case KeyState { IsForgettable: true } key:
+                    waitLists.Forget(key);
+                    pacing.LeaveBudgets(key);
+                    table.Forget(key);
+                    break;
+                case KeyState key:
+                    settlement.Settle(key);
+                    break;
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+using System.Net;
+
+namespace Warmline.Scheduling;
+
+/// <summary>Connections that are no longer believed in: they go together, before one call after the other meets them.</summary>
+internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, Lifecycle lifecycle, IdleConnections idling, Settlement settlement)
+{
+    /// <summary>Lets the connections of an origin (all, when it is null) that are open now end: those with streams when these have ended.</summary>
+    public void Retire(string? origin)
+    {
+        foreach (var key in table.Keys)
+        {
+            if (origin is null || string.Equals(key.Origin.Name, origin, StringComparison.OrdinalIgnoreCase))
+            {
+                lifecycle.DrainAll(key);
+            }
+        }
+
+        settlement.SettleAll();
+    }
+
+    /// <summary>A host's name leads to these addresses now: connections to others take no new stream, and end when their streams have.</summary>
+    public void Retire(string host, IPAddress[] addresses)
+    {
+        var vanished = false;
+        foreach (var key in table.Keys)
+        {
+            if (!string.Equals(key.Key.DialedHost, host, StringComparison.OrdinalIgnoreCase))
+            {
+                continue;
+            }
+
+            foreach (var connection in key.Connections)
+            {
+                if (connection is { IsUsable: true, Address: { } address } && !addresses.Contains(address))
+                {
+                    lifecycle.Drain(connection);
+                    vanished = true;
+                }
+            }
+        }
+
+        if (vanished)
+        {
+            settlement.SettleAll();
+        }
+    }
+
+    /// <summary>The wall clock ran ahead of ours: the machine slept. Servers and NATs did not, so no idle connection is worth a try.</summary>
+    public void ClockJumped()
+    {
+        var count = 0;
+        foreach (var key in table.Keys)
+        {
+            count += DropIdle(key);
+        }
+
+        Flushed(null, count, FlushCause.Sleep);
+        settlement.SettleAll();
+    }
+
+    /// <summary>The machine has these addresses now. Connections from others go, idle ones at once, busy ones when their streams have ended, if they can.</summary>
+    public void LocalAddresses(IReadOnlyCollection<IPAddress> addresses)
+    {
+        var count = 0;
+        foreach (var key in table.Keys)
+        {
+            foreach (var connection in key.Connections)
+            {
+                if (connection is not { IsUsable: true, LocalAddress: { } address } || addresses.Contains(address))
+                {
+                    continue;
+                }
+
+                count++;
+                connection.IsLost = true;
+                lifecycle.Drain(connection);
+            }
+        }
+
+        if (count > 0)
+        {
+            Flushed(null, count, FlushCause.Network);
+            settlement.SettleAll();
+        }
+    }
+
+    /// <summary>A connection ended, or was found ended, after it had been idle for a while: its server's limit may be learned from it, or its fellows be as lost as it is.</summary>
+    public void NoteIdleEnd(ConnectionState connection, TimeSpan rested, ConnectionEnd end, FlushCause cause)
+    {
+        var key = connection.Key;
+        if (rested < IdleLimit.Moment)
+        {
+            return;   // it belongs to the answer before
+        }
+
+        if (!connection.Served && end is ConnectionEnd.InOrder)
+        {
+            return;   // how long a server waits for a first request says nothing of how long it waits for the next
+        }
+
+        if (end is ConnectionEnd.Lost)
+        {
+            connection.IsLost = true;
+            Flushed(key, 1 + DropIdle(key, connection), cause);
+        }
+        else if (end is ConnectionEnd.InOrder && key.IdleLimit.Ended(rested, agenda.Now, pool.Limits.IdleMemory))
+        {
+            idling.RestartIdleTimers(key);
+            agenda.Add(new SchedulerAction(ActionKind.IdleLimitLearned, key));
+        }
+    }
+
+    /// <summary>Ends all connections of the key that carry nothing: they were opened before what happened, and share its cause.</summary>
+    int DropIdle(KeyState key, ConnectionState? except = null)
+    {
+        var count = 0;
+        foreach (var connection in key.Connections)
+        {
+            if (connection is { Phase: ConnectionPhase.Open, Streams: 0 } && connection != except)
+            {
+                connection.IsLost = true;
+                lifecycle.BeginClose(connection);
+                count++;
+            }
+        }
+
+        return count;
+    }
+
+    void Flushed(KeyState? key, int count, FlushCause cause)
+    {
+        if (count > 0)
+        {
+            pool.Facts.Lost += count;
+            agenda.Add(new SchedulerAction(ActionKind.Flushed, key, Active: count, Cause: cause));
+        }
+    }
+}

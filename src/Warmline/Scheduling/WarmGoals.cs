@@ -1,0 +1,92 @@
+namespace Warmline.Scheduling;
+
+/// <summary>What is held warm: for how many connections, and the calls that wait for it.</summary>
+internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Capacity capacities, IdleConnections idling, Growth growth)
+{
+    bool _isAnyHeldWarm;
+
+    /// <summary>Shares out what may be idle: first to what is held warm, then to warm-ups. More than MaxIdleConnections together, and keys would close each other's connections in turn.</summary>
+    public void AllotWarmth()
+    {
+        var room = pool.Limits.MaxIdleConnections;
+        foreach (var key in table.Keys)
+        {
+            key.HadWarmGoal = key.WarmGoal > 0;
+            key.WarmGoal = Math.Min(key.WarmConnections, room);
+            room -= key.WarmGoal;
+        }
+
+        foreach (var key in table.Keys)
+        {
+            foreach (var warmUp in key.WarmUps)
+            {
+                var more = Math.Clamp(warmUp.Target - key.WarmGoal, 0, room);
+                key.WarmGoal += more;
+                room -= more;
+            }
+        }
+
+        _isAnyHeldWarm = room < pool.Limits.MaxIdleConnections;
+        foreach (var key in table.Keys)
+        {
+            if (key.HadWarmGoal != key.WarmGoal > 0)
+            {
+                idling.RestartIdleTimers(key);   // what is held warm may be idle for longer
+            }
+        }
+    }
+
+    /// <summary>A permit may be free that no waiter needs: what should be held warm gets it.</summary>
+    public void RestoreWarmth()
+    {
+        if (!_isAnyHeldWarm || ledger.InUse >= pool.Limits.MaxConnections)
+        {
+            return;
+        }
+
+        foreach (var key in table.Keys)
+        {
+            if (key.WarmGoal > key.ReadyOrComing)
+            {
+                growth.Grow(key);
+            }
+        }
+    }
+
+    public void CheckWarmUps(KeyState key)
+    {
+        if (key.WarmUps.Count > 0)
+        {
+            EndWarmUpsThatAreOver(key);   // apart, as its closure would cost every event an allocation
+        }
+    }
+
+    void EndWarmUpsThatAreOver(KeyState key)
+    {
+        var inProgress = key.Dialing + key.AwaitingSettings > 0;
+        if (key.WarmUps.RemoveAll(warmUp => (key.Ready >= warmUp.Target || !inProgress) && EndWarmUp(key, warmUp)) > 0)
+        {
+            AllotWarmth();
+        }
+    }
+
+    public void EndWarmUps(KeyState key) => key.WarmUps.RemoveAll(warmUp => EndWarmUp(key, warmUp));
+
+    bool EndWarmUp(KeyState key, WarmUp warmUp)
+    {
+        warmUp.Ready = key.Ready;
+        if (warmUp.Ready < warmUp.Target)
+        {
+            warmUp.Error = key.BackOffUntil > agenda.Now ? key.LastDialError : null;
+            warmUp.Reason = pool.IsDraining ? PoolRejectionReason.Draining
+                : pool.IsPaused(key) ? PoolRejectionReason.Paused
+                : key.BackOffUntil > agenda.Now ? PoolRejectionReason.BackOff
+                : key.Origin.InUse >= pool.Limits.MaxConnectionsPerHost ? PoolRejectionReason.MaxConnectionsPerHost
+                : key.Partition is { } partition && partition.InUse >= capacities.LimitOf(partition) ? PoolRejectionReason.TenantConnections
+                : PoolRejectionReason.MaxConnections;
+        }
+
+        agenda.Add(new SchedulerAction(ActionKind.WarmUpEnded, warmUp));
+        return true;
+    }
+}

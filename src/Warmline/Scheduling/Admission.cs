@@ -1,5 +1,3 @@
-using Warmline.Options;
-
 namespace Warmline.Scheduling;
 
 /// <summary>Who may go: every limit over keys, lanes, tenants and providers; and what a waiter lacks.</summary>
@@ -69,8 +67,8 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         // Lanes may wait for one budget, and one lane for several: what either lets through counts once.
         foreach (var lane in key.Queue.Lanes)
         {
-            lane.Lane.Counted = 0;
-            lane.Budget?.Counted = 0;
+            lane.Lane.Allotted = 0;
+            lane.Budget?.Allotted = 0;
         }
 
         long own = 0, shared = 0, capacity = sharing.HasReserves ? capacities.ExpectedOf(key) : long.MaxValue;
@@ -78,15 +76,15 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         {
             if (lane.Eligible > 0 && Admits(lane))
             {
-                var most = Math.Min(lane.Eligible, lane.Lane.Settings.Ceiling - lane.Lane.Leases - lane.Lane.Counted);
+                var most = Math.Min(lane.Eligible, lane.Lane.Settings.Ceiling - lane.Lane.Leases - lane.Lane.Allotted);
                 if (lane.Budget is { } budget)
                 {
-                    most = Math.Min(most, budget.Rules.Left(agenda.Now) - budget.Counted);
-                    budget.Counted += most;
+                    most = Math.Min(most, budget.Rules.Left(agenda.Now) - budget.Allotted);
+                    budget.Allotted += most;
                 }
 
-                var reserved = sharing.HasReserves ? Math.Clamp(sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane) - lane.Lane.Counted, 0, most) : 0;
-                lane.Lane.Counted += most;
+                var reserved = sharing.HasReserves ? Math.Clamp(sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane) - lane.Lane.Allotted, 0, most) : 0;
+                lane.Lane.Allotted += most;
                 own += reserved;
                 shared += most - reserved;
             }

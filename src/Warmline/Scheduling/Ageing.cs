@@ -8,7 +8,7 @@ internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle li
         var key = connection.Key;
         if (connection.Phase is ConnectionPhase.AwaitingSettings or ConnectionPhase.Dialing)
         {
-            failures.LookAtDial(connection);
+            failures.CheckDial(connection);
             return;
         }
 
@@ -47,13 +47,13 @@ internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle li
             if ((key.Streams > 0 || key.WarmGoal > 0) && growth.MayDialAhead(key))
             {
                 key.Expiry.LifeEnded();
-                dials.Dial(key, owesFirstUse: false);
+                dials.Dial(key, forWaiter: false);
             }
         }
 
         if (connection.IsListedIdle)
         {
-            Succeed(connection);
+            DialSuccessor(connection);
         }
 
         agenda.StartTimer(connection, connection.LifeDue);
@@ -64,7 +64,7 @@ internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle li
     }
 
     /// <summary>What is held warm gets its successor before the server's idle limit ends it: the successor is open first, where there is a permit for both.</summary>
-    void Succeed(ConnectionState connection)
+    void DialSuccessor(ConnectionState connection)
     {
         var key = connection.Key;
         var allowed = idling.AllowedIdle(connection);
@@ -82,7 +82,7 @@ internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle li
 
         if (staying + key.Dialing < key.WarmGoal && growth.MayDialAhead(key))
         {
-            dials.Dial(key, owesFirstUse: false);
+            dials.Dial(key, forWaiter: false);
         }
     }
 }

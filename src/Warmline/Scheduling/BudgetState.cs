@@ -16,7 +16,7 @@ internal sealed class BudgetState(BudgetKey key) : Timed
     public HashSet<KeyState> Keys { get; } = [];
 
     /// <summary>What of it a key's waiters were counted to take, while they are counted.</summary>
-    public int Counted { get; set; }
+    public int Allotted { get; set; }
 }
 
 /// <summary>What the last answer of a key said that was looked at, where nothing is paced by it.</summary>

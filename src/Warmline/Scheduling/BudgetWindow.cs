@@ -24,7 +24,7 @@ internal sealed class BudgetWindow
     long? _mostLeft;
     double? _left;              // at _leftAt: a bucket refills
     TimeSpan _leftAt;
-    TimeSpan _toldAt;
+    TimeSpan _readAt;
     TimeSpan _began = TimeSpan.MinValue / 2;
     TimeSpan? _earliestEnd;     // both null while nothing of this window was told
     TimeSpan? _latestEnd;
@@ -49,22 +49,22 @@ internal sealed class BudgetWindow
             _left = Whole - _mayBeNext;
             (_earliestEnd, _latestEnd, _mayBeNext) = (null, null, 0);
         }
-        else if (_latestEnd is null && !IsAssumed && now - _toldAt >= Ageing)
+        else if (_latestEnd is null && !IsAssumed && now - _readAt >= Ageing)
         {
             _left = null;
         }
     }
 
     /// <summary>Takes in what an answer tells.</summary>
-    public void Told(RateLimit told, TimeSpan started, TimeSpan now)
+    public void Read(RateLimit reading, TimeSpan started, TimeSpan now)
     {
         Roll(now);
         CountIfNext(started, now);
-        _limit = told.Limit ?? _limit;
-        _mostLeft = told.Remaining > (_mostLeft ?? -1) ? told.Remaining : _mostLeft;
-        if (told.ResetIn is { } resetIn)
+        _limit = reading.Limit ?? _limit;
+        _mostLeft = reading.Remaining > (_mostLeft ?? -1) ? reading.Remaining : _mostLeft;
+        if (reading.ResetIn is { } resetIn)
         {
-            var (earliest, latest) = (started + resetIn - told.Slack, now + resetIn);
+            var (earliest, latest) = (started + resetIn - reading.Slack, now + resetIn);
             if (started < _began && earliest <= _began)
             {
                 _left -= started >= CountedUntil ? 1 : 0;   // it may tell of the window before: nothing certain but that it was one
@@ -73,43 +73,43 @@ internal sealed class BudgetWindow
 
             if (_latestEnd is not { } end)
             {
-                Take(told.Remaining, now);
+                Take(reading.Remaining, now);
                 (_earliestEnd, _latestEnd) = (earliest, latest);
             }
-            else if (earliest > end + told.Slack)
+            else if (earliest > end + reading.Slack)
             {
                 // Later than any end this window can have. If it cannot be over yet, its end has moved.
                 _refills |= now < _earliestEnd && !_neverRefills;
-                Take(told.Remaining, now);
+                Take(reading.Remaining, now);
                 (_earliestEnd, _latestEnd, _mayBeNext) = (earliest, latest, 0);
             }
-            else if (latest + told.Slack < _earliestEnd)
+            else if (latest + reading.Slack < _earliestEnd)
             {
-                if (started <= _toldAt)
+                if (started <= _readAt)
                 {
                     return;   // overtaken: a window that is over, or the bucket before others drew from it
                 }
 
-                Take(told.Remaining, now);   // asked when the other was known: the provider gave something back, or changed its mind
+                Take(reading.Remaining, now);   // asked when the other was known: the provider gave something back, or changed its mind
                 (_earliestEnd, _latestEnd) = (earliest, latest);
             }
             else
             {
                 // Which of the two is the later cannot be told, unless this request started when the other was known: then the least counts.
-                Take(started > _toldAt || LeftAt(now) is not { } left ? told.Remaining : Math.Min(left, told.Remaining ?? left), now);
+                Take(started > _readAt || LeftAt(now) is not { } left ? reading.Remaining : Math.Min(left, reading.Remaining ?? left), now);
                 (_earliestEnd, _latestEnd) = (Later(earliest, _earliestEnd ?? earliest), _refills == latest > end ? latest : end);
             }
         }
-        else if (told.Remaining is { } remaining)
+        else if (reading.Remaining is { } remaining)
         {
-            Take(_latestEnd is null && (started > _toldAt || IsAssumed) ? remaining : Math.Min(_left ?? remaining, remaining), now);
+            Take(_latestEnd is null && (started > _readAt || IsAssumed) ? remaining : Math.Min(_left ?? remaining, remaining), now);
         }
 
-        _toldAt = now;
+        _readAt = now;
         CountedUntil = Later(CountedUntil, started - OnTheWay);
     }
 
-    /// <summary>A request ended, and what it left was not told.</summary>
+    /// <summary>A request ended, and what it left was not reading.</summary>
     public void Spent(TimeSpan started, TimeSpan now)
     {
         Roll(now);
@@ -153,16 +153,16 @@ internal sealed class BudgetWindow
     public TimeSpan? ExhaustedFor(TimeSpan now) => _left < 1 && _latestEnd is { } end ? end - now : null;
 
     /// <summary>Nothing in it holds a request any more.</summary>
-    public bool IsOver(TimeSpan now) => _latestEnd is { } end ? end <= now : IsAssumed || now - _toldAt >= Ageing;
+    public bool IsOver(TimeSpan now) => _latestEnd is { } end ? end <= now : IsAssumed || now - _readAt >= Ageing;
 
     public ProviderLimit Report(RateLimitKind kind, TimeSpan now)
     {
         Roll(now);
-        return new ProviderLimit(kind, _limit, LeftAt(now) is { } left ? (long)Math.Max(0, left) : null, _latestEnd - now, now - _toldAt);
+        return new ProviderLimit(kind, _limit, LeftAt(now) is { } left ? (long)Math.Max(0, left) : null, _latestEnd - now, now - _readAt);
     }
 
     /// <summary>A window that began by the clock: nothing was told of it yet.</summary>
-    bool IsAssumed => _latestEnd is null && _began >= _toldAt;
+    bool IsAssumed => _latestEnd is null && _began >= _readAt;
 
     double? LeftAt(TimeSpan now) =>
         _refills && _left is { } left && _latestEnd is { } full && full > _leftAt && Whole is { } whole && whole > left
@@ -172,11 +172,11 @@ internal sealed class BudgetWindow
         _latestEnd is { } end ? OrAsks(end, inFlight)
         : inFlight == 0 ? now   // no answer will come by itself, and no reset is known: one has to ask
         : IsAssumed ? TimeSpan.MaxValue
-        : _toldAt + Ageing;
+        : _readAt + Ageing;
 
     /// <summary>A day's quota may be raised before its reset, and a header may be wrong: so one asks now and then.</summary>
     TimeSpan OrAsks(TimeSpan opens, int inFlight) =>
-        inFlight == 0 && _toldAt + ProviderBudget.LongestCoolDown is var asks && asks < opens ? asks : opens;
+        inFlight == 0 && _readAt + ProviderBudget.LongestCoolDown is var asks && asks < opens ? asks : opens;
 
     void CountIfNext(TimeSpan started, TimeSpan now)
     {
@@ -189,79 +189,4 @@ internal sealed class BudgetWindow
     void Take(double? left, TimeSpan now) => (_left, _leftAt) = (left ?? _left, now);
 
     static TimeSpan Later(TimeSpan left, TimeSpan right) => left > right ? left : right;
-}
-
-/// <summary>
-/// After <c>slow_down</c>: the rate of requests may grow by half in 15 minutes (OpenAI: platform.openai.com/docs/guides/error-codes), so it does so continuously from
-/// the rate of the minute before. It ends when for 15 minutes nobody was held by it.
-/// </summary>
-internal sealed class GrowthBound
-{
-    public static readonly TimeSpan Period = TimeSpan.FromMinutes(15);
-    public const double Growth = 1.5;
-
-    static readonly TimeSpan Minute = TimeSpan.FromMinutes(1);
-    static readonly TimeSpan Step = TimeSpan.FromSeconds(5);
-
-    /// <summary>What may start at once after a moment without any: timers are not exact enough to space hundreds a second.</summary>
-    static readonly TimeSpan AtOnce = TimeSpan.FromSeconds(1);
-
-    readonly int[] _counts = new int[(int)(Minute / Step)];
-    long _step;
-    TimeSpan? _since;
-    TimeSpan _heldAt;
-    TimeSpan _next;
-    double _base;
-
-    public void Started(TimeSpan now)
-    {
-        Turn(now);
-        _counts[_step % _counts.Length]++;
-        if (IsBounded(now))
-        {
-            _next = (_next > now ? _next : now) + (Minute / RateAt(now));
-        }
-    }
-
-    public void Begin(TimeSpan now)
-    {
-        Turn(now);
-        (_since, _heldAt, _next) = (now, now, now + AtOnce);
-        _base = Math.Max(1, _counts.Sum());
-    }
-
-    public TimeSpan OpensAt(TimeSpan now)
-    {
-        if (!IsBounded(now) || _next - AtOnce <= now)
-        {
-            return now;
-        }
-
-        _heldAt = now;
-        return _next - AtOnce;
-    }
-
-    public bool IsBounded(TimeSpan now)
-    {
-        if (_since is not null && now - _heldAt >= Period)
-        {
-            _since = null;
-        }
-
-        return _since is not null;
-    }
-
-    /// <summary>Requests per minute.</summary>
-    double RateAt(TimeSpan now) => Math.Min(1e9, _base * Math.Pow(Growth, Math.Min(1_000, (now - _since!.Value) / Period)));
-
-    void Turn(TimeSpan now)
-    {
-        var step = (long)(now / Step);
-        for (var cleared = 0; _step < step && cleared < _counts.Length; cleared++)
-        {
-            _counts[++_step % _counts.Length] = 0;
-        }
-
-        _step = Math.Max(_step, step);
-    }
 }

@@ -11,7 +11,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         key.Facts.Requests++;
         pool.Facts.Requests++;
         var share = waiter.Share = sharing.ShareOf(waiter.LaneName, waiter.TenantName);
-        share.Returns();
+        share.CatchUp();
         share.Lane.Facts.Requests++;
         share.Tenant.Facts.Requests++;
         waiter.Lane = key.Queue.LaneOf(share.Lane);
@@ -27,7 +27,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         {
             leases.Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);
         }
-        else if (admission.MayGrant(waiter) && idling.FirstFit(key) is { } connection && (key.Queue.Count == 0 || !turns.HoldsBack(key, connection)))
+        else if (admission.MayGrant(waiter) && idling.FindUsable(key) is { } connection && (key.Queue.Count == 0 || !turns.DelaysBurst(key, connection)))
         {
             // Others may wait and be overtaken, but only those who may not go: else the place would not be free.
             leases.Grant(waiter, connection);
@@ -45,7 +45,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         {
             waiter.State = WaiterState.Waiting;
             key.Queue.Add(waiter);
-            sharing.NoteIdle(share.Tenant);
+            sharing.TrackIdle(share.Tenant);
             pool.Waiting++;
             agenda.StartTimer(waiter, waiter.Deadline);
             settlement.Settle(key);
@@ -56,7 +56,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
     public void Cancel(Waiter waiter)
     {
         leases.Leave(waiter);
-        sharing.NoteIdle(waiter.Share.Tenant);
+        sharing.TrackIdle(waiter.Share.Tenant);
         settlement.Settle(waiter.Key!);
     }
 
@@ -67,17 +67,17 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         var isRepeated = outcome is LeaseOutcome.NotSent or LeaseOutcome.Unanswered;
         if (isRepeated && waiter.Redispatches > 0)
         {
-            failures.NoteEarlyDeath(connection);   // once may be a coincidence
+            failures.CheckEarlyDeath(connection);   // once may be a coincidence
         }
 
         leases.EndLease(waiter, outcome);
         if (isRepeated && waiter.Redispatches < pool.Limits.MaxRedispatches && !pool.IsDraining && agenda.Now < waiter.Deadline)
         {
             waiter.Redispatches++;
-            leases.PlaceAnew(waiter);
+            leases.PlaceAgain(waiter);
         }
 
-        sharing.NoteIdle(waiter.Share.Tenant);
+        sharing.TrackIdle(waiter.Share.Tenant);
         Released(connection, keep: outcome is LeaseOutcome.Reusable or LeaseOutcome.Unused);
     }
 
@@ -90,7 +90,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         var connection = waiter.Connection!;
         if (connection.IsUsable)   // else somebody saw the same before
         {
-            retirement.NoteIdleEnd(connection, waiter.Rested, end, FlushCause.Silence);
+            retirement.LearnFromIdleEnd(connection, waiter.Rested, end, FlushCause.Silence);
         }
 
         leases.EndLease(waiter, LeaseOutcome.NotSent);
@@ -100,8 +100,8 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         }
         else
         {
-            leases.PlaceAnew(waiter);
-            sharing.NoteIdle(waiter.Share.Tenant);
+            leases.PlaceAgain(waiter);
+            sharing.TrackIdle(waiter.Share.Tenant);
         }
 
         Released(connection, keep: false);
@@ -121,18 +121,18 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         }
 
         Lifecycle.RefreshAvailability(connection);
-        if (waitLists.IsAnyHeld())
+        if (waitLists.IsAnyParked())
         {
-            waitLists.HoldAll(key);
-            waitLists.HoldUnblocked();
+            waitLists.ParkAll(key);
+            waitLists.ParkUnblocked();
         }
 
         pacing.ReopenDue(key);
         settlement.ServeReopened();
-        settlement.ServeHeld();
+        settlement.ServeParked();
         settlement.Settle(key);
         settlement.ServeUnblocked();
-        idling.NoteIdle(connection);
+        idling.ListIfIdle(connection);
         if (key.HasWarned && capacities.Utilization(key) is var (active, limit) && active * 10L < limit * 7)
         {
             key.HasWarned = false;   // looked at after the next waiters had their turn: that is no crossing

@@ -1,5 +1,3 @@
-using Warmline.Options;
-
 namespace Warmline.Scheduling;
 
 /// <summary>What a key can carry, and which permits it could have.</summary>

@@ -4,7 +4,7 @@ namespace Warmline.Scheduling;
 internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle lifecycle, IdleConnections idling, Hedging hedging, Growth growth, Dials dials, WarmGoals warmth, Settlement settlement, Fallback fallback, FailedDials failures, Retirement retirement, Random random)
 {
     /// <summary>How long a cold burst may wait for its other dials, or a quarter of what the first one took if that is less.</summary>
-    static readonly TimeSpan MaxHoldBack = TimeSpan.FromMilliseconds(50);
+    static readonly TimeSpan MaxBurstDelay = TimeSpan.FromMilliseconds(50);
 
     /// <summary>The dial has a connection. The shell has set its slot.</summary>
     public void DialSucceeded(ConnectionState connection, bool isHttp2, TimeSpan handshake)
@@ -17,7 +17,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         connection.OpenedAt = agenda.Now;
         connection.Step = DialPhase.Http2Settings;
         connection.IsGivenUp = false;   // it has come through after all
-        NoteHandshake(connection);
+        RecordHandshake(connection);
         hedging.Advanced(connection);
         if (agenda.Now >= key.Origin.ResetLimitUntil)
         {
@@ -55,7 +55,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
             agenda.Add(new SchedulerAction(ActionKind.Prime, connection));
         }
 
-        idling.NoteIdle(connection);
+        idling.ListIfIdle(connection);
     }
 
     /// <summary>The server's SETTINGS came, first or anew.</summary>
@@ -80,7 +80,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
             if (key.Ready == 1)
             {
                 var quarter = (agenda.Now - connection.DialStartedAt) / 4;
-                key.SpreadUntil = agenda.Now + (quarter < MaxHoldBack ? quarter : MaxHoldBack);
+                key.SpreadUntil = agenda.Now + (quarter < MaxBurstDelay ? quarter : MaxBurstDelay);
             }
         }
         else
@@ -89,7 +89,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         }
 
         settlement.Settle(key);
-        idling.NoteIdle(connection);
+        idling.ListIfIdle(connection);
     }
 
     /// <summary>The peer said, or showed, that it will take no more: GOAWAY, FIN, reset.</summary>
@@ -103,10 +103,10 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         {
             if (!FailedDials.IsEndOfAnswer(connection, end))
             {
-                failures.NoteEarlyDeath(connection, end);
+                failures.CheckEarlyDeath(connection, end);
             }
 
-            retirement.NoteIdleEnd(connection, idling.Rested(connection), end, FlushCause.Loss);
+            retirement.LearnFromIdleEnd(connection, idling.IdleTime(connection), end, FlushCause.Loss);
             lifecycle.Drain(connection);
             if (connection.Doubt is Http2Doubt.Refused && Fallback.MayFallBack(connection.Key))
             {
@@ -128,8 +128,8 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         {
             if (connection.Phase is ConnectionPhase.Open)
             {
-                failures.NoteUnriddenDeath(connection);
-                retirement.NoteIdleEnd(connection, idling.Rested(connection), ConnectionEnd.Lost, FlushCause.Loss);   // the platform gave it up, unanswered pings above all
+                failures.CheckUnusedDeath(connection);
+                retirement.LearnFromIdleEnd(connection, idling.IdleTime(connection), ConnectionEnd.Lost, FlushCause.Loss);   // the platform gave it up, unanswered pings above all
             }
 
             lifecycle.MoveTo(connection, ConnectionPhase.Closed);
@@ -156,7 +156,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         agenda.StartTimer(connection, connection.LifeDue);
     }
 
-    void NoteHandshake(ConnectionState connection)
+    void RecordHandshake(ConnectionState connection)
     {
         var took = agenda.Now - connection.ConnectStartedAt;
         var origin = connection.Key.Origin;
@@ -190,7 +190,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
             connection.IsWorn = true;
             if (key.Dialing == 0 && !key.Connections.Any(static other => other is { IsUsable: true, IsWorn: false }) && growth.MayDialAhead(key))
             {
-                dials.Dial(key, owesFirstUse: false);
+                dials.Dial(key, forWaiter: false);
             }
         }
     }

@@ -125,7 +125,7 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     internal long LastUse { get; set; }
 
     /// <summary>Dialled because a call waited, and not yet ridden: its first call needed a dial of its own.</summary>
-    internal bool OwesFirstUse { get; set; }
+    internal bool DialedForWaiter { get; set; }
 
     /// <summary>Dials of its key that had failed in a row when it opened.</summary>
     internal int FailuresBefore { get; set; }
@@ -140,10 +140,10 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     internal TimeSpan ReplaceAt { get; set; } = TimeSpan.MaxValue;
 
     /// <summary>How long it had been idle before its last use, until an exchange has ended well.</summary>
-    internal TimeSpan Rested { get; set; }
+    internal TimeSpan IdleBefore { get; set; }
 
     /// <summary>When that use began.</summary>
-    internal TimeSpan RoseAt { get; set; } = TimeSpan.MinValue / 2;
+    internal TimeSpan UsedSince { get; set; } = TimeSpan.MinValue / 2;
 
     /// <summary>Idle, held warm, and close to the server's limit: another takes its place.</summary>
     internal bool HasSuccessor { get; set; }

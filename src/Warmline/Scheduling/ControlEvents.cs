@@ -15,7 +15,7 @@ internal sealed class ControlEvents(Agenda agenda, PoolState pool, KeyTable tabl
     }
 
     /// <summary>Holds that many connections ready from now on.</summary>
-    public void HoldWarm(ConnectionKey connectionKey, int connections)
+    public void KeepWarm(ConnectionKey connectionKey, int connections)
     {
         var key = table.KeyFor(connectionKey);
         key.WarmConnections = connections;
@@ -51,7 +51,7 @@ internal sealed class ControlEvents(Agenda agenda, PoolState pool, KeyTable tabl
         }
 
         pool.Limits = limits;
-        ledger.Moves++;
+        ledger.CapacityVersion++;
         foreach (var key in table.Keys)
         {
             key.IdleLimit.Known = limits.Providers.ProfileOf(key.Key).IdleLimit;

@@ -5,26 +5,26 @@ internal sealed class Dials(Agenda agenda, PoolState pool, PermitLedger ledger, 
 {
     long _connectionIds;
 
-    public void DialMore(KeyState key, int count, bool owesFirstUse)
+    public void DialMore(KeyState key, int count, bool forWaiter)
     {
         for (; count > 0 && key.Dialing < pool.Limits.MaxDialsInFlight && capacities.HasFree(key); count--)
         {
-            Dial(key, owesFirstUse);
+            Dial(key, forWaiter);
         }
     }
 
-    public void Dial(KeyState key, bool owesFirstUse)
+    public void Dial(KeyState key, bool forWaiter)
     {
         var connection = new ConnectionState(++_connectionIds, key)
         {
-            DialStartedAt = agenda.Now, ConnectStartedAt = agenda.Now, AdvancedAt = agenda.Now, DialSequence = pool.LastSequence, SilentBefore = key.SilentInRow, OwesFirstUse = owesFirstUse,
+            DialStartedAt = agenda.Now, ConnectStartedAt = agenda.Now, AdvancedAt = agenda.Now, DialSequence = pool.LastSequence, SilentBefore = key.SilentInRow, DialedForWaiter = forWaiter,
             IsHttp1Only = Fallback.AvoidsHttp2(key, agenda.Now),
         };
         key.Add(connection);
         ledger.Count(connection, +1);
-        ledger.Moves++;
-        agenda.Add(new SchedulerAction(ActionKind.Dial, connection, Advice: key.Expiry.Dialed(owesFirstUse, pool.Limits, agenda.Now)));
-        needs.NoteFull(key.Origin);
-        needs.NoteFull(key.Partition);
+        ledger.CapacityVersion++;
+        agenda.Add(new SchedulerAction(ActionKind.Dial, connection, Advice: key.Expiry.Dialed(forWaiter, pool.Limits, agenda.Now)));
+        needs.UpdateIfFull(key.Origin);
+        needs.UpdateIfFull(key.Partition);
     }
 }

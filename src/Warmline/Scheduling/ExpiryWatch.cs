@@ -23,8 +23,8 @@ internal sealed class ExpiryWatch
     static readonly TimeSpan ShortLife = TimeSpan.FromMinutes(5);
     static readonly TimeSpan UsualLife = TimeSpan.FromMinutes(15);
 
-    readonly Count _idle = new();
-    readonly Count _life = new();
+    readonly Recurrence _idle = new();
+    readonly Recurrence _life = new();
     TimeSpan? _unusedSince;
     TimeSpan _longestPause;
     bool _lifeEnded;
@@ -34,24 +34,24 @@ internal sealed class ExpiryWatch
     public void LifeEnded() => _lifeEnded = true;
 
     /// <summary>A connection is dialled; the advice is there once in a key's life.</summary>
-    public ExpiryAdvice? Dialed(bool owesFirstUse, SchedulerLimits limits, TimeSpan now)
+    public ExpiryAdvice? Dialed(bool forWaiter, SchedulerLimits limits, TimeSpan now)
     {
         ExpiryAdvice? advice = null;
-        if (owesFirstUse && _unusedSince is { } since)
+        if (forWaiter && _unusedSince is { } since)
         {
             _unusedSince = null;
             var pause = now - since;
             if (pause <= LongestKept)
             {
                 _longestPause = pause > _longestPause ? pause : _longestPause;
-                advice = _idle.IsOften(now, limits.IdleTimeout) ? new ExpiryAdvice(false, Often, Roomy(_longestPause)) : null;
+                advice = _idle.Count(now, limits.IdleTimeout) ? new ExpiryAdvice(false, Often, Roomy(_longestPause)) : null;
             }
         }
 
         if (_lifeEnded)
         {
             _lifeEnded = false;
-            if (limits.ConnectionLifetime < ShortLife && _life.IsOften(now, limits.ConnectionLifetime / 2))
+            if (limits.ConnectionLifetime < ShortLife && _life.Count(now, limits.ConnectionLifetime / 2))
             {
                 advice ??= new ExpiryAdvice(true, Often, UsualLife);
             }
@@ -67,14 +67,14 @@ internal sealed class ExpiryWatch
         return roomy < LongestKept ? roomy : LongestKept;
     }
 
-    sealed class Count
+    sealed class Recurrence
     {
         TimeSpan _first;
         TimeSpan _last = TimeSpan.MinValue;
         int _times;
 
         /// <summary>True for the time that makes it often. Times closer than <paramref name="apart"/> are one.</summary>
-        public bool IsOften(TimeSpan now, TimeSpan apart)
+        public bool Count(TimeSpan now, TimeSpan apart)
         {
             if (_times > 0 && now < _last + apart)
             {

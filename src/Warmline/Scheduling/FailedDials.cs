@@ -43,7 +43,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
             }
         }
 
-        if ((key.IsStarving || Hedging.IsWithoutHope(key)) && !connection.IsGivenUp && !connection.HasOtherAddress)
+        if ((key.IsStarving || Hedging.IsOutOfDials(key)) && !connection.IsGivenUp && !connection.HasOtherAddress)
         {
             FailWaiters(connection, error);
         }
@@ -52,7 +52,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         warmth.RestoreWarmth();
     }
 
-    public void LookAtDial(ConnectionState connection)
+    public void CheckDial(ConnectionState connection)
     {
         var key = connection.Key;
         if (connection.IsGivenUp)
@@ -74,7 +74,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
                 key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // those of one burst count once
                 hedging.SetSilent(connection, true);
                 agenda.Add(new SchedulerAction(ActionKind.Distrust, connection));
-                if (Hedging.IsWithoutHope(key))
+                if (Hedging.IsOutOfDials(key))
                 {
                     FailWaiters(connection, key.LastDialError);
                 }
@@ -120,11 +120,11 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
     }
 
     /// <summary>A connection that somebody rides may have answered already: with <c>Connection: close</c> its end is seen before its lease is. The release will tell.</summary>
-    public void NoteUnriddenDeath(ConnectionState connection)
+    public void CheckUnusedDeath(ConnectionState connection)
     {
         if (connection.LastUse == 0)
         {
-            NoteEarlyDeath(connection);
+            CheckEarlyDeath(connection);
         }
     }
 
@@ -135,7 +135,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };
 
     /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started. Early, that is as good as a failed dial.</summary>
-    public void NoteEarlyDeath(ConnectionState connection, ConnectionEnd end = ConnectionEnd.Lost)
+    public void CheckEarlyDeath(ConnectionState connection, ConnectionEnd end = ConnectionEnd.Lost)
     {
         var lasted = agenda.Now - connection.OpenedAt;
         if (connection.Served || lasted >= ShortLife || fallback.IsUnwanted(connection))
@@ -145,9 +145,9 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
 
         var key = connection.Key;
         var isUnused = connection.LastUse == 0;
-        if (isUnused && key.WarmGoal > 0 && !key.HasToldEarlyEnds)
+        if (isUnused && key.WarmGoal > 0 && !key.HasWarnedOfEarlyEnds)
         {
-            key.HasToldEarlyEnds = true;
+            key.HasWarnedOfEarlyEnds = true;
             agenda.Add(new SchedulerAction(ActionKind.WarmthIsCostly, key, At: lasted, Active: key.WarmGoal));
         }
 

@@ -25,7 +25,7 @@ internal sealed class Fallback(Agenda agenda, PoolState pool, Lifecycle lifecycl
     public bool FallBack(ConnectionState failed, Http2Doubt doubt)
     {
         var origin = failed.Key.Origin;
-        if (!origin.Http2.Avoids(doubt, failed.DialStartedAt, agenda.Now, out var isNews))
+        if (!origin.Http2.TryAvoid(doubt, failed.DialStartedAt, agenda.Now, out var isNews))
         {
             return false;
         }

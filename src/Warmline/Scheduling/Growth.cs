@@ -7,14 +7,14 @@ internal sealed class Growth(Agenda agenda, PoolState pool, Admission admission,
     /// and so that what is to be warm is.</summary>
     public void Grow(KeyState key)
     {
-        needs.NoteNeed(key);
+        needs.Update(key);
         permitTurns.PassOn(key);
         if (admission.MayDial(key))
         {
             // Only waiters and new calls make calls spread: an idle connection that was closed for its age or its number must not come back for nothing.
             var grantable = admission.Grantable(key);
-            dials.DialMore(key, grantable > 0 ? key.MissingForSpread(pool.Limits, grantable) : 0, owesFirstUse: true);
-            dials.DialMore(key, MissingForWarmth(key), owesFirstUse: false);
+            dials.DialMore(key, grantable > 0 ? key.MissingForSpread(pool.Limits, grantable) : 0, forWaiter: true);
+            dials.DialMore(key, MissingForWarmth(key), forWaiter: false);
         }
     }
 
@@ -30,7 +30,7 @@ internal sealed class Growth(Agenda agenda, PoolState pool, Admission admission,
     {
         if (pool.Limits.MaxIdleConnections > 0 && key.MissingForSpread(pool.Limits, 0) is > 0 and var missing && admission.MayDial(key))
         {
-            dials.DialMore(key, missing, owesFirstUse: true);
+            dials.DialMore(key, missing, forWaiter: true);
         }
     }
 

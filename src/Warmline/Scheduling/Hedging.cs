@@ -146,7 +146,7 @@ internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger
     }
 
     /// <summary>All that is on its way stands still, and no more is tried.</summary>
-    public static bool IsWithoutHope(KeyState key) => key is { HedgesEnd: true, Ready: 0, Coming: 0 };
+    public static bool IsOutOfDials(KeyState key) => key is { HedgesEnd: true, Ready: 0, Coming: 0 };
 
     public void GiveUp(ConnectionState connection)
     {

@@ -67,7 +67,7 @@ internal sealed class Http2Trust
     }
 
     /// <summary>Whether calls that may use HTTP/1.1 should do so, after what was just seen on a connection that was dialled at <paramref name="dialledAt"/>.</summary>
-    public bool Avoids(Http2Doubt doubt, TimeSpan dialledAt, TimeSpan now, out bool isNews)
+    public bool TryAvoid(Http2Doubt doubt, TimeSpan dialledAt, TimeSpan now, out bool isNews)
     {
         isNews = false;
         if (IsAvoided(now))
@@ -78,7 +78,7 @@ internal sealed class Http2Trust
 
         var isGuess = doubt is not Http2Doubt.Refused;
         if (doubt is Http2Doubt.None || now < _notBefore || (isGuess && _worked)
-            || (doubt is Http2Doubt.NoAnswer && !IsRepeated(dialledAt, now)))
+            || (doubt is Http2Doubt.NoAnswer && !CountUnanswered(dialledAt, now)))
         {
             return false;
         }
@@ -94,7 +94,7 @@ internal sealed class Http2Trust
     }
 
     /// <summary>What was under way together counts once: it is the same outage.</summary>
-    bool IsRepeated(TimeSpan dialledAt, TimeSpan now)
+    bool CountUnanswered(TimeSpan dialledAt, TimeSpan now)
     {
         if (dialledAt >= _withoutAnswerAt)
         {

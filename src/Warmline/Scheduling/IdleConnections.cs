@@ -7,7 +7,7 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
     public static readonly TimeSpan MaxReplaceAhead = TimeSpan.FromSeconds(5);
 
     /// <summary>After the key was settled: a connection that nobody took is idle from now on.</summary>
-    public void NoteIdle(ConnectionState connection)
+    public void ListIfIdle(ConnectionState connection)
     {
         if (!connection.IsIdle || connection.IsListedIdle)
         {
@@ -36,7 +36,7 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
     }
 
     /// <summary>The least loaded connection. One whose idle time is over goes instead, and the next is looked at: its timer may be late, and the server is about to end it.</summary>
-    public ConnectionState? FirstFit(KeyState key)
+    public ConnectionState? FindUsable(KeyState key)
     {
         while (key.Available.First is { } connection)
         {
@@ -114,7 +114,7 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
     }
 
     /// <summary>How long a connection has been idle by now; zero when it is not.</summary>
-    public TimeSpan Rested(ConnectionState connection) => connection.IsListedIdle ? agenda.Now - connection.IdleSince : TimeSpan.Zero;
+    public TimeSpan IdleTime(ConnectionState connection) => connection.IsListedIdle ? agenda.Now - connection.IdleSince : TimeSpan.Zero;
 
     public void LimitsChanged(ConnectionState connection)
     {

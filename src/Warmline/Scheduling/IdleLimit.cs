@@ -24,8 +24,8 @@ internal sealed class IdleLimit
 
     const double MostShare = 0.8;
 
-    Sighting? _earlier;
-    Sighting? _latest;
+    Observation? _earlier;
+    Observation? _latest;
     (TimeSpan Limit, TimeSpan At)? _learned;
     (TimeSpan Limit, TimeSpan At)? _learnedBefore;
     (TimeSpan Age, TimeSpan At)? _lasted;
@@ -42,10 +42,10 @@ internal sealed class IdleLimit
     /// <summary>How long a connection may be idle, margin taken off; MaxValue when nothing is known.</summary>
     /// <param name="hint">What the server told it, in seconds; -1 for nothing.</param>
     /// <param name="handshake">The key's mean handshake, which is two round trips or more: a margin below it would be none on a long way.</param>
-    /// <param name="isHeldWarm">Whether another is dialled for each that ends.</param>
+    /// <param name="isKeptWarm">Whether another is dialled for each that ends.</param>
     /// <param name="now">The time.</param>
     /// <param name="memory">How long what was learned is kept.</param>
-    public TimeSpan Allowed(int hint, TimeSpan handshake, bool isHeldWarm, TimeSpan now, TimeSpan memory)
+    public TimeSpan Allowed(int hint, TimeSpan handshake, bool isKeptWarm, TimeSpan now, TimeSpan memory)
     {
         var limit = Known ?? TimeSpan.MaxValue;
         if (Learned(now, memory) is { } learned && learned < limit)
@@ -63,7 +63,7 @@ internal sealed class IdleLimit
             return limit;
         }
 
-        var share = limit * (isHeldWarm ? ShareOfWarm : ShareOfShort);
+        var share = limit * (isKeptWarm ? ShareOfWarm : ShareOfShort);
         var margin = share < UsualMargin ? share : UsualMargin;
         if (handshake > margin)
         {
@@ -96,7 +96,7 @@ internal sealed class IdleLimit
         }
 
         _earlier = _latest is { IsRestart: false } ? _latest : _earlier;
-        _latest = new Sighting(age, now);
+        _latest = new Observation(age, now);
         if (_earlier is not { } earlier || now - earlier.At >= memory || !Agree(earlier.Age, age))
         {
             return false;
@@ -108,7 +108,7 @@ internal sealed class IdleLimit
         return true;
     }
 
-    bool EndedTogether(Sighting latest, TimeSpan age)
+    bool EndedTogether(Observation latest, TimeSpan age)
     {
         if (latest.IsRestart)
         {
@@ -137,7 +137,7 @@ internal sealed class IdleLimit
     /// <summary>How far ends may lie apart: servers look at their clocks now and then only.</summary>
     static TimeSpan Tolerance(TimeSpan age) => age / 10 > Moment ? age / 10 : Moment;
 
-    sealed class Sighting(TimeSpan age, TimeSpan at)
+    sealed class Observation(TimeSpan age, TimeSpan at)
     {
         public TimeSpan Age { get; set; } = age;
 

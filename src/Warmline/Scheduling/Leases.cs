@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
@@ -23,7 +22,7 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         pool.RefusedBy.Add(reason);
         waiter.Share.Lane.Facts.Refusals++;
         waiter.Share.Tenant.Facts.Refusals++;
-        sharing.NoteIdle(waiter.Share.Tenant);
+        sharing.TrackIdle(waiter.Share.Tenant);
         agenda.Add(new SchedulerAction(ActionKind.Refuse, waiter, kind, reason, error));
     }
 
@@ -33,14 +32,14 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         var key = connection.Key;
         if (connection.IsListedIdle)
         {
-            connection.Rested = agenda.Now - connection.IdleSince;
-            connection.RoseAt = agenda.Now;
+            connection.IdleBefore = agenda.Now - connection.IdleSince;
+            connection.UsedSince = agenda.Now;
             connection.HasSuccessor = false;   // its idle time begins anew
             ledger.UnlistIdle(connection);
         }
 
         // Whoever comes before the first has its answer rides on the same hope.
-        waiter.Rested = agenda.Now - connection.RoseAt < IdleLimit.Moment ? connection.Rested : TimeSpan.Zero;
+        waiter.Rested = agenda.Now - connection.UsedSince < IdleLimit.Moment ? connection.IdleBefore : TimeSpan.Zero;
         ledger.Count(connection, -1);
         connection.Streams++;
         connection.UploadBytes += waiter.UploadBytes;
@@ -50,8 +49,8 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         waiter.Connection = connection;
         waiter.State = WaiterState.Leased;
         waiter.GrantedAt = agenda.Now;
-        waiter.Reused = !(connection.OwesFirstUse && waiter.AskedAt <= connection.OpenedAt);
-        connection.OwesFirstUse = false;
+        waiter.Reused = !(connection.DialedForWaiter && waiter.AskedAt <= connection.OpenedAt);
+        connection.DialedForWaiter = false;
         connection.AddLease(waiter);
         Lifecycle.RefreshAvailability(connection);
         pool.Leases++;
@@ -59,7 +58,7 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         waiter.Lane.Streams++;
         Count(waiter.Share, +1);
         pacing.StartPaced(waiter);
-        sharing.NoteIdle(waiter.Share.Tenant);
+        sharing.TrackIdle(waiter.Share.Tenant);
         waiter.Share.Lane.Facts.CountGrant(waiter, waiter.Share.Lane.Leases);
         waiter.Share.Tenant.Facts.CountGrant(waiter, waiter.Share.Tenant.Leases);
         pool.Facts.CountGrant(waiter, pool.Leases);
@@ -84,10 +83,10 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         }
 
         ledger.Count(connection, +1);
-        if (outcome is LeaseOutcome.Reusable && connection.Rested > TimeSpan.Zero)
+        if (outcome is LeaseOutcome.Reusable && connection.IdleBefore > TimeSpan.Zero)
         {
-            key.IdleLimit.Lasted(connection.Rested, agenda.Now, pool.Limits.IdleMemory);
-            connection.Rested = TimeSpan.Zero;
+            key.IdleLimit.Lasted(connection.IdleBefore, agenda.Now, pool.Limits.IdleMemory);
+            connection.IdleBefore = TimeSpan.Zero;
         }
 
         connection.RemoveLease(waiter);
@@ -105,7 +104,7 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         waiter.State = WaiterState.Ended;
     }
 
-    public void PlaceAnew(Waiter waiter)
+    public void PlaceAgain(Waiter waiter)
     {
         waiter.Connection = null;
         waiter.State = WaiterState.Waiting;

@@ -29,7 +29,7 @@ internal sealed class Lifecycle(Agenda agenda, PoolState pool, PermitLedger ledg
 
         if (phase is ConnectionPhase.Closed)
         {
-            ledger.Moves++;
+            ledger.CapacityVersion++;
             connection.Key.Remove(connection);
             agenda.StopTimer(connection);
         }

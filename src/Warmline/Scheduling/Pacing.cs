@@ -85,7 +85,7 @@ internal sealed class Pacing(Agenda agenda)
     }
 
     /// <summary>Whoever waits for a closed budget is looked at again when it opens.</summary>
-    public void NoteClosedBudgets(KeyState key)
+    public void AwaitOpening(KeyState key)
     {
         if (!key.Queue.HasBudgets)
         {

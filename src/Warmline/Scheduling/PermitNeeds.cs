@@ -1,5 +1,3 @@
-using Warmline.Options;
-
 namespace Warmline.Scheduling;
 
 /// <summary>Which keys lack a permit, and how many.</summary>
@@ -7,11 +5,11 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
 {
     /// <summary>Puts the key among those that want a permit, to its right place there, or out of there. Called when its need may have changed,
     /// or whether it has any connection.</summary>
-    public void NoteNeed(KeyState key)
+    public void Update(KeyState key)
     {
         var need = Need(key);
-        waitLists.NoteReserved(key);
-        waitLists.NoteHeld(key);   // it may want fewer only because limits over all keys hold it back
+        waitLists.TrackReserved(key);
+        waitLists.ParkBlocked(key);   // it may want fewer only because limits over all keys hold it back
         if (need <= 0)
         {
             key.WantsFrom?.Remove(key);
@@ -35,7 +33,7 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
     }
 
     /// <summary>The last permit of an origin or a tenant is out: its other keys may wait for a permit of the pool, which would not help them any more.</summary>
-    public void NoteFull(PermitGroup? group)
+    public void UpdateIfFull(PermitGroup? group)
     {
         if (group is null || group.InUse < capacities.LimitOf(group))
         {
@@ -46,7 +44,7 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
         {
             if (sibling.WantsFrom is { } wanted && wanted != group.Wanting)
             {
-                NoteNeed(sibling);
+                Update(sibling);
             }
         }
     }

@@ -1,5 +1,3 @@
-using Warmline.Options;
-
 namespace Warmline.Scheduling;
 
 /// <summary>Who gets the next permit, and who gives one back.</summary>
@@ -17,11 +15,11 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
         TakeTurns(giver.Partition);
         while (ledger.InUse < pool.Limits.MaxConnections && ledger.Wanting.First is { } key)
         {
-            needs.NoteNeed(key);   // a limit over all keys may be used up since it was noted
+            needs.Update(key);   // a limit over all keys may be used up since it was noted
             if (ledger.Wanting.First == key && capacities.HasFree(key))
             {
-                dials.Dial(key, owesFirstUse: true);
-                needs.NoteNeed(key);   // met, smaller, or a lack of the other kind now
+                dials.Dial(key, forWaiter: true);
+                needs.Update(key);   // met, smaller, or a lack of the other kind now
             }
 
             MakeRoom(key);
@@ -37,7 +35,7 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
     {
         while (group is not null && group.InUse < capacities.LimitOf(group) && group.Wanting.First is { } key)
         {
-            needs.NoteNeed(key);
+            needs.Update(key);
             MakeRoom(key);   // it may lack the permits of its other group now
         }
     }
@@ -62,7 +60,7 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
 
         // One busy connection for each starving key, whichever of them gets the permit in the end. Its own key may starve by that, and be next.
         while (permits.Open > 0 && limit - permits.InUse + permits.Closing + permits.GivingWay < permits.Wanting.Starving
-            && PermitLedger.LeastMissed(group is null ? table.Keys : group.Keys) is { } busy)
+            && PermitLedger.CheapestToClose(group is null ? table.Keys : group.Keys) is { } busy)
         {
             GiveWay(busy);
             MakeRoom(busy.Key);
@@ -81,7 +79,7 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
             lifecycle.MoveTo(connection, ConnectionPhase.Draining);
         }
 
-        needs.NoteNeed(connection.Key);
+        needs.Update(connection.Key);
     }
 
     /// <summary>
@@ -106,7 +104,7 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
             }
         }
 
-        if (rich is not null && needs.ConnectionShare(rich) - (1 / needs.Weight(rich)) >= needs.ConnectionShare(poor) + (1 / needs.Weight(poor)) && PermitLedger.LeastMissed([rich]) is { } busy)
+        if (rich is not null && needs.ConnectionShare(rich) - (1 / needs.Weight(rich)) >= needs.ConnectionShare(poor) + (1 / needs.Weight(poor)) && PermitLedger.CheapestToClose([rich]) is { } busy)
         {
             GiveWay(busy);
             MakeRoom(rich);

@@ -15,31 +15,31 @@ internal sealed class ProviderBudget
     public static readonly TimeSpan LongestCoolDown = TimeSpan.FromMinutes(10);
 
     /// <summary>Waits after refusals that tell none: this, then twice as long each time, as the SDKs begin theirs in half a second for one call and here all calls wait.</summary>
-    public static readonly TimeSpan FirstUntoldCoolDown = TimeSpan.FromSeconds(1);
+    public static readonly TimeSpan FirstGuessedCoolDown = TimeSpan.FromSeconds(1);
 
     /// <summary>The longest of those: providers count by the minute.</summary>
-    public static readonly TimeSpan LongestUntoldCoolDown = TimeSpan.FromMinutes(1);
+    public static readonly TimeSpan LongestGuessedCoolDown = TimeSpan.FromMinutes(1);
 
     // The times at which those started that have no answer yet. In order, as time is: so they are found by halving, and the oldest is first.
     readonly List<TimeSpan> _unanswered = [];
     readonly BudgetWindow?[] _windows = new BudgetWindow?[RateLimits.Kinds];
     readonly GrowthBound _growth = new();
-    TimeSpan _toldUntil = TimeSpan.MinValue / 2;
+    TimeSpan _askedUntil = TimeSpan.MinValue / 2;
     TimeSpan _guessedUntil = TimeSpan.MinValue / 2;
     TimeSpan _guessedAt = TimeSpan.MinValue;
     TimeSpan _coolSince = TimeSpan.MinValue;
     TimeSpan _probeAt = TimeSpan.Zero;
     bool _isDoubtful;
     bool _wasDoubtful;
-    int _untold;
+    int _guesses;
 
     /// <summary>Requests that were started and have no answer.</summary>
     public int InFlight => _unanswered.Count;
 
     /// <summary>Whether nothing is known that could hold a request, and none is in flight: it may be forgotten.</summary>
-    public bool IsForgettable(TimeSpan now) => InFlight == 0 && CoolUntil + LongestUntoldCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
+    public bool IsForgettable(TimeSpan now) => InFlight == 0 && CoolUntil + LongestGuessedCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
 
-    TimeSpan CoolUntil => Later(_toldUntil, _guessedUntil);
+    TimeSpan CoolUntil => Later(_askedUntil, _guessedUntil);
 
     /// <summary>Whether the next request may start.</summary>
     public bool IsOpen(TimeSpan now) => OpensAt(now) <= now;
@@ -76,7 +76,7 @@ internal sealed class ProviderBudget
     public void Started(TimeSpan now)
     {
         _unanswered.Add(now);
-        _probeAt = now + FirstUntoldCoolDown;
+        _probeAt = now + FirstGuessedCoolDown;
         _growth.Started(now);
     }
 
@@ -92,7 +92,7 @@ internal sealed class ProviderBudget
         {
             if (reading[(RateLimitKind)kind] is { } limit)
             {
-                (_windows[kind] ??= new BudgetWindow()).Told(limit, started, now);
+                (_windows[kind] ??= new BudgetWindow()).Read(limit, started, now);
             }
             else if (kind == (int)RateLimitKind.Requests)
             {
@@ -111,7 +111,7 @@ internal sealed class ProviderBudget
         }
         else if (status < 500 && started > _coolSince)
         {
-            _untold = 0;
+            _guesses = 0;
             _isDoubtful = false;
         }
     }
@@ -138,7 +138,7 @@ internal sealed class ProviderBudget
         {
             _guessedUntil = TimeSpan.MinValue / 2;
             _isDoubtful &= _wasDoubtful;
-            _untold = Math.Max(0, _untold - 1);   // an answer may have cleared it since
+            _guesses = Math.Max(0, _guesses - 1);   // an answer may have cleared it since
         }
 
         CoolDown(wait, answeredAt);
@@ -180,11 +180,11 @@ internal sealed class ProviderBudget
                 return;   // it was on its way when another was refused: one burst is one refusal
             }
 
-            wait = FirstUntoldCoolDown * Math.Pow(2, Math.Min(_untold++, 10));
+            wait = FirstGuessedCoolDown * Math.Pow(2, Math.Min(_guesses++, 10));
             _wasDoubtful = _isDoubtful;
             _isDoubtful = true;
             _coolSince = _guessedAt = now;
-            _guessedUntil = Later(_guessedUntil, now + (wait < LongestUntoldCoolDown ? wait : LongestUntoldCoolDown));
+            _guessedUntil = Later(_guessedUntil, now + (wait < LongestGuessedCoolDown ? wait : LongestGuessedCoolDown));
             return;
         }
 
@@ -195,7 +195,7 @@ internal sealed class ProviderBudget
     {
         _isDoubtful |= wait > LongestCoolDown;
         _coolSince = Later(_coolSince, since);
-        _toldUntil = Later(_toldUntil, since + (wait < LongestCoolDown ? wait : LongestCoolDown));
+        _askedUntil = Later(_askedUntil, since + (wait < LongestCoolDown ? wait : LongestCoolDown));
     }
 
     TimeSpan Remove(TimeSpan? startedAt, TimeSpan now)

@@ -86,7 +86,7 @@ internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, 
     }
 
     /// <summary>A connection ended, or was found ended, after it had been idle for a while: its server's limit may be learned from it, or its fellows be as lost as it is.</summary>
-    public void NoteIdleEnd(ConnectionState connection, TimeSpan rested, ConnectionEnd end, FlushCause cause)
+    public void LearnFromIdleEnd(ConnectionState connection, TimeSpan rested, ConnectionEnd end, FlushCause cause)
     {
         var key = connection.Key;
         if (rested < IdleLimit.Moment)

@@ -298,11 +298,11 @@ internal sealed class Scheduler
         End();
     }
 
-    /// <inheritdoc cref="ControlEvents.HoldWarm"/>
+    /// <inheritdoc cref="ControlEvents.KeepWarm"/>
     public void HoldWarm(ConnectionKey connectionKey, int connections, TimeSpan now, List<SchedulerAction> actions)
     {
         Begin(now, actions);
-        _controls.HoldWarm(connectionKey, connections);
+        _controls.KeepWarm(connectionKey, connections);
         End();
     }
 

@@ -12,13 +12,13 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
         {
         }
 
-        WaitLists.ReleaseHeld(key);
+        WaitLists.UnparkAll(key);
         Hedging.EndStruggle(key);
         growth.Grow(key);
         hedging.GiveUpSilent(key);
-        pacing.NoteClosedBudgets(key);
+        pacing.AwaitOpening(key);
         warmth.CheckWarmUps(key);
-        if (key.Queue.Count > 0 && key.Available.First is { } held && turns.HoldsBack(key, held))
+        if (key.Queue.Count > 0 && key.Available.First is { } held && turns.DelaysBurst(key, held))
         {
             agenda.StartTimer(key, key.SpreadUntil);
         }
@@ -43,12 +43,12 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
         {
             if (key.Queue.Count > 0)
             {
-                waitLists.HoldAll(key);
-                needs.NoteNeed(key);
+                waitLists.ParkAll(key);
+                needs.Update(key);
             }
         }
 
-        ServeHeld();
+        ServeParked();
         foreach (var key in table.Keys)
         {
             Settle(key);
@@ -56,9 +56,9 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
     }
 
     /// <summary>A place that limits over all keys had held back goes to whoever is next over all keys, not to the key that happened to free it.</summary>
-    public void ServeHeld()
+    public void ServeParked()
     {
-        while (turns.NextHeld() is { } lane)
+        while (turns.FindNextParked() is { } lane)
         {
             if (turns.TryServe(lane.Key, lane))
             {
@@ -68,13 +68,13 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
             if (!admission.IsOpen(lane.Budget))
             {
                 // Others of its key must not go by that: it is not their turn.
-                lane.SetHeld(false);
-                pacing.NoteClosedBudgets(lane.Key);
+                lane.SetParked(false);
+                pacing.AwaitOpening(lane.Key);
                 continue;
             }
 
             // It has no connection that could use the place: it gets one dialled, and the next in line may be quicker.
-            lane.SetHeld(false);
+            lane.SetParked(false);
             Settle(lane.Key);
         }
     }
@@ -89,11 +89,11 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
             {
                 foreach (var key in keys)
                 {
-                    waitLists.HoldAll(key);
+                    waitLists.ParkAll(key);
                 }
             }
 
-            ServeHeld();
+            ServeParked();
             foreach (var key in keys)
             {
                 Settle(key);
@@ -113,15 +113,15 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
     /// <summary>Permits have moved: a key that only reserves held back may carry more by that.</summary>
     public void ServeReserved()
     {
-        while (waitLists.HasReserved && _roomSeen != ledger.Moves)
+        while (waitLists.HasReserved && _roomSeen != ledger.CapacityVersion)
         {
-            _roomSeen = ledger.Moves;
+            _roomSeen = ledger.CapacityVersion;
             foreach (var key in waitLists.TakeReserved())
             {
                 Settle(key);
             }
         }
 
-        _roomSeen = ledger.Moves;
+        _roomSeen = ledger.CapacityVersion;
     }
 }

@@ -13,7 +13,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
             return false;
         }
 
-        return (lane is null ? NextLane(key) : admission.KeyAdmits(lane) && admission.IsOpen(lane.Budget) ? lane : null) is { } next && NextOf(next) is { } waiter && idling.FirstFit(key) is { } connection && !HoldsBack(key, connection) && Serve(waiter, connection);
+        return (lane is null ? FindNextLane(key) : admission.KeyAdmits(lane) && admission.IsOpen(lane.Budget) ? lane : null) is { } next && FindNextWaiter(next) is { } waiter && idling.FindUsable(key) is { } connection && !DelaysBurst(key, connection) && Serve(waiter, connection);
     }
 
     bool Serve(Waiter waiter, ConnectionState connection)
@@ -27,7 +27,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
     /// Of a cold burst's dials one is through first. Given all that it may carry, it would be crowded and the others, milliseconds later, empty: it gets its share,
     /// and the rest of the burst waits for the others a little, never for one that stalls.
     /// </summary>
-    public bool HoldsBack(KeyState key, ConnectionState leastLoaded)
+    public bool DelaysBurst(KeyState key, ConnectionState leastLoaded)
     {
         if (agenda.Now >= key.SpreadUntil || key.Coming == 0)
         {
@@ -40,7 +40,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
     }
 
     /// <summary>The lane of the key that goes next; null when none may.</summary>
-    LaneQueue? NextLane(KeyState key)
+    LaneQueue? FindNextLane(KeyState key)
     {
         LaneQueue? next = null;
         foreach (var lane in key.Queue.Lanes)
@@ -55,9 +55,9 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
     }
 
     /// <summary>Who goes next of the lane: of the tenant whose turn it is the most urgent call on the key, which may wait for another budget.</summary>
-    Waiter? NextOf(LaneQueue lane)
+    Waiter? FindNextWaiter(LaneQueue lane)
     {
-        var next = lane.Next;
+        var next = lane.FindNext();
         if (next is null || !lane.Key.Queue.HasBudgets)
         {
             return next;
@@ -75,27 +75,27 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
     }
 
     /// <summary>The lane on the key that goes next: one that is first only because it was not looked at since gives way to the next.</summary>
-    static LaneQueue FirstHeld(LaneState lane)
+    static LaneQueue FindFirstParked(LaneState lane)
     {
         while (true)
         {
-            var first = lane.Held.First!;
-            _ = first.Next;
-            if (lane.Held.First == first)
+            var first = lane.Parked.First!;
+            first.FindNext();
+            if (lane.Parked.First == first)
             {
                 return first;
             }
         }
     }
 
-    public LaneQueue? NextHeld()
+    public LaneQueue? FindNextParked()
     {
         LaneQueue? next = null;
         foreach (var lane in sharing.Lanes)
         {
-            if (lane.Held.Count > 0 && admission.PoolAdmits(lane))
+            if (lane.Parked.Count > 0 && admission.PoolAdmits(lane))
             {
-                var first = FirstHeld(lane);
+                var first = FindFirstParked(lane);
                 next = next is null || first.Before(next) ? first : next;
             }
         }
@@ -108,7 +108,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
     {
         foreach (var key in table.Keys)
         {
-            WaitLists.ReleaseHeld(key);
+            WaitLists.UnparkAll(key);
         }
 
         var waiting = sharing.Tenants.SelectMany(static tenant => tenant.Shares).SelectMany(static share => share.Queues).ToArray();

@@ -8,7 +8,7 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
     readonly List<KeyState> _unblocked = [];
 
     /// <summary>Notes which lanes of the key wait for a limit over all keys.</summary>
-    public void NoteHeld(KeyState key)
+    public void ParkBlocked(KeyState key)
     {
         if (key.Queue.Eligible == 0 || pool.IsPaused(key))
         {
@@ -19,13 +19,13 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
         {
             if (lane.Eligible > 0 && !admission.PoolAdmits(lane.Lane) && admission.IsOpen(lane.Budget))
             {
-                lane.SetHeld(true);
+                lane.SetParked(true);
             }
         }
     }
 
     /// <summary>All of the key that waits competes with what waits on other keys.</summary>
-    public void HoldAll(KeyState key)
+    public void ParkAll(KeyState key)
     {
         if (pool.IsPaused(key))
         {
@@ -36,32 +36,32 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
         {
             if (lane.Eligible > 0)
             {
-                lane.SetHeld(true);
+                lane.SetParked(true);
             }
         }
     }
 
-    public void HoldUnblocked()
+    public void ParkUnblocked()
     {
         foreach (var key in _unblocked)
         {
-            HoldAll(key);
+            ParkAll(key);
         }
     }
 
-    public static void ReleaseHeld(KeyState key)
+    public static void UnparkAll(KeyState key)
     {
         foreach (var lane in key.Queue.Lanes)
         {
-            lane.SetHeld(false);
+            lane.SetParked(false);
         }
     }
 
-    public bool IsAnyHeld()
+    public bool IsAnyParked()
     {
         foreach (var lane in sharing.Lanes)
         {
-            if (lane.Held.Count > 0)
+            if (lane.Parked.Count > 0)
             {
                 return true;
             }
@@ -71,7 +71,7 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
     }
 
     /// <summary>Remembers the key while reserves may hold back some of its waiters.</summary>
-    public void NoteReserved(KeyState key)
+    public void TrackReserved(KeyState key)
     {
         if (sharing.HasReserves && !key.IsReserved && key.Queue.Eligible > 0 && !pool.IsPaused(key))
         {

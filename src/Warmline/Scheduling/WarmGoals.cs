@@ -3,7 +3,7 @@ namespace Warmline.Scheduling;
 /// <summary>What is held warm: for how many connections, and the calls that wait for it.</summary>
 internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Capacity capacities, IdleConnections idling, Growth growth)
 {
-    bool _isAnyHeldWarm;
+    bool _isAnyKeptWarm;
 
     /// <summary>Shares out what may be idle: first to what is held warm, then to warm-ups. More than MaxIdleConnections together, and keys would close each other's connections in turn.</summary>
     public void AllotWarmth()
@@ -26,7 +26,7 @@ internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, P
             }
         }
 
-        _isAnyHeldWarm = room < pool.Limits.MaxIdleConnections;
+        _isAnyKeptWarm = room < pool.Limits.MaxIdleConnections;
         foreach (var key in table.Keys)
         {
             if (key.HadWarmGoal != key.WarmGoal > 0)
@@ -39,7 +39,7 @@ internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, P
     /// <summary>A permit may be free that no waiter needs: what should be held warm gets it.</summary>
     public void RestoreWarmth()
     {
-        if (!_isAnyHeldWarm || ledger.InUse >= pool.Limits.MaxConnections)
+        if (!_isAnyKeptWarm || ledger.InUse >= pool.Limits.MaxConnections)
         {
             return;
         }

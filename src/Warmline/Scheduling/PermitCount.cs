@@ -1,0 +1,40 @@
+namespace Warmline.Scheduling;
+
+/// <summary>Permits that are out, and the keys that lack one: of the pool, of one origin, or of one tenant.</summary>
+internal class PermitCount
+{
+    /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
+    public int InUse { get; private set; }
+
+    /// <summary>Of these, connections that take streams.</summary>
+    public int Open { get; private set; }
+
+    /// <summary>Of these, connections told to close: they come back at once.</summary>
+    public int Closing { get; private set; }
+
+    /// <summary>Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.</summary>
+    public int GivingWay { get; private set; }
+
+    /// <summary>Idle connections: they would be closed for a key that lacks one.</summary>
+    public int Idle { get; set; }
+
+    /// <summary>Keys that need a connection and are held back by the limit.</summary>
+    public PermitQueue Wanting { get; } = new();
+
+    public virtual void Count(ConnectionState connection, int sign)
+    {
+        InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
+        Open += connection.Phase is ConnectionPhase.Open ? sign : 0;
+        Closing += connection.Phase is ConnectionPhase.Closing ? sign : 0;
+        GivingWay += connection.Phase is ConnectionPhase.Draining && connection.IsReclaimed ? sign : 0;
+    }
+}
+
+/// <summary>The permits that keys share within those of the pool: of one origin, or of one tenant that has connections of its own.</summary>
+internal class PermitGroup(string name) : PermitCount
+{
+    public string Name { get; } = name;
+
+    /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
+    public List<KeyState> Keys { get; } = [];
+}

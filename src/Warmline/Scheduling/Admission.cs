@@ -1,13 +1,16 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Who may go: every limit over keys, lanes, tenants and providers; and what a waiter lacks.</summary>
+/// <summary>
+/// Decides which waiters may get a lease: every limit over keys, lanes, tenants and providers. Also says which resource a waiter lacks.
+/// </summary>
 internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, SharingLedger sharing, Capacity capacities)
 {
-    public bool MayGrant(Waiter waiter) => waiter.Share.Tenant.Room > 0 && !pool.IsPaused(waiter.Key!) && IsOpen(waiter.Budget) && Admits(waiter.Lane);
+    public bool MayGrant(Waiter waiter) => waiter.Share.Tenant.Room > 0 && !pool.IsPaused(waiter.Key!) && IsOpen(waiter.Budget)
+        && Admits(waiter.Lane);
 
     public bool Admits(LaneQueue lane) => PoolAdmits(lane.Lane) && KeyAdmits(lane) && IsOpen(lane.Budget);
 
-    /// <summary>Whether the limits over all keys let one more of the lane go.</summary>
+    /// <summary>Whether the limits over all keys admit one more call of the lane.</summary>
     public bool PoolAdmits(LaneState lane)
     {
         var most = pool.Limits.MaxConcurrentRequests;
@@ -16,10 +19,11 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
             return false;
         }
 
-        return !sharing.HasReserves || most == int.MaxValue || lane.Leases < sharing.Reserved(lane, most) || pool.Leases + Unfilled(most) < most;
+        return !sharing.HasReserves || most == int.MaxValue || lane.Leases < sharing.Reserved(lane, most)
+            || pool.Leases + Unfilled(most) < most;
     }
 
-    /// <summary>Whether the reserves of other lanes on the key let one more of the lane go.</summary>
+    /// <summary>Whether the reserves of other lanes on the key admit one more call of the lane.</summary>
     public bool KeyAdmits(LaneQueue lane)
     {
         if (!sharing.HasReserves)
@@ -28,10 +32,11 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         }
 
         var capacity = capacities.ExpectedOf(lane.Key);
-        return lane.Key.Queue.StreamsOf(lane.Lane) < sharing.Reserved(lane.Lane, capacity) || lane.Key.Streams + Unfilled(lane.Key, capacity) < capacity;
+        return lane.Key.Queue.StreamsOf(lane.Lane) < sharing.Reserved(lane.Lane, capacity)
+            || lane.Key.Streams + Unfilled(lane.Key, capacity) < capacity;
     }
 
-    /// <summary>What lanes could still take of their reserves, over all keys.</summary>
+    /// <summary>The unused part of all reserves, over all keys.</summary>
     long Unfilled(long capacity)
     {
         long unfilled = 0;
@@ -43,7 +48,7 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         return unfilled;
     }
 
-    /// <summary>What lanes could still take of their reserves on one key.</summary>
+    /// <summary>The unused part of all reserves on one key.</summary>
     long Unfilled(KeyState key, long capacity)
     {
         long unfilled = 0;
@@ -55,7 +60,9 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         return unfilled;
     }
 
-    /// <summary>Waiters that limits and reserves would let ride, if there were connections enough; below zero after a limit was lowered.</summary>
+    /// <summary>
+    /// Number of waiters that limits and reserves would admit if there were enough connections. Below zero after a limit was lowered.
+    /// </summary>
     public int Grantable(KeyState key)
     {
         var free = pool.Limits.MaxConcurrentRequests - pool.Leases;
@@ -64,7 +71,7 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
             return Math.Min(key.Queue.Eligible, free);
         }
 
-        // Lanes may wait for one budget, and one lane for several: what either lets through counts once.
+        // Several lanes may wait for one budget, and one lane for several budgets. What a lane or a budget admits must count once.
         foreach (var lane in key.Queue.Lanes)
         {
             lane.Lane.Allotted = 0;
@@ -83,7 +90,8 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
                     budget.Allotted += most;
                 }
 
-                var reserved = sharing.HasReserves ? Math.Clamp(sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane) - lane.Lane.Allotted, 0, most) : 0;
+                var reserved = sharing.HasReserves
+                    ? Math.Clamp(sharing.Reserved(lane.Lane, capacity) - key.Queue.StreamsOf(lane.Lane) - lane.Lane.Allotted, 0, most) : 0;
                 lane.Lane.Allotted += most;
                 own += reserved;
                 shared += most - reserved;
@@ -98,7 +106,7 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
 
     public bool MayDial(KeyState key) => !pool.IsDraining && !pool.IsPaused(key) && key.BackOffUntil <= agenda.Now;
 
-    /// <summary>Why the waiter need not wait: no lease that ends could help it in time, or too many wait already.</summary>
+    /// <summary>The reason to refuse the waiter at once: no lease that ends could help it in time, or the queue is full.</summary>
     public PoolRejectionReason RefusalOf(Waiter waiter)
     {
         var (key, lane, tenant) = (waiter.Key!, waiter.Share.Lane, waiter.Share.Tenant);
@@ -106,14 +114,15 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
             : lane.Settings.Ceiling == 0 ? PoolRejectionReason.LaneCeiling
             : key.IsStarving && key.BackOffUntil > waiter.Deadline ? PoolRejectionReason.BackOff
             : pool.PausedUntil > waiter.Deadline || key.Origin.PausedUntil > waiter.Deadline ? PoolRejectionReason.Paused
-            : waiter.Budget is { } budget && budget.Rules.OpensAt(agenda.Now) is var opens && opens > waiter.Deadline && opens < TimeSpan.MaxValue ? PoolRejectionReason.ProviderLimit
+            : waiter.Budget is { } budget && budget.Rules.OpensAt(agenda.Now) is var opens
+                && opens > waiter.Deadline && opens < TimeSpan.MaxValue ? PoolRejectionReason.ProviderLimit
             : pool.Waiting >= pool.Limits.MaxQueueLength ? PoolRejectionReason.QueueFull
             : lane.Waiting >= lane.Settings.MaxQueueLength ? PoolRejectionReason.LaneQueueFull
             : tenant.Waiting >= tenant.Limits.MaxQueueLength ? PoolRejectionReason.TenantQueueFull
             : PoolRejectionReason.None;
     }
 
-    /// <summary>What a waiter lacks right now.</summary>
+    /// <summary>The resource that a waiter lacks right now.</summary>
     public PoolRejectionReason ReasonFor(Waiter waiter)
     {
         var key = waiter.Key!;
@@ -125,10 +134,10 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
             : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
             : key.Usable > 0 && key.StreamsPerConnection(pool.Limits) == 0 ? PoolRejectionReason.StreamLimit
             : KeyAdmits(waiter.Lane) ? PoolRejectionReason.None
-            : LackReasonFor(key, capacities.LackOf(key));   // with all that it can carry in use it asks for no permit
+            : LackReasonFor(key, capacities.LackOf(key));   // a key whose whole capacity is in use asks for no permit
     }
 
-    /// <summary>What of lanes and tenants a waiter lacks right now.</summary>
+    /// <summary>The limit of a lane, tenant or provider that blocks a waiter right now.</summary>
     PoolRejectionReason SharingReasonFor(Waiter waiter)
     {
         var lane = waiter.Share.Lane;
@@ -146,7 +155,7 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         : lacking == key.Partition?.Wanting ? PoolRejectionReason.TenantConnections
         : PoolRejectionReason.MaxConnections;
 
-    /// <summary>Leases that a lane could still get: by limits and reserves, and on the key with the most room.</summary>
+    /// <summary>Number of leases that a lane could still get, within limits and reserves, on the key with the most room.</summary>
     public long Available(LaneState lane)
     {
         var most = pool.Limits.MaxConcurrentRequests;
@@ -156,10 +165,12 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         foreach (var key in table.Keys)
         {
             var capacity = capacities.Of(key);
-            var room = Math.Max(0, sharing.Reserved(lane, capacity) - key.Queue.StreamsOf(lane)) + Math.Max(0, capacity - key.Streams - Unfilled(key, capacity));
+            var room = Math.Max(0, sharing.Reserved(lane, capacity) - key.Queue.StreamsOf(lane))
+                + Math.Max(0, capacity - key.Streams - Unfilled(key, capacity));
             ofKeys = Math.Max(ofKeys ?? 0, room);
         }
 
-        return Math.Max(0, Math.Min(Math.Min(ofPool, ofKeys ?? long.MaxValue), Math.Min(most - (long)pool.Leases, lane.Settings.Ceiling - (long)lane.Leases)));
+        var left = Math.Min(most - (long)pool.Leases, lane.Settings.Ceiling - (long)lane.Leases);
+        return Math.Max(0, Math.Min(Math.Min(ofPool, ofKeys ?? long.MaxValue), left));
     }
 }

@@ -1,7 +1,8 @@
 namespace Warmline.Scheduling;
 
-/// <summary>How connections age: idle limits, lifetimes, and successors for what is to be held ready.</summary>
-internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle lifecycle, Growth growth, Dials dials, Settlement settlement, FailedDials failures)
+/// <summary>Acts when a connection reaches a time limit: ends it, or dials a successor for a connection that is kept warm.</summary>
+internal sealed class Ageing(
+    Agenda agenda, IdleConnections idling, Lifecycle lifecycle, Growth growth, Dials dials, Settlement settlement, FailedDials failures)
 {
     public void ConnectionDue(ConnectionState connection)
     {
@@ -33,11 +34,11 @@ internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle li
         {
             if (agenda.Now - connection.IdleSince < idling.AllowedIdle(connection))
             {
-                key.Expiry.IdledOut(connection.IdleSince);   // our own option ends it
+                key.Expiry.IdledOut(connection.IdleSince);   // our own IdleTimeout ends it, not the server
             }
 
             lifecycle.BeginClose(connection);
-            settlement.Settle(key);   // what is held warm comes back
+            settlement.Settle(key);   // a warm connection is dialled again
             return;
         }
 
@@ -63,12 +64,16 @@ internal sealed class Ageing(Agenda agenda, IdleConnections idling, Lifecycle li
         }
     }
 
-    /// <summary>What is held warm gets its successor before the server's idle limit ends it: the successor is open first, where there is a permit for both.</summary>
+    /// <summary>
+    /// Dials the successor of a warm connection before the server's idle limit ends it. The successor opens first if there is a permit
+    /// for both.
+    /// </summary>
     void DialSuccessor(ConnectionState connection)
     {
         var key = connection.Key;
         var allowed = idling.AllowedIdle(connection);
-        if (connection.HasSuccessor || allowed == TimeSpan.MaxValue || agenda.Now - connection.IdleSince < allowed - IdleConnections.LeadOf(key, allowed))
+        if (connection.HasSuccessor || allowed == TimeSpan.MaxValue
+            || agenda.Now - connection.IdleSince < allowed - IdleConnections.LeadOf(key, allowed))
         {
             return;
         }

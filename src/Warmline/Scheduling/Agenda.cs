@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>The event under way: its time and the actions that follow from it; and what falls due later.</summary>
+/// <summary>The time of the current event, the actions that it leads to, and the timers for later.</summary>
 internal sealed class Agenda
 {
     readonly IndexedHeap<Timed, Timed.ByDue> _timers = new();
@@ -8,7 +8,7 @@ internal sealed class Agenda
     List<SchedulerAction> _actions = null!;
     TimeSpan _wakeAt = TimeSpan.MaxValue;
 
-    /// <summary>The time of the event; between events, that of the last one.</summary>
+    /// <summary>The time of the current event; between events, that of the last one.</summary>
     public TimeSpan Now { get; private set; }
 
     public void Begin(TimeSpan now, List<SchedulerAction> actions)
@@ -45,10 +45,10 @@ internal sealed class Agenda
 
     public void StopTimer(Timed timed) => _timers.Remove(timed);
 
-    /// <summary>The shell woke the scheduler as it was asked to.</summary>
+    /// <summary>The shell has sent the Tick that <see cref="ActionKind.WakeAt"/> asked for.</summary>
     public void Woken() => _wakeAt = TimeSpan.MaxValue;
 
-    /// <summary>The next that is due by now; null when none is.</summary>
+    /// <summary>Takes the next timer that is due; null when none is.</summary>
     public Timed? TakeDue()
     {
         if (_timers.First is not { } timed || timed.Due > Now)

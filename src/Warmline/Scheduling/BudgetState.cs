@@ -1,12 +1,12 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Requests that a provider counts together: those of one credential to one origin, and where it is known of one model.</summary>
+/// <summary>Identifies the calls that a provider counts together: one credential at one origin and, where it is known, one model.</summary>
 /// <param name="Origin">The origin.</param>
-/// <param name="Credential">A number that stands for the credential in this process alone.</param>
+/// <param name="Credential">A number that stands for the credential within this process.</param>
 /// <param name="Model">The model; empty when it is not known.</param>
 internal sealed record BudgetKey(string Origin, int Credential, string Model);
 
-/// <summary>What a provider lets through, and the keys where requests may wait for it.</summary>
+/// <summary>One provider budget, and the keys on which calls may wait for it.</summary>
 internal sealed class BudgetState(BudgetKey key) : Timed
 {
     public BudgetKey Key { get; } = key;
@@ -15,11 +15,11 @@ internal sealed class BudgetState(BudgetKey key) : Timed
 
     public HashSet<KeyState> Keys { get; } = [];
 
-    /// <summary>What of it a key's waiters were counted to take, while they are counted.</summary>
+    /// <summary>The part already assigned to waiters while the waiters of a key are being counted.</summary>
     public int Allotted { get; set; }
 }
 
-/// <summary>What the last answer of a key said that was looked at, where nothing is paced by it.</summary>
+/// <summary>The rate-limit headers of the last sampled answer of a key. Used only for display, where pacing is off.</summary>
 internal sealed record ToldLimits(RateLimits Limits, TimeSpan At)
 {
     public IReadOnlyList<ProviderLimit> Report(TimeSpan now)
@@ -30,7 +30,8 @@ internal sealed record ToldLimits(RateLimits Limits, TimeSpan At)
         {
             if (Limits[kind] is { } limit)
             {
-                report.Add(new ProviderLimit(kind, limit.Limit, limit.Remaining, limit.ResetIn is { } resetIn && resetIn > age ? resetIn - age : null, age));
+                TimeSpan? left = limit.ResetIn is { } resetIn && resetIn > age ? resetIn - age : null;
+                report.Add(new ProviderLimit(kind, limit.Limit, limit.Remaining, left, age));
             }
         }
 

@@ -1,19 +1,21 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// One limit of a provider. Most count in windows that end at a moment for all; some refill a bucket all the time, and then tell the moment at which it would be
-/// full (Anthropic: docs.anthropic.com/en/api/rate-limits, "token bucket"; OpenAI's example of 59 of 60 left and 1 s to the reset is one, too). Which it is shows
-/// in what is told: the end of a window stands still, that of a bucket moves away with each request.
+/// One limit of a provider. Most count in windows that end at a moment for all; some refill a bucket all the time, and then tell the
+/// moment at which it would be full (Anthropic: docs.anthropic.com/en/api/rate-limits, "token bucket"; OpenAI's example of 59 of 60 left
+/// and 1 s to the reset is one, too). Which it is shows in what is told: the end of a window stands still, that of a bucket moves away
+/// with each request.
 /// </summary>
 /// <remarks>
-/// What an answer tells was looked up at some time between the start of its request and now, so the end that it tells lies in a range. Two ranges that have a moment
-/// in common may speak of the same window; otherwise the later one is of a later window, or of a fuller use of the bucket.
+/// What an answer tells was looked up at some time between the start of its request and now, so the end that it tells lies in a range.
+/// Two ranges that have a moment in common may speak of the same window; otherwise the later one is of a later window, or of a fuller use
+/// of the bucket.
 /// </remarks>
 internal sealed class BudgetWindow
 {
     /// <summary>
-    /// How long a request may be on its way before the server counts it. One that is longer in flight is taken for counted in whatever was told since: else
-    /// answers that take minutes would hold what they used minutes ago.
+    /// How long a request may be on its way before the server counts it. One that is longer in flight is taken for counted in whatever
+    /// was told since: else answers that take minutes would hold what they used minutes ago.
     /// </summary>
     public static readonly TimeSpan OnTheWay = TimeSpan.FromSeconds(2);
 
@@ -95,7 +97,8 @@ internal sealed class BudgetWindow
             }
             else
             {
-                // Which of the two is the later cannot be told, unless this request started when the other was known: then the least counts.
+                // Which of the two is the later cannot be told, unless this request started when the other was known: then the least
+                // counts.
                 Take(started > _readAt || LeftAt(now) is not { } left ? reading.Remaining : Math.Min(left, reading.Remaining ?? left), now);
                 (_earliestEnd, _latestEnd) = (Later(earliest, _earliestEnd ?? earliest), _refills == latest > end ? latest : end);
             }
@@ -137,7 +140,8 @@ internal sealed class BudgetWindow
         if (_refills && _left is { } start && _latestEnd is { } full && Whole is { } whole && uncounted + 1 <= whole && full > _leftAt)
         {
             // Rounded up to a tick, or it would be asked again at a moment at which it is not open yet.
-            return OrAsks(_leftAt + ((full - _leftAt) * Math.Min(1, (uncounted + 1 - start) / (whole - start))) + TimeSpan.FromTicks(1), inFlight);
+            var refilled = _leftAt + ((full - _leftAt) * Math.Min(1, (uncounted + 1 - start) / (whole - start)));
+            return OrAsks(refilled + TimeSpan.FromTicks(1), inFlight);
         }
 
         return Closed(now, inFlight);

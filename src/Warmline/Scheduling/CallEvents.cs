@@ -1,7 +1,10 @@
 namespace Warmline.Scheduling;
 
-/// <summary>How calls come, wait, ride and go.</summary>
-internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sharing, Capacity capacities, Admission admission, Lifecycle lifecycle, IdleConnections idling, WaitLists waitLists, Pacing pacing, Leases leases, Turns turns, Growth growth, Settlement settlement, FailedDials failures, Retirement retirement)
+/// <summary>Events of calls: a call arrives, waits, gets its lease, is answered, and ends.</summary>
+internal sealed class CallEvents(
+    Agenda agenda, PoolState pool, SharingLedger sharing, Capacity capacities, Admission admission, Lifecycle lifecycle, IdleConnections
+    idling, WaitLists waitLists, Pacing pacing, Leases leases, Turns turns, Growth growth, Settlement settlement, FailedDials failures,
+    Retirement retirement)
 {
     public void Acquire(Waiter waiter, KeyState key)
     {
@@ -20,21 +23,22 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         settlement.ServeReopened();
         while (turns.TryServe(key))
         {
-            // A burst that was held back may go by now, and came before.
+            // Waiters of a delayed burst came first and may be served by now.
         }
 
         if (pool.IsDraining)
         {
             leases.Refuse(waiter, RefusalKind.Rejected, PoolRejectionReason.Draining);
         }
-        else if (admission.MayGrant(waiter) && idling.FindUsable(key) is { } connection && (key.Queue.Count == 0 || !turns.DelaysBurst(key, connection)))
+        else if (admission.MayGrant(waiter) && idling.FindUsable(key) is { } connection
+            && (key.Queue.Count == 0 || !turns.DelaysBurst(key, connection)))
         {
-            // Others may wait and be overtaken, but only those who may not go: else the place would not be free.
+            // This overtakes only waiters that are blocked by their own limits; otherwise the place would not be free.
             leases.Grant(waiter, connection);
             growth.Spread(key);
             if (key.WarmGoal > key.ReadyOrComing)
             {
-                growth.Grow(key);   // one that had been idle for too long was closed on the way
+                growth.Grow(key);   // FindUsable may have closed an overdue idle connection
             }
         }
         else if (admission.RefusalOf(waiter) is not PoolRejectionReason.None and var reason)
@@ -52,7 +56,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         }
     }
 
-    /// <summary>The caller gave up. A waiter leaves the queue and takes nothing; a lease is not touched: its holder releases it.</summary>
+    /// <summary>The caller gave up. A waiter leaves the queue. A lease is not touched: its holder releases it.</summary>
     public void Cancel(Waiter waiter)
     {
         leases.Leave(waiter);
@@ -60,14 +64,17 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         settlement.Settle(waiter.Key!);
     }
 
-    /// <summary>Both bodies have ended. After <see cref="LeaseOutcome.NotSent"/> and <see cref="LeaseOutcome.Unanswered"/> the waiter's state tells whether it waits again or has used up its tries.</summary>
+    /// <summary>
+    /// Both bodies have ended. After <see cref="LeaseOutcome.NotSent"/> and <see cref="LeaseOutcome.Unanswered"/> the waiter's state
+    /// shows whether it waits again or has used up its attempts.
+    /// </summary>
     public void Release(Waiter waiter, LeaseOutcome outcome)
     {
         var connection = waiter.Connection!;
         var isRepeated = outcome is LeaseOutcome.NotSent or LeaseOutcome.Unanswered;
         if (isRepeated && waiter.Redispatches > 0)
         {
-            failures.CheckEarlyDeath(connection);   // once may be a coincidence
+            failures.CheckEarlyDeath(connection);   // one failure may be a coincidence
         }
 
         leases.EndLease(waiter, outcome);
@@ -82,13 +89,14 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
     }
 
     /// <summary>
-    /// The look before a request was sent found the connection, which had rested, ended, or could not trust it. Nothing was written: the waiter goes back to its place. That is
-    /// no try that failed, so it is not counted as one; each time takes a connection away, so it comes to an end.
+    /// The check before sending found that the idle connection has ended or cannot be trusted. Nothing was written, so the waiter returns
+    /// to its place in the queue. This is not counted as a failed attempt. It cannot repeat without end, as each time removes a
+    /// connection.
     /// </summary>
     public void Bypass(Waiter waiter, ConnectionEnd end)
     {
         var connection = waiter.Connection!;
-        if (connection.IsUsable)   // else somebody saw the same before
+        if (connection.IsUsable)   // otherwise another check has already found the same
         {
             retirement.LearnFromIdleEnd(connection, waiter.Rested, end, FlushCause.Silence);
         }
@@ -107,7 +115,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         Released(connection, keep: false);
     }
 
-    /// <summary>A connection has one stream less, and its key perhaps one waiter more.</summary>
+    /// <summary>A connection carries one stream less, and its key may have one more waiter.</summary>
     void Released(ConnectionState connection, bool keep)
     {
         var key = connection.Key;
@@ -135,11 +143,11 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         idling.ListIfIdle(connection);
         if (key.HasWarned && capacities.Utilization(key) is var (active, limit) && active * 10L < limit * 7)
         {
-            key.HasWarned = false;   // looked at after the next waiters had their turn: that is no crossing
+            key.HasWarned = false;   // checked after the next waiters were served: a brief dip must not re-arm the warning
         }
     }
 
-    /// <summary>The request body is through: its bytes weigh on the connection no longer.</summary>
+    /// <summary>The request body was sent. Its bytes no longer count towards the connection's load.</summary>
     public void UploadEnded(Waiter waiter)
     {
         if (waiter is { State: WaiterState.Leased, WeighingBytes: > 0, Connection: { } connection })
@@ -150,7 +158,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
         }
     }
 
-    /// <summary>The head of an answer came.</summary>
+    /// <summary>The headers of an answer arrived.</summary>
     public void Answered(Waiter waiter, BudgetState budget, in RateLimits limits, int status)
     {
         waiter.IsAnswered = true;
@@ -163,7 +171,7 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
     public void Advised(BudgetState budget, TimeSpan wait, TimeSpan answeredAt)
     {
         budget.Rules.Advised(wait, answeredAt);
-        pacing.Reopened(budget);   // it may be open sooner than was guessed
+        pacing.Reopened(budget);   // it may open sooner than the guess
         settlement.ServeReopened();
     }
 
@@ -171,11 +179,11 @@ internal sealed class CallEvents(Agenda agenda, PoolState pool, SharingLedger sh
     public void SlowDown(BudgetState budget)
     {
         budget.Rules.SlowDown(agenda.Now);
-        pacing.Reopened(budget);   // said again, it may have changed the bound to the better
+        pacing.Reopened(budget);   // a repeated slow_down may have raised the bound
         settlement.ServeReopened();
     }
 
-    /// <summary>The time to wait is over.</summary>
+    /// <summary>The waiter's deadline has passed.</summary>
     public void TimedOut(Waiter waiter)
     {
         var reason = admission.ReasonFor(waiter);

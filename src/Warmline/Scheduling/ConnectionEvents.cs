@@ -1,12 +1,14 @@
 namespace Warmline.Scheduling;
 
-/// <summary>The life of connections: opened, drained, closed.</summary>
-internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle lifecycle, IdleConnections idling, Hedging hedging, Growth growth, Dials dials, WarmGoals warmth, Settlement settlement, Fallback fallback, FailedDials failures, Retirement retirement, Random random)
+/// <summary>Events of connections: a dial advances, succeeds or fails; SETTINGS arrive; a connection ends.</summary>
+internal sealed class ConnectionEvents(
+    Agenda agenda, PoolState pool, Lifecycle lifecycle, IdleConnections idling, Hedging hedging, Growth growth, Dials dials, WarmGoals
+    warmth, Settlement settlement, Fallback fallback, FailedDials failures, Retirement retirement, Random random)
 {
-    /// <summary>How long a cold burst may wait for its other dials, or a quarter of what the first one took if that is less.</summary>
+    /// <summary>How long a cold burst may wait for its other dials; a quarter of the first dial's time if that is less.</summary>
     static readonly TimeSpan MaxBurstDelay = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>The dial has a connection. The shell has set its slot.</summary>
+    /// <summary>The dial led to a connection. The shell has set its slot.</summary>
     public void DialSucceeded(ConnectionState connection, bool isHttp2, TimeSpan handshake)
     {
         var key = connection.Key;
@@ -16,7 +18,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         connection.IsHttp2 = isHttp2;
         connection.OpenedAt = agenda.Now;
         connection.Step = DialPhase.Http2Settings;
-        connection.IsGivenUp = false;   // it has come through after all
+        connection.IsGivenUp = false;   // it succeeded after all
         RecordHandshake(connection);
         hedging.Advanced(connection);
         if (agenda.Now >= key.Origin.ResetLimitUntil)
@@ -28,7 +30,8 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         {
             var lifetime = pool.Limits.ConnectionLifetime * (1 - (random.NextDouble() / 10));
             connection.ExpiresAt = agenda.Now + lifetime;
-            connection.ReplaceAt = connection.ExpiresAt - (lifetime / 10 < IdleConnections.MaxReplaceAhead ? lifetime / 10 : IdleConnections.MaxReplaceAhead);
+            var (ahead, most) = (lifetime / 10, IdleConnections.MaxReplaceAhead);
+            connection.ReplaceAt = connection.ExpiresAt - (ahead < most ? ahead : most);
         }
 
         if (pool.IsDraining || fallback.IsUnwanted(connection))
@@ -37,7 +40,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         }
         else if (isHttp2)
         {
-            // A call that rides it before its SETTINGS is tied to it, for better or worse.
+            // A call that uses the connection before its SETTINGS shares its fate.
             connection.IsPrimed = key.Ready > 0 || key.Failures > 0 || connection.SilentBefore > 0;
             connection.SettingsDue = connection.ConnectStartedAt + pool.Limits.ConnectTimeout;
             lifecycle.MoveTo(connection, ConnectionPhase.AwaitingSettings);
@@ -58,7 +61,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         idling.ListIfIdle(connection);
     }
 
-    /// <summary>The server's SETTINGS came, first or anew.</summary>
+    /// <summary>The server sent SETTINGS, the first or later ones.</summary>
     public void SettingsSeen(ConnectionState connection, int maxConcurrentStreams)
     {
         var key = connection.Key;
@@ -68,7 +71,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
             key.AdvertisedLimit = maxConcurrentStreams;
             foreach (var young in key.Connections)
             {
-                lifecycle.SetStreamLimit(young);   // whether one that awaits its SETTINGS may be started with a request depends on it
+                lifecycle.SetStreamLimit(young);   // it decides whether a connection that awaits its SETTINGS may start with a request
             }
         }
 
@@ -92,7 +95,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         idling.ListIfIdle(connection);
     }
 
-    /// <summary>The peer said, or showed, that it will take no more: GOAWAY, FIN, reset.</summary>
+    /// <summary>The peer takes no new streams: GOAWAY, FIN or reset.</summary>
     public void ConnectionClosing(ConnectionState connection, ConnectionEnd end)
     {
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
@@ -117,7 +120,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         }
     }
 
-    /// <summary>The transport is gone: the permit is back. Ends no lease; each stream ends by itself.</summary>
+    /// <summary>The transport has closed and the permit is free. Ends no lease: each stream ends by itself.</summary>
     public void ConnectionClosed(ConnectionState connection)
     {
         if (connection.Phase is ConnectionPhase.AwaitingSettings)
@@ -129,7 +132,8 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
             if (connection.Phase is ConnectionPhase.Open)
             {
                 failures.CheckUnusedDeath(connection);
-                retirement.LearnFromIdleEnd(connection, idling.IdleTime(connection), ConnectionEnd.Lost, FlushCause.Loss);   // the platform gave it up, unanswered pings above all
+                // The platform gave it up, mostly after unanswered pings.
+                retirement.LearnFromIdleEnd(connection, idling.IdleTime(connection), ConnectionEnd.Lost, FlushCause.Loss);
             }
 
             lifecycle.MoveTo(connection, ConnectionPhase.Closed);
@@ -163,7 +167,7 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         origin.UsualHandshake = origin.UsualHandshake == TimeSpan.Zero ? took : ((origin.UsualHandshake * 3) + took) / 4;
     }
 
-    /// <summary>The connection is found to be of no use to further calls: those that run on it end.</summary>
+    /// <summary>The connection must take no further calls. The running ones go on to their end.</summary>
     public void TakeOutOfUse(ConnectionState connection)
     {
         lifecycle.Drain(connection);
@@ -172,9 +176,8 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
     }
 
     /// <summary>
-    /// The connection nears the number of resets that servers tolerate. First it gets a successor, if its key has no other; at its limit it
-    /// drains: what may be reset next goes to
-    /// another, and its long streams end in peace.
+    /// The connection approaches the number of resets that servers tolerate. First it gets a successor, unless its key has another
+    /// connection. At its limit it drains: calls that may be reset next use another connection, and its long streams end normally.
     /// </summary>
     public void ResetsSent(ConnectionState connection, long resets)
     {
@@ -188,21 +191,23 @@ internal sealed class ConnectionEvents(Agenda agenda, PoolState pool, Lifecycle 
         if (!connection.IsWorn)
         {
             connection.IsWorn = true;
-            if (key.Dialing == 0 && !key.Connections.Any(static other => other is { IsUsable: true, IsWorn: false }) && growth.MayDialAhead(key))
+            if (key.Dialing == 0 && !key.Connections.Any(static other => other is { IsUsable: true, IsWorn: false })
+                && growth.MayDialAhead(key))
             {
                 dials.Dial(key, forWaiter: false);
             }
         }
     }
 
-    /// <summary>A dial has come to its next phase.</summary>
+    /// <summary>A dial has reached its next phase.</summary>
     public void DialAdvanced(ConnectionState connection, DialPhase step) => hedging.DialAdvanced(connection, step);
 
     public void DialFailed(ConnectionState connection, Exception error) =>
         failures.FailDial(connection, error, isGone: connection.Phase is ConnectionPhase.Dialing);
 
     /// <summary>
-    /// A call on HTTP/2 failed that may use HTTP/1.1. True where it should: then its origin's HTTP/2 connections drain, and the next dials offer HTTP/1.1 alone.
+    /// A call that may use HTTP/1.1 failed on HTTP/2. Returns true if it should use HTTP/1.1: then its origin's HTTP/2 connections drain,
+    /// and the next dials offer only HTTP/1.1.
     /// </summary>
     public bool DoubtHttp2(ConnectionState connection, Http2Doubt doubt) => fallback.FallBack(connection, doubt);
 }

@@ -8,7 +8,9 @@ internal enum ConnectionPhase
     /// <summary>Being opened. Next: AwaitingSettings (HTTP/2), Open (HTTP/1.1), Closing (not wanted any more), Closed (failed).</summary>
     Dialing,
 
-    /// <summary>HTTP/2 before the server's SETTINGS: takes one stream, whose request starts it. Next: Open, Draining, Closing, Closed.</summary>
+    /// <summary>
+    /// HTTP/2 before the server's SETTINGS: takes one stream, whose request starts it. Next: Open, Draining, Closing, Closed.
+    /// </summary>
     AwaitingSettings,
 
     /// <summary>Takes streams up to its limit. Next: Draining, Closing, Closed.</summary>
@@ -27,7 +29,10 @@ internal enum ConnectionPhase
 /// <summary>One connection as the scheduler knows it.</summary>
 internal sealed class ConnectionState(long id, KeyState key) : Timed
 {
-    /// <summary>What one stream weighs beside upload bytes in flight: placement sees a 16 KB upload as one more stream, as it fills about one congestion window.</summary>
+    /// <summary>
+    /// What one stream weighs beside upload bytes in flight: placement sees a 16 KB upload as one more stream, as it fills about one
+    /// congestion window.
+    /// </summary>
     const long StreamWeight = 16 * 1024;
 
     public int AvailablePlace = -1;
@@ -92,7 +97,10 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Where its dial failed; set by the shell with the news of it.</summary>
     public DialPhase FailedIn { get; set; } = DialPhase.Tcp;
 
-    /// <summary>How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the shell while it holds the lease.</summary>
+    /// <summary>
+    /// How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the
+    /// shell while it holds the lease.
+    /// </summary>
     public int HintSeconds { get; set; } = -1;
 
     /// <summary>Dialled without an offer of HTTP/2, as its origin's is avoided.</summary>
@@ -104,7 +112,9 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>What its end says about the origin's HTTP/2; set by the shell with the news of it.</summary>
     public Http2Doubt Doubt { get; set; }
 
-    /// <summary>What the peer said last, where it says more than that the connection has ended; set by the shell with the news of it.</summary>
+    /// <summary>
+    /// What the peer said last, where it says more than that the connection has ended; set by the shell with the news of it.
+    /// </summary>
     public Exception? EndCause { get; set; }
 
     /// <summary>What the shell drives it with.</summary>
@@ -151,7 +161,10 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Nobody may be at its other end: it is closed without a farewell.</summary>
     internal bool IsLost { get; set; }
 
-    /// <summary>The shell found it closed when a call on it ended, as after <c>Connection: close</c>. Its own report comes later, when the peer has closed too.</summary>
+    /// <summary>
+    /// The shell found it closed when a call on it ended, as after <c>Connection: close</c>. Its own report comes later, when the peer
+    /// has closed too.
+    /// </summary>
     internal bool HasEnded { get; set; }
 
     /// <summary>When its age is looked at next.</summary>
@@ -176,15 +189,17 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>When its SETTINGS have to be there.</summary>
     internal TimeSpan SettingsDue { get; set; } = TimeSpan.MaxValue;
 
-    /// <summary>Free to be taken. One whose server allows no stream at present is not: waiters may hope for it, and a new one would fare no better.</summary>
+    /// <summary>
+    /// Free to be taken. One whose server allows no stream at present is not: waiters may hope for it, and a new one would fare no
+    /// better.
+    /// </summary>
     public bool IsIdle => Phase is ConnectionPhase.Open && Streams == 0 && Limit > 0;
 
     long Load => Streams * StreamWeight + UploadBytes;
 
     /// <summary>
     /// RST_STREAM frames after which it takes no more calls. Servers close what sends 100 of them or more; every call that still runs may
-    /// be reset as well, so that
-    /// much room is left.
+    /// be reset as well, so that much room is left.
     /// </summary>
     public int ResetLimit => Math.Min(Key.Origin.ResetLimit, Math.Clamp(92 - Limit, 32, 84));
 

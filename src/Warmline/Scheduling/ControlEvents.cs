@@ -2,10 +2,12 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>Events from those who run the pool: warm-up, pause, new limits, drain.</summary>
-internal sealed class ControlEvents(Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, IdleConnections idling, Lifecycle lifecycle, Leases leases, Turns turns, WarmGoals warmth, Settlement settlement)
+/// <summary>Events from the pool's owner: warm-up, pause, new limits, drain.</summary>
+internal sealed class ControlEvents(
+    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, IdleConnections idling, Lifecycle lifecycle, Leases leases,
+    Turns turns, WarmGoals warmth, Settlement settlement)
 {
-    /// <summary>Opens connections until as many are ready as the warm-up asks for.</summary>
+    /// <summary>Opens connections until the number that the warm-up asks for is ready.</summary>
     public void WarmUp(WarmUp warmUp, ConnectionKey connectionKey)
     {
         var key = table.KeyFor(connectionKey);
@@ -14,17 +16,20 @@ internal sealed class ControlEvents(Agenda agenda, PoolState pool, KeyTable tabl
         settlement.Settle(key);
     }
 
-    /// <summary>Holds that many connections ready from now on.</summary>
+    /// <summary>Keeps this number of connections ready from now on.</summary>
     public void KeepWarm(ConnectionKey connectionKey, int connections)
     {
         var key = table.KeyFor(connectionKey);
         key.WarmConnections = connections;
         warmth.AllotWarmth();
         settlement.Settle(key);
-        warmth.RestoreWarmth();   // what one key gives up, another may hold
+        warmth.RestoreWarmth();   // another key may use what this one gave up
     }
 
-    /// <summary>Stops, or starts again, to place and to dial for one origin; for all when it is null. <paramref name="atLeast"/>: how long the pause lasts in any case.</summary>
+    /// <summary>
+    /// Pauses or resumes granting and dialling for one origin, or for all if it is null. The pause lasts at least
+    /// <paramref name="atLeast"/>.
+    /// </summary>
     public void SetPaused(string? origin, bool paused, TimeSpan atLeast = default)
     {
         if (origin is null)
@@ -66,7 +71,9 @@ internal sealed class ControlEvents(Agenda agenda, PoolState pool, KeyTable tabl
         idling.TrimIdle();
     }
 
-    /// <summary>Takes nothing new, for good: waiters are refused, idle connections close, busy ones when their streams have ended.</summary>
+    /// <summary>
+    /// Takes no new calls for good. Waiters are refused; idle connections close now, busy ones when their streams have ended.
+    /// </summary>
     public void Drain()
     {
         pool.IsDraining = true;

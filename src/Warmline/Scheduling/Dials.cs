@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Starts dials.</summary>
+/// <summary>Starts dials, within the limits.</summary>
 internal sealed class Dials(Agenda agenda, PoolState pool, PermitLedger ledger, PermitNeeds needs, Capacity capacities)
 {
     long _connectionIds;
@@ -17,7 +17,12 @@ internal sealed class Dials(Agenda agenda, PoolState pool, PermitLedger ledger, 
     {
         var connection = new ConnectionState(++_connectionIds, key)
         {
-            DialStartedAt = agenda.Now, ConnectStartedAt = agenda.Now, AdvancedAt = agenda.Now, DialSequence = pool.LastSequence, SilentBefore = key.SilentInRow, DialedForWaiter = forWaiter,
+            DialStartedAt = agenda.Now,
+            ConnectStartedAt = agenda.Now,
+            AdvancedAt = agenda.Now,
+            DialSequence = pool.LastSequence,
+            SilentBefore = key.SilentInRow,
+            DialedForWaiter = forWaiter,
             IsHttp1Only = Fallback.AvoidsHttp2(key, agenda.Now),
         };
         key.Add(connection);

@@ -1,7 +1,8 @@
 namespace Warmline.Scheduling;
 
-/// <summary>What falls due: deadlines of waiters, the age of connections, budgets, and keys.</summary>
-internal sealed class DueEvents(Agenda agenda, KeyTable table, WaitLists waitLists, Pacing pacing, Settlement settlement, CallEvents calls, Ageing ageing)
+/// <summary>Handles timers that are due: waiters' deadlines, connections, budgets and keys.</summary>
+internal sealed class DueEvents(
+    Agenda agenda, KeyTable table, WaitLists waitLists, Pacing pacing, Settlement settlement, CallEvents calls, Ageing ageing)
 {
     public void Tick()
     {

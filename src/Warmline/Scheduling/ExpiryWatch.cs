@@ -7,8 +7,8 @@ namespace Warmline.Scheduling;
 internal sealed record ExpiryAdvice(bool IsLifetime, int Times, TimeSpan Value);
 
 /// <summary>
-/// Notices when the expiry of a key's connections costs handshakes again and again. One time is one pause after which something had to be dialled, however many
-/// connections had expired in it.
+/// Notices when the expiry of a key's connections costs handshakes again and again. One time is one pause after which something had to be
+/// dialled, however many connections had expired in it.
 /// </summary>
 internal sealed class ExpiryWatch
 {

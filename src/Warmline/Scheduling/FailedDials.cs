@@ -1,21 +1,29 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Dials that fail, and connections that end before they were of use.</summary>
-internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capacities, Lifecycle lifecycle, Leases leases, Hedging hedging, WarmGoals warmth, Settlement settlement, Fallback fallback)
+/// <summary>Failed dials, and connections that end before they were of use: back-off, and refusing the waiters.</summary>
+internal sealed class FailedDials(
+    Agenda agenda, PoolState pool, Capacity capacities, Lifecycle lifecycle, Leases leases, Hedging hedging, WarmGoals warmth,
+    Settlement settlement, Fallback fallback)
 {
-    /// <summary>A connection that dies this young without having served anything counts as a failed dial, or a server that closes at once would be dialled in a loop.</summary>
+    /// <summary>
+    /// A connection that ends within this time without having served anything counts as a failed dial. Otherwise a server that closes at
+    /// once would be dialled in a loop.
+    /// </summary>
     public static readonly TimeSpan EarlyDeath = TimeSpan.FromSeconds(1);
 
-    /// <summary>The same for one that nobody rode: below the shortest time that servers let an unused connection wait, which is about 3 s.</summary>
+    /// <summary>
+    /// The same for a connection that carried no call. Shorter than any server lets an unused connection wait, which is about 3 s.
+    /// </summary>
     public static readonly TimeSpan EarlyEndUnused = TimeSpan.FromSeconds(2);
 
-    /// <summary>A server that ends unused connections this soon makes warmth costly: that is told.</summary>
+    /// <summary>If a server ends unused connections within this time, keeping them warm is costly. Then a warning is logged.</summary>
     static readonly TimeSpan ShortLife = TimeSpan.FromSeconds(10);
 
     public void FailDial(ConnectionState connection, Exception? error, bool isGone)
     {
         var key = connection.Key;
-        pool.CountFailedDial(connection, connection is { Phase: ConnectionPhase.AwaitingSettings, EndCause: null } ? DialPhase.Http2Settings : connection.FailedIn);
+        var isSilent = connection is { Phase: ConnectionPhase.AwaitingSettings, EndCause: null };
+        pool.CountFailedDial(connection, isSilent ? DialPhase.Http2Settings : connection.FailedIn);
         key.LastDialError = error;
         var wasDialing = connection.Phase is ConnectionPhase.Dialing;
         if (isGone)
@@ -24,7 +32,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         }
         else
         {
-            lifecycle.BeginClose(connection);   // also with the stream that was to start it: that one ends with the connection
+            lifecycle.BeginClose(connection);   // even if a stream was to start it: that stream ends with the connection
         }
 
         if (fallback.HasOtherWay(connection, wasDialing))
@@ -71,7 +79,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         {
             if (!connection.IsSilent)
             {
-                key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // those of one burst count once
+                key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // the dials of one burst count once
                 hedging.SetSilent(connection, true);
                 agenda.Add(new SchedulerAction(ActionKind.Distrust, connection));
                 if (Hedging.IsOutOfDials(key))
@@ -94,7 +102,10 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         warmth.RestoreWarmth();
     }
 
-    /// <summary>Who asked before this dial began has seen its one chance fail. Who came later waits out the back-off: its dial may do better.</summary>
+    /// <summary>
+    /// Refuses the waiters that arrived before this dial began: it was their only chance. Later waiters wait out the back-off, as their
+    /// dial may do better.
+    /// </summary>
     void FailWaiters(ConnectionState connection, Exception? error)
     {
         foreach (var waiter in connection.Key.Queue.All().Where(waiter => waiter.Sequence <= connection.DialSequence).ToArray())
@@ -103,7 +114,7 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
             leases.Refuse(waiter, RefusalKind.DialFailed, PoolRejectionReason.Dialing, error);
         }
 
-        hedging.GiveUpAll(connection.Key);   // silent ones, if any: they have become nobody's hope
+        hedging.GiveUpAll(connection.Key);   // no waiter counts on the silent dials any more
     }
 
     void BackOff(ConnectionState connection)
@@ -111,7 +122,8 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         var key = connection.Key;
         if (connection.DialStartedAt < key.FailedAt)
         {
-            return;   // it was under way when another failed: the same outage, and a burst of dials must not double the pause with each of them
+            // It was under way when another dial failed: the same outage. A burst of dials must not double the back-off with each of them.
+            return;
         }
 
         key.FailedAt = agenda.Now;
@@ -119,7 +131,10 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
         key.BackOffUntil = agenda.Now + (pause < pool.Limits.MaxBackOff ? pause : pool.Limits.MaxBackOff);
     }
 
-    /// <summary>A connection that somebody rides may have answered already: with <c>Connection: close</c> its end is seen before its lease is. The release will tell.</summary>
+    /// <summary>
+    /// A connection that carries a call may have answered already: with <c>Connection: close</c> its end is seen before the lease ends.
+    /// In that case the release decides.
+    /// </summary>
     public void CheckUnusedDeath(ConnectionState connection)
     {
         if (connection.LastUse == 0)
@@ -129,12 +144,15 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
     }
 
     /// <summary>
-    /// On HTTP/1.1 a server may end an answer with its connection. It has answered then, and so a new connection is likely to work.
+    /// On HTTP/1.1 a server may end an answer by closing the connection. The server has answered, so a new connection is likely to work.
     /// </summary>
     public static bool IsEndOfAnswer(ConnectionState connection, ConnectionEnd end) =>
         end is ConnectionEnd.InOrder && connection is { IsHttp2: false, FirstLease.HasAnswer: true };
 
-    /// <summary>It ended before anybody had any use of it: never ridden, or ridden by a request that provably was not started. Early, that is as good as a failed dial.</summary>
+    /// <summary>
+    /// Treats a connection as a failed dial if it ended early and was of no use: it carried no call, or one that the server provably did
+    /// not start.
+    /// </summary>
     public void CheckEarlyDeath(ConnectionState connection, ConnectionEnd end = ConnectionEnd.Lost)
     {
         var lasted = agenda.Now - connection.OpenedAt;
@@ -151,23 +169,25 @@ internal sealed class FailedDials(Agenda agenda, PoolState pool, Capacity capaci
             agenda.Add(new SchedulerAction(ActionKind.WarmthIsCostly, key, At: lasted, Active: key.WarmGoal));
         }
 
-        if (lasted >= (isUnused && end is ConnectionEnd.InOrder ? EarlyEndUnused : EarlyDeath))   // what was lost later has another reason
+        if (lasted >= (isUnused && end is ConnectionEnd.InOrder ? EarlyEndUnused : EarlyDeath))
         {
-            return;
+            return;   // a connection that is lost later has another reason
         }
 
         key.LastDialError = connection.EndCause;
         if (connection.IsHttp1Only && key.Origin.Http2.Http1Failed(cannotSpeakIt: false, agenda.Now))
         {
-            return;   // HTTP/1.1 does no better, and HTTP/2 is offered again
+            return;   // HTTP/1.1 works no better, so HTTP/2 is offered again
         }
 
         if (isUnused)
         {
-            key.Failures = Math.Max(key.Failures, connection.FailuresBefore);   // nobody had any use of it: the dial's success did not count
+            // The connection was of no use, so the dial's success did not count.
+            key.Failures = Math.Max(key.Failures, connection.FailuresBefore);
             key.ProbationUntil = TimeSpan.MinValue;
             agenda.Add(new SchedulerAction(ActionKind.Distrust, connection));
-            pool.CountFailedDial(connection, connection.IsHttp2 ? DialPhase.Http2Settings : key.Key.IsHttps ? DialPhase.Tls : DialPhase.Tcp);
+            var phase = connection.IsHttp2 ? DialPhase.Http2Settings : key.Key.IsHttps ? DialPhase.Tls : DialPhase.Tcp;
+            pool.CountFailedDial(connection, phase);
         }
 
         BackOff(connection);

@@ -1,8 +1,9 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// The waiters of one key: who is next. By lane, there by tenant (who holds least for its weight), there by priority, there by arrival. The scheduler decides which lanes may go at all;
-/// tenants that are at their own limit stand aside here, so that nobody waits behind them.
+/// The waiters of one key: who is next. By lane, there by tenant (who holds least for its weight), there by priority, there by arrival.
+/// The scheduler decides which lanes may go at all; tenants that are at their own limit stand aside here, so that nobody waits behind
+/// them.
 /// </summary>
 internal sealed class FairQueue(KeyState key)
 {
@@ -36,7 +37,9 @@ internal sealed class FairQueue(KeyState key)
         return 0;
     }
 
-    /// <summary>The lane on this key; of the waiters that one budget of the provider lets through or holds back, where they have one.</summary>
+    /// <summary>
+    /// The lane on this key; of the waiters that one budget of the provider lets through or holds back, where they have one.
+    /// </summary>
     public LaneQueue LaneOf(LaneState lane, BudgetState? budget = null)
     {
         foreach (var known in Lanes)

@@ -1,31 +1,38 @@
 namespace Warmline.Scheduling;
 
-/// <summary>When a connection is dialled.</summary>
-internal sealed class Growth(Agenda agenda, PoolState pool, Admission admission, Capacity capacities, PermitNeeds needs, Dials dials, PermitTurns permitTurns)
+/// <summary>Decides when a key needs more connections: for waiters, to spread calls, and to stay warm.</summary>
+internal sealed class Growth(
+    Agenda agenda, PoolState pool, Admission admission, Capacity capacities, PermitNeeds needs, Dials dials, PermitTurns permitTurns)
 {
-    /// <summary>Opens what is missing: for waiters that have no place coming, in the order in which keys lack permits; with what is left, so that calls spread
-    /// and so that what is to be warm is.</summary>
+    /// <summary>
+    /// Dials the missing connections. Waiters come first, in the order of the keys that lack permits. The permits that are left serve to
+    /// spread calls and to keep connections warm.
+    /// </summary>
     public void Grow(KeyState key)
     {
         needs.Update(key);
         permitTurns.PassOn(key);
         if (admission.MayDial(key))
         {
-            // Only waiters and new calls make calls spread: an idle connection that was closed for its age or its number must not come back for nothing.
+            // Spread only for waiters and new calls. Otherwise an idle connection closed for its age, or as one too many, would be
+            // dialled again for nothing.
             var grantable = admission.Grantable(key);
             dials.DialMore(key, grantable > 0 ? key.MissingForSpread(pool.Limits, grantable) : 0, forWaiter: true);
             dials.DialMore(key, MissingForWarmth(key), forWaiter: false);
         }
     }
 
-    /// <summary>Connections that are missing to what is to be warm. While dials fail, and until one has shown that it lasts, one is tried at a time.</summary>
+    /// <summary>
+    /// Number of connections missing from the warm goal. While dials fail, and until one connection has shown that it lasts, only one is
+    /// tried at a time.
+    /// </summary>
     int MissingForWarmth(KeyState key)
     {
         var missing = key.WithinHedge(key.WarmGoal - key.ReadyOrComing);
         return key.Failures > 0 ? Math.Min(missing, 1 - key.Coming) : agenda.Now < key.ProbationUntil ? Math.Min(missing, 0) : missing;
     }
 
-    /// <summary>A call was placed at once; the next ones may find it less crowded, if an idle connection may wait for them.</summary>
+    /// <summary>A call was granted at once. Dials ahead so that the next calls find less load, if idle connections may be kept.</summary>
     public void Spread(KeyState key)
     {
         if (pool.Limits.MaxIdleConnections > 0 && key.MissingForSpread(pool.Limits, 0) is > 0 and var missing && admission.MayDial(key))

@@ -1,8 +1,8 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// After <c>slow_down</c>: the rate of requests may grow by half in 15 minutes (OpenAI: platform.openai.com/docs/guides/error-codes), so it does so continuously from
-/// the rate of the minute before. It ends when for 15 minutes nobody was held by it.
+/// After <c>slow_down</c>: the rate of requests may grow by half in 15 minutes (OpenAI: platform.openai.com/docs/guides/error-codes), so
+/// it does so continuously from the rate of the minute before. It ends when for 15 minutes nobody was held by it.
 /// </summary>
 internal sealed class GrowthBound
 {

@@ -17,13 +17,16 @@ internal enum Http2Doubt
 }
 
 /// <summary>
-/// Whether an origin gets HTTP/2 from calls that may use HTTP/1.1 as well. The pool chose HTTP/2 for most of them, so it must not lose a call that HTTP/1.1 would have
-/// completed: where HTTP/2 is refused, or broke before it ever brought an answer, they use HTTP/1.1 for a while. Changed under the pool's lock, except by
-/// <see cref="Answered"/>.
+/// Whether an origin gets HTTP/2 from calls that may use HTTP/1.1 as well. The pool chose HTTP/2 for most of them, so it must not lose a
+/// call that HTTP/1.1 would have completed: where HTTP/2 is refused, or broke before it ever brought an answer, they use HTTP/1.1 for a
+/// while. Changed under the pool's lock, except by <see cref="Answered"/>.
 /// </summary>
 internal sealed class Http2Trust
 {
-    /// <summary>How long a refusal is remembered. Asking again costs one call a round trip and a handshake, and a server that changes its mind was reconfigured.</summary>
+    /// <summary>
+    /// How long a refusal is remembered. Asking again costs one call a round trip and a handshake, and a server that changes its mind was
+    /// reconfigured.
+    /// </summary>
     public static readonly TimeSpan RefusalMemory = TimeSpan.FromMinutes(30);
 
     /// <summary>How long HTTP/2 that broke is avoided. Shorter, as it is a guess: the server may have been restarting.</summary>
@@ -66,7 +69,10 @@ internal sealed class Http2Trust
         }
     }
 
-    /// <summary>Whether calls that may use HTTP/1.1 should do so, after what was just seen on a connection that was dialled at <paramref name="dialledAt"/>.</summary>
+    /// <summary>
+    /// Whether calls that may use HTTP/1.1 should do so, after what was just seen on a connection that was dialled at
+    /// <paramref name="dialledAt"/>.
+    /// </summary>
     public bool TryAvoid(Http2Doubt doubt, TimeSpan dialledAt, TimeSpan now, out bool isNews)
     {
         isNews = false;
@@ -109,8 +115,8 @@ internal sealed class Http2Trust
     public void Opened() => IsDoubted = false;
 
     /// <summary>
-    /// A connection without HTTP/2 failed too. If the server does not speak HTTP/1.1, or HTTP/2 was only guessed to be the cause, that was no remedy: HTTP/2 is
-    /// offered again. True if so.
+    /// A connection without HTTP/2 failed too. If the server does not speak HTTP/1.1, or HTTP/2 was only guessed to be the cause, that
+    /// was no remedy: HTTP/2 is offered again. True if so.
     /// </summary>
     public bool Http1Failed(bool cannotSpeakIt, TimeSpan now)
     {

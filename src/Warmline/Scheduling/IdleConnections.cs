@@ -1,12 +1,14 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Idle connections: how long they may be idle, which is taken, and when they close.</summary>
+/// <summary>Idle connections: how long each may stay idle, which one to use next, and when to close them.</summary>
 internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedger ledger, Lifecycle lifecycle, PermitTurns permitTurns)
 {
-    /// <summary>How long before the end of its lifetime a connection in use gets its successor, or a tenth of the lifetime if that is less.</summary>
+    /// <summary>
+    /// How long before the end of its lifetime a connection in use gets its successor; a tenth of the lifetime if that is less.
+    /// </summary>
     public static readonly TimeSpan MaxReplaceAhead = TimeSpan.FromSeconds(5);
 
-    /// <summary>After the key was settled: a connection that nobody took is idle from now on.</summary>
+    /// <summary>Lists the connection as idle if no call took it. Called after the key was settled.</summary>
     public void ListIfIdle(ConnectionState connection)
     {
         if (!connection.IsIdle || connection.IsListedIdle)
@@ -35,7 +37,10 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
         }
     }
 
-    /// <summary>The least loaded connection. One whose idle time is over goes instead, and the next is looked at: its timer may be late, and the server is about to end it.</summary>
+    /// <summary>
+    /// Returns the least loaded connection. Closes any whose idle time is over first: its timer may be late, and the server is about to
+    /// end it.
+    /// </summary>
     public ConnectionState? FindUsable(KeyState key)
     {
         while (key.Available.First is { } connection)
@@ -59,10 +64,13 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
 
     bool HasIdledOut(TimeSpan idle) => pool.Limits.IdleTimeout != Timeout.InfiniteTimeSpan && idle >= pool.Limits.IdleTimeout;
 
-    /// <summary>How long the server lets this connection be idle, margin taken off. That binds also what is held warm, which outlasts our own IdleTimeout.</summary>
+    /// <summary>
+    /// How long the server lets this connection stay idle, less a margin. This also limits warm connections, which may outlast our own
+    /// IdleTimeout.
+    /// </summary>
     public TimeSpan AllowedIdle(ConnectionState connection) => connection.Key.AllowedIdle(connection.HintSeconds, pool.Limits, agenda.Now);
 
-    /// <summary>The limit known for a key: what OriginStats tells.</summary>
+    /// <summary>The limit known for a key, as shown in OriginStats.</summary>
     public TimeSpan AllowedIdle(KeyState key) => key.AllowedIdle(key.IdleLimit.LastHint, pool.Limits, agenda.Now);
 
     public void StartIdleTimer(ConnectionState connection)
@@ -70,7 +78,7 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
         var due = IdleDue(connection);
         if (due < connection.Due)
         {
-            agenda.StartTimer(connection, due);   // a later one is looked at when the earlier is due: a reuse costs no timer
+            agenda.StartTimer(connection, due);   // a later time is checked when the earlier timer is due, so a reuse costs no timer
         }
     }
 
@@ -85,14 +93,15 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
         }
     }
 
-    /// <summary>When an idle connection is to be looked at next.</summary>
+    /// <summary>When an idle connection has to be checked next.</summary>
     TimeSpan IdleDue(ConnectionState connection)
     {
         var idle = agenda.Now - connection.IdleSince;
         var due = pool.Limits.IdleTimeout == Timeout.InfiniteTimeSpan ? TimeSpan.MaxValue
 
-            // One that is held warm beyond its time is looked at again: it may not be held for ever.
-            : (HasIdledOut(idle) && connection.Key.Usable <= connection.Key.WarmGoal ? agenda.Now : connection.IdleSince) + pool.Limits.IdleTimeout;
+            // A warm connection that outlasts its time is checked again, as it may not stay warm for ever.
+            : (HasIdledOut(idle) && connection.Key.Usable <= connection.Key.WarmGoal ? agenda.Now : connection.IdleSince)
+                + pool.Limits.IdleTimeout;
         var allowed = AllowedIdle(connection);
         if (allowed < TimeSpan.MaxValue)
         {
@@ -104,16 +113,19 @@ internal sealed class IdleConnections(Agenda agenda, PoolState pool, PermitLedge
         return due;
     }
 
-    /// <summary>How long before the end of its idle time a connection that is held warm gets its successor: as long as a dial may take, and no longer than needed, as each
-    /// successor's own time begins with it.</summary>
+    /// <summary>
+    /// How long before the end of its idle time a warm connection gets its successor. As long as a dial may take and no longer, as the
+    /// successor's own idle time starts with the dial.
+    /// </summary>
     public static TimeSpan LeadOf(KeyState key, TimeSpan allowed)
     {
-        var dial = key.Origin.UsualHandshake * Hedging.UsualHandshakes < allowed / 4 ? key.Origin.UsualHandshake * Hedging.UsualHandshakes : allowed / 4;
+        var dial = key.Origin.UsualHandshake * Hedging.UsualHandshakes;
+        dial = dial < allowed / 4 ? dial : allowed / 4;
         var lead = dial > allowed / 10 ? dial : allowed / 10;
         return lead < MaxReplaceAhead ? lead : MaxReplaceAhead;
     }
 
-    /// <summary>How long a connection has been idle by now; zero when it is not.</summary>
+    /// <summary>How long a connection has been idle; zero if it is in use.</summary>
     public TimeSpan IdleTime(ConnectionState connection) => connection.IsListedIdle ? agenda.Now - connection.IdleSince : TimeSpan.Zero;
 
     public void LimitsChanged(ConnectionState connection)

@@ -1,25 +1,34 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// How long the server of one key keeps a connection that carries nothing: what is known of the provider, and what was learned from connections that it ended
-/// while they were idle. Two ends that agree teach a limit. Connections that end at one moment are one observation, and if they had been idle for different times
-/// none at all: that was a restart. An end that came earlier than others lasted has another reason, such as the age of the connection.
+/// How long the server of one key keeps a connection that carries nothing: what is known of the provider, and what was learned from
+/// connections that it ended while they were idle. Two ends that agree teach a limit. Connections that end at one moment are one
+/// observation, and if they had been idle for different times none at all: that was a restart. An end that came earlier than others
+/// lasted has another reason, such as the age of the connection.
 /// </summary>
 internal sealed class IdleLimit
 {
-    /// <summary>Below this an end belongs to the answer before it: a server that counts requests, or had said all it wanted. Also what counts as idle for more than a moment.</summary>
+    /// <summary>
+    /// Below this an end belongs to the answer before it: a server that counts requests, or had said all it wanted. Also what counts as
+    /// idle for more than a moment.
+    /// </summary>
     public static readonly TimeSpan Moment = TimeSpan.FromSeconds(1);
 
     /// <summary>
-    /// What an idle connection ends ahead of the server's limit: the server's clock starts half a round trip before ours and its end takes as long to arrive, timers are
-    /// late, and some servers count whole seconds. Two seconds is what undici keeps, too.
+    /// What an idle connection ends ahead of the server's limit: the server's clock starts half a round trip before ours and its end
+    /// takes as long to arrive, timers are late, and some servers count whole seconds. Two seconds is what undici keeps, too.
     /// </summary>
     static readonly TimeSpan UsualMargin = TimeSpan.FromSeconds(2);
 
-    /// <summary>Of short limits that much is kept as margin: of 2 s there is then a use for 0.8 s, which is less than the platform's own n - 1.</summary>
+    /// <summary>
+    /// Of short limits that much is kept as margin: of 2 s there is then a use for 0.8 s, which is less than the platform's own n - 1.
+    /// </summary>
     const double ShareOfShort = 0.6;
 
-    /// <summary>The same for what is held warm: there each connection that ends is dialled anew, so a margin as wide would double or treble the dials.</summary>
+    /// <summary>
+    /// The same for what is held warm: there each connection that ends is dialled anew, so a margin as wide would double or treble the
+    /// dials.
+    /// </summary>
     const double ShareOfWarm = 0.1;
 
     const double MostShare = 0.8;
@@ -33,7 +42,10 @@ internal sealed class IdleLimit
     /// <summary>What is known of the provider.</summary>
     public TimeSpan? Known { get; set; }
 
-    /// <summary>The last <c>Keep-Alive: timeout</c> that any connection of the key was told, in seconds; -1 when none was. It binds only the connection that was told.</summary>
+    /// <summary>
+    /// The last <c>Keep-Alive: timeout</c> that any connection of the key was told, in seconds; -1 when none was. It binds only the
+    /// connection that was told.
+    /// </summary>
     public int LastHint { get; set; } = -1;
 
     /// <summary>What was learned and is not forgotten.</summary>
@@ -41,7 +53,8 @@ internal sealed class IdleLimit
 
     /// <summary>How long a connection may be idle, margin taken off; MaxValue when nothing is known.</summary>
     /// <param name="hint">What the server told it, in seconds; -1 for nothing.</param>
-    /// <param name="handshake">The key's mean handshake, which is two round trips or more: a margin below it would be none on a long way.</param>
+    /// <param name="handshake">The key's mean handshake, which is two round trips or more: a margin below it would be none on a long
+    /// way.</param>
     /// <param name="isKeptWarm">Whether another is dialled for each that ends.</param>
     /// <param name="now">The time.</param>
     /// <param name="memory">How long what was learned is kept.</param>
@@ -82,7 +95,9 @@ internal sealed class IdleLimit
         }
     }
 
-    /// <summary>The server ended a connection in good order that had been idle for that long. True when something new is known by it.</summary>
+    /// <summary>
+    /// The server ended a connection in good order that had been idle for that long. True when something new is known by it.
+    /// </summary>
     public bool Ended(TimeSpan age, TimeSpan now, TimeSpan memory)
     {
         if (age < Moment || (_lasted is { } lasted && now - lasted.At < memory && age + Tolerance(age) < lasted.Age))

@@ -2,7 +2,9 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.</summary>
+/// <summary>
+/// Everything known of one connection key: who waits, what is open, what was learned. Its capacity is counted here, once.
+/// </summary>
 internal sealed class KeyState : Timed
 {
     public int WantingPlace = -1;
@@ -72,7 +74,9 @@ internal sealed class KeyState : Timed
     /// <summary>Dials that fell silent in a row since the last one that led to a connection.</summary>
     public int SilentInRow { get; set; }
 
-    /// <summary>A silent dial has used up its time to connect: those beside it may go on, and no more are started until they are over.</summary>
+    /// <summary>
+    /// A silent dial has used up its time to connect: those beside it may go on, and no more are started until they are over.
+    /// </summary>
     public bool HedgesEnd { get; set; }
 
     /// <summary>When any of its dials last got on.</summary>
@@ -172,15 +176,18 @@ internal sealed class KeyState : Timed
     public int Coming => Dialing - SilentDials + AwaitingSettings - SilentSettings;
 
     /// <summary>What the connection that is nearest to being ready is busy with; null when none is on its way.</summary>
-    public DialPhase? StepOfDials => _connections.Where(static connection => connection.Phase is ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings)
+    public DialPhase? StepOfDials => _connections
+        .Where(static connection => connection.Phase is ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings)
         .Max(static connection => (DialPhase?)connection.Step);
 
     /// <summary>Streams that a further connection would carry: 1 on HTTP/1.1; our cap until a server said less.</summary>
     public int StreamsPerConnection(SchedulerLimits limits) =>
         SpeaksHttp2 is false ? 1 : Math.Min(limits.MaxStreamsPerConnection, AdvertisedLimit ?? int.MaxValue);
 
-    /// <summary>How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, those of
-    /// <paramref name="grantable"/> waiters included, up to <c>SpreadConnections</c>.</summary>
+    /// <summary>
+    /// How many connections more the spreading rule wants: one for every <c>TargetStreams</c> calls, those of
+    /// <paramref name="grantable"/> waiters included, up to <c>SpreadConnections</c>.
+    /// </summary>
     public int MissingForSpread(SchedulerLimits limits, int grantable)
     {
         var target = Math.Min(limits.TargetStreams, StreamsPerConnection(limits));
@@ -199,7 +206,8 @@ internal sealed class KeyState : Timed
         var each = StreamsPerConnection(limits);
         if (each == 0)
         {
-            // The server allows no stream at present. Another connection would get the same answer; the one we have will tell when that changes.
+            // The server allows no stream at present. Another connection would get the same answer; the one we have will tell when that
+            // changes.
             return Usable + Dialing == 0 ? 1 : 0;
         }
 
@@ -207,13 +215,20 @@ internal sealed class KeyState : Timed
         var missing = (int)Math.Min(int.MaxValue, (Math.Max(0, grantable - coming) + each - 1) / each);
 
         // Until ALPN is known a connection may carry one stream or dozens: find out with few.
-        return WithinHedge(SpeaksHttp2 is null ? Math.Min(missing, Math.Max(0, limits.SpreadConnections - Dialing + SilentDials)) : missing);
+        var few = Math.Max(0, limits.SpreadConnections - Dialing + SilentDials);
+        return WithinHedge(SpeaksHttp2 is null ? Math.Min(missing, few) : missing);
     }
 
-    /// <summary>Beside silent dials one more is tried at a time, until one gets through: what they all wait for may be a server that is overloaded.</summary>
+    /// <summary>
+    /// Beside silent dials one more is tried at a time, until one gets through: what they all wait for may be a server that is
+    /// overloaded.
+    /// </summary>
     public int WithinHedge(int missing) => SilentInRow > 0 ? Math.Min(missing, HedgesEnd ? 0 : Math.Max(0, 1 - Coming)) : missing;
 
-    /// <summary>How long a connection may be idle that the server told <paramref name="hintSeconds"/>, margin taken off; MaxValue when no limit is known.</summary>
+    /// <summary>
+    /// How long a connection may be idle that the server told <paramref name="hintSeconds"/>, margin taken off; MaxValue when no limit is
+    /// known.
+    /// </summary>
     public TimeSpan AllowedIdle(int hintSeconds, SchedulerLimits limits, TimeSpan now) =>
         IdleLimit.Allowed(hintSeconds, Facts.AverageHandshake ?? TimeSpan.Zero, isKeptWarm: WarmGoal > 0, now, limits.IdleMemory);
 
@@ -231,7 +246,10 @@ internal sealed class KeyState : Timed
         _connections.RemoveAt(_connections.Count - 1);
     }
 
-    /// <summary>Adds (+1) or takes away (-1) what a connection stands for. Called around each change of its phase, limit or streams, so that no sum can drift.</summary>
+    /// <summary>
+    /// Adds (+1) or takes away (-1) what a connection stands for. Called around each change of its phase, limit or streams, so that no
+    /// sum can drift.
+    /// </summary>
     public void Count(ConnectionState connection, int sign)
     {
         Dialing += connection.Phase is ConnectionPhase.Dialing ? sign : 0;
@@ -255,8 +273,10 @@ internal sealed class KeyState : Timed
         }
     }
 
-    /// <summary>A key without any connection first, the one that lost its last connection longest ago before others; then, where tenants have connections of their own, the one whose tenant has the fewest
-    /// for its weight; then the one whose first waiter waits longest.</summary>
+    /// <summary>
+    /// A key without any connection first, the one that lost its last connection longest ago before others; then, where tenants have
+    /// connections of their own, the one whose tenant has the fewest for its weight; then the one whose first waiter waits longest.
+    /// </summary>
     internal struct StarvingFirst : IHeapOrder<KeyState>
     {
         // Not by the first waiter alone: a key with an endless queue would take back at once the permit that it gave to another.

@@ -2,7 +2,7 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>The keys, origins and tenants with connections of their own that are known.</summary>
+/// <summary>Finds, creates and forgets keys, origins, and tenants that have connections of their own.</summary>
 internal sealed class KeyTable(Agenda agenda, PoolState pool)
 {
     readonly Dictionary<ConnectionKey, KeyState> _keys = [];
@@ -26,7 +26,8 @@ internal sealed class KeyTable(Agenda agenda, PoolState pool)
             origin.Keys.Add(key);
             key.Partition?.Keys.Add(key);
             _keys.Add(connectionKey, key);
-            agenda.StartTimer(key, agenda.Now + pool.Limits.KeyMemory);   // also when its first request is refused and nothing else ever comes
+            // Needed if its first call is refused and no other event follows.
+            agenda.StartTimer(key, agenda.Now + pool.Limits.KeyMemory);
         }
 
         return key;
@@ -42,7 +43,7 @@ internal sealed class KeyTable(Agenda agenda, PoolState pool)
         return origin;
     }
 
-    /// <summary>Permits that a tenant with connections of its own has out.</summary>
+    /// <summary>Number of permits in use by a tenant that has connections of its own.</summary>
     public int PermitsOf(string tenant) => _partitions.TryGetValue(tenant, out var partition) ? partition.InUse : 0;
 
     public void Forget(KeyState key)

@@ -136,7 +136,8 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
     /// <summary>The order of the lane's keys: by their first tenants.</summary>
     internal readonly struct FairOrder : IHeapOrder<LaneQueue>
     {
-        public static bool Before(LaneQueue left, LaneQueue right) => TenantQueue.FairOrder.Before(left._tenants.First!, right._tenants.First!);
+        public static bool Before(LaneQueue left, LaneQueue right) =>
+            TenantQueue.FairOrder.Before(left._tenants.First!, right._tenants.First!);
 
         public static ref int Place(LaneQueue item) => ref item.ParkedPlace;
     }

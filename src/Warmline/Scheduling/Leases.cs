@@ -2,8 +2,9 @@ using System.Diagnostics;
 
 namespace Warmline.Scheduling;
 
-/// <summary>How a waiter becomes a lease, and how either ends.</summary>
-internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger, SharingLedger sharing, Capacity capacities, WaitLists waitLists, Pacing pacing)
+/// <summary>Turns a waiter into a lease, and ends either of them.</summary>
+internal sealed class Leases(
+    Agenda agenda, PoolState pool, PermitLedger ledger, SharingLedger sharing, Capacity capacities, WaitLists waitLists, Pacing pacing)
 {
     long _uses;
 
@@ -34,11 +35,11 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         {
             connection.IdleBefore = agenda.Now - connection.IdleSince;
             connection.UsedSince = agenda.Now;
-            connection.HasSuccessor = false;   // its idle time begins anew
+            connection.HasSuccessor = false;   // its idle time starts again
             ledger.UnlistIdle(connection);
         }
 
-        // Whoever comes before the first has its answer rides on the same hope.
+        // Until one exchange has succeeded, every stream on this connection shares the doubt whether it is still alive.
         waiter.Rested = agenda.Now - connection.UsedSince < IdleLimit.Moment ? connection.IdleBefore : TimeSpan.Zero;
         ledger.Count(connection, -1);
         connection.Streams++;
@@ -68,7 +69,7 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         WarnWhenFull(key);
     }
 
-    /// <summary>The stream is over, and the lease with it; who is placed anew waits again.</summary>
+    /// <summary>The stream has ended, and the lease with it.</summary>
     public void EndLease(Waiter waiter, LeaseOutcome outcome)
     {
         var connection = waiter.Connection!;
@@ -120,7 +121,7 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
             return;
         }
 
-        // Before SETTINGS a connection counts for one stream: what looks full then is only young.
+        // Before SETTINGS a connection counts as one stream. It may look full only because it is new.
         var (active, limit) = capacities.Utilization(key);
         if (active * 5L > limit * 4 && (key.AwaitingSettings == 0 || limit == pool.Limits.MaxConcurrentRequests))
         {
@@ -129,7 +130,10 @@ internal sealed class Leases(Agenda agenda, PoolState pool, PermitLedger ledger,
         }
     }
 
-    /// <summary>A lease begins (+1) or ends (-1) for a tenant. Where it waits it has to move up, or is looked at when it is first; at its limit it stands aside.</summary>
+    /// <summary>
+    /// A lease begins (+1) or ends (-1) for a tenant. Its queues move up at once, or are moved back when they become first. At its limit
+    /// the tenant leaves the order.
+    /// </summary>
     void Count(TenantShare share, int sign)
     {
         var tenant = share.Tenant;

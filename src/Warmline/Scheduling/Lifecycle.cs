@@ -2,10 +2,10 @@ using System.Diagnostics;
 
 namespace Warmline.Scheduling;
 
-/// <summary>The phases of a connection: the one place where they change.</summary>
+/// <summary>Changes the phase and the stream limit of connections: the only place that does.</summary>
 internal sealed class Lifecycle(Agenda agenda, PoolState pool, PermitLedger ledger)
 {
-    /// <summary>The one place where a phase changes; all sums follow from it.</summary>
+    /// <summary>The only place where a phase changes; all totals follow from it.</summary>
     public void MoveTo(ConnectionState connection, ConnectionPhase phase)
     {
         Debug.Assert(phase > connection.Phase, $"{connection} cannot become {phase}");
@@ -37,8 +37,9 @@ internal sealed class Lifecycle(Agenda agenda, PoolState pool, PermitLedger ledg
 
     int StreamLimit(ConnectionState connection) => connection.Phase switch
     {
-        // A server that said 0 last, or whose HTTP/2 failed, is not asked to start with a request.
-        ConnectionPhase.AwaitingSettings => connection.IsPrimed || connection.Key.AdvertisedLimit == 0 || connection.Key.Origin.Http2.IsDoubted ? 0 : 1,
+        // Do not start with a request if the server's last limit was 0 or its HTTP/2 has failed.
+        ConnectionPhase.AwaitingSettings =>
+            connection.IsPrimed || connection.Key.AdvertisedLimit == 0 || connection.Key.Origin.Http2.IsDoubted ? 0 : 1,
         ConnectionPhase.Open => connection.IsHttp2 ? Math.Min(pool.Limits.MaxStreamsPerConnection, connection.AdvertisedLimit) : 1,
         _ => 0,
     };
@@ -67,7 +68,7 @@ internal sealed class Lifecycle(Agenda agenda, PoolState pool, PermitLedger ledg
         }
     }
 
-    /// <summary>Lets a connection end: at once when nothing runs on it.</summary>
+    /// <summary>Ends a connection: at once if no stream runs on it.</summary>
     public void Drain(ConnectionState connection)
     {
         if (connection.Streams == 0)

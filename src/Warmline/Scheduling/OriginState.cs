@@ -38,8 +38,8 @@ internal sealed class OriginState(string name) : PermitGroup(name)
     public Http2Trust Http2 { get; } = new();
 
     /// <summary>
-    /// The server took our resets, or our PINGs, for abuse (ENHANCE_YOUR_CALM): the origin gets fewer for a while. True if a pause of PINGs
-    /// begins.
+    /// The server took our resets, or our PINGs, for abuse (ENHANCE_YOUR_CALM): the origin gets fewer for a while. True if a pause of
+    /// PINGs begins.
     /// </summary>
     public bool AskedForCalm(bool byPings, long resets, TimeSpan now, TimeSpan memory)
     {

@@ -1,9 +1,11 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Pacing: requests wait while their provider would refuse them.</summary>
+/// <summary>Provider budgets: calls wait here while their provider would refuse them.</summary>
 internal sealed class Pacing(Agenda agenda)
 {
-    /// <summary>Budgets that are remembered. More are made by models and credentials alone; those that hold nothing back go first.</summary>
+    /// <summary>
+    /// Upper bound on remembered budgets, as there is one for each model and credential. Budgets that block nothing are dropped first.
+    /// </summary>
     const int MostBudgets = 1_000;
 
     readonly Dictionary<BudgetKey, BudgetState> _budgets = [];
@@ -39,7 +41,7 @@ internal sealed class Pacing(Agenda agenda)
         Reopened(budget);
     }
 
-    /// <summary>It may be open again: what waited for it is looked at in the end of the event.</summary>
+    /// <summary>The budget may be open again. Its waiters are checked at the end of the event.</summary>
     public void Reopened(BudgetState budget)
     {
         if (budget.Keys.Count > 0 && !_reopened.Contains(budget))
@@ -48,7 +50,7 @@ internal sealed class Pacing(Agenda agenda)
         }
     }
 
-    /// <summary>The next of those that may be open again; null when none is left.</summary>
+    /// <summary>Takes the next budget that may be open again; null when none is left.</summary>
     public BudgetState? TakeReopened()
     {
         if (_reopened.Count == 0)
@@ -67,7 +69,10 @@ internal sealed class Pacing(Agenda agenda)
         return budget;
     }
 
-    /// <summary>The time of budgets has come that waiters of the key wait for, and the Tick is late: those who wait on other keys must not lose their part by that.</summary>
+    /// <summary>
+    /// Reopens the overdue budgets that waiters of the key wait for, if the Tick is late. Otherwise the waiters on other keys would lose
+    /// their part.
+    /// </summary>
     public void ReopenDue(KeyState key)
     {
         if (!key.Queue.HasBudgets)
@@ -84,7 +89,7 @@ internal sealed class Pacing(Agenda agenda)
         }
     }
 
-    /// <summary>Whoever waits for a closed budget is looked at again when it opens.</summary>
+    /// <summary>Starts a timer for each closed budget that waiters of the key wait for.</summary>
     public void AwaitOpening(KeyState key)
     {
         if (!key.Queue.HasBudgets)
@@ -101,7 +106,7 @@ internal sealed class Pacing(Agenda agenda)
         }
     }
 
-    /// <summary>Also where the lane has gone that it waited in.</summary>
+    /// <summary>Removes the key from all budgets, even if the lane in which it waited has been removed.</summary>
     public void LeaveBudgets(KeyState key)
     {
         if (key.Queue.HasBudgets)

@@ -12,7 +12,9 @@ internal class PermitCount
     /// <summary>Of these, connections told to close: they come back at once.</summary>
     public int Closing { get; private set; }
 
-    /// <summary>Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.</summary>
+    /// <summary>
+    /// Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.
+    /// </summary>
     public int GivingWay { get; private set; }
 
     /// <summary>Idle connections: they would be closed for a key that lacks one.</summary>
@@ -30,7 +32,9 @@ internal class PermitCount
     }
 }
 
-/// <summary>The permits that keys share within those of the pool: of one origin, or of one tenant that has connections of its own.</summary>
+/// <summary>
+/// The permits that keys share within those of the pool: of one origin, or of one tenant that has connections of its own.
+/// </summary>
 internal class PermitGroup(string name) : PermitCount
 {
     public string Name { get; } = name;

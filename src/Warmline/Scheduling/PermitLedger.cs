@@ -82,7 +82,9 @@ internal sealed class PermitLedger : PermitCount
         CapacityVersion++;
     }
 
-    /// <summary>The connection, of one group or of any, that has been idle longest; one that is held warm only if there is no other.</summary>
+    /// <summary>
+    /// The connection, of one group or of any, that has been idle longest; one that is held warm only if there is no other.
+    /// </summary>
     public ConnectionState? LongestIdle(PermitGroup? group = null)
     {
         ConnectionState? warm = null;
@@ -104,8 +106,11 @@ internal sealed class PermitLedger : PermitCount
         return warm;
     }
 
-    /// <summary>The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each starving key.
-    /// One that awaits SETTINGS is spared: it has carried one stream at most, and a key that got a permit should get some use of it.</summary>
+    /// <summary>
+    /// The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each
+    /// starving key. One that awaits SETTINGS is spared: it has carried one stream at most, and a key that got a permit should get some
+    /// use of it.
+    /// </summary>
     public static ConnectionState? CheapestToClose(IEnumerable<KeyState> keys)
     {
         KeyState? largest = null;

@@ -1,15 +1,17 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Which keys lack a permit, and how many.</summary>
+/// <summary>Tracks how many permits each key needs, and where it stands in the order of keys that want one.</summary>
 internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity capacities, WaitLists waitLists)
 {
-    /// <summary>Puts the key among those that want a permit, to its right place there, or out of there. Called when its need may have changed,
-    /// or whether it has any connection.</summary>
+    /// <summary>
+    /// Adds the key to the permit queue, moves it to its place there, or removes it. Called when its need, or whether it has any
+    /// connection, may have changed.
+    /// </summary>
     public void Update(KeyState key)
     {
         var need = Need(key);
         waitLists.TrackReserved(key);
-        waitLists.ParkBlocked(key);   // it may want fewer only because limits over all keys hold it back
+        waitLists.ParkBlocked(key);   // it may want fewer only because limits over all keys block it
         if (need <= 0)
         {
             key.WantsFrom?.Remove(key);
@@ -24,7 +26,7 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
         capacities.LackOf(key).Set(key, need, ConnectionShare(key));
     }
 
-    /// <summary>Connections that the key's waiters need and that are not coming.</summary>
+    /// <summary>Number of connections that the key's waiters need and that are not being dialled.</summary>
     int Need(KeyState key)
     {
         var grantable = admission.Grantable(key);
@@ -32,7 +34,10 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
             : Math.Min(key.MissingForNeed(pool.Limits, grantable), pool.Limits.MaxDialsInFlight - key.Dialing);
     }
 
-    /// <summary>The last permit of an origin or a tenant is out: its other keys may wait for a permit of the pool, which would not help them any more.</summary>
+    /// <summary>
+    /// If the last permit of an origin or a tenant is in use, its other keys that wait for a permit of the pool have to wait for the
+    /// group's instead.
+    /// </summary>
     public void UpdateIfFull(PermitGroup? group)
     {
         if (group is null || group.InUse < capacities.LimitOf(group))
@@ -49,9 +54,10 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
         }
     }
 
-    /// <summary>What a tenant with connections of its own has of the pool's, by weight; 0 where tenants share them.</summary>
+    /// <summary>The tenant's connections divided by its weight; 0 where tenants share connections.</summary>
     public double ConnectionShare(KeyState key) => pool.Limits.Sharing.Isolation is not TenantIsolation.Connections ? 0
-        : (key.Partition is { } partition ? partition.InUse - partition.Closing - partition.GivingWay : key.Usable + key.Dialing) / Weight(key);
+        : (key.Partition is { } partition ? partition.InUse - partition.Closing - partition.GivingWay : key.Usable + key.Dialing)
+            / Weight(key);
 
     public double Weight(KeyState key) => pool.Limits.Sharing.LimitsOf(key.Key.Partition).Weight;
 }

@@ -1,25 +1,30 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Who gets the next permit, and who gives one back.</summary>
-internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Capacity capacities, Lifecycle lifecycle, PermitNeeds needs, Dials dials)
+/// <summary>Passes free permits to the keys that need them, and picks the connections that give theirs up.</summary>
+internal sealed class PermitTurns(
+    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Capacity capacities, Lifecycle lifecycle, PermitNeeds needs,
+    Dials dials)
 {
-    /// <summary>Ten connections in a second may change hands for fairness alone.</summary>
+    /// <summary>At most ten connections a second are given up only for fairness.</summary>
     static readonly TimeSpan EvenOutEach = TimeSpan.FromMilliseconds(100);
 
     TimeSpan _evenOutAt = TimeSpan.MinValue;
 
-    /// <summary>Permits that are free go to the keys that want them: who has had no connection for longest first, then who waits longest. For those that are left, others give way.</summary>
+    /// <summary>
+    /// Gives free permits to the keys that want them: first the key that has had no connection for longest, then the key that waits
+    /// longest. Other keys give way for those that are left.
+    /// </summary>
     public void PassOn(KeyState giver)
     {
         TakeTurns(giver.Origin);
         TakeTurns(giver.Partition);
         while (ledger.InUse < pool.Limits.MaxConnections && ledger.Wanting.First is { } key)
         {
-            needs.Update(key);   // a limit over all keys may be used up since it was noted
+            needs.Update(key);   // a limit over all keys may have been reached since the last update
             if (ledger.Wanting.First == key && capacities.HasFree(key))
             {
                 dials.Dial(key, forWaiter: true);
-                needs.Update(key);   // met, smaller, or a lack of the other kind now
+                needs.Update(key);   // the need is now met, smaller, or blocked by another limit
             }
 
             MakeRoom(key);
@@ -30,13 +35,15 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
         EvenOut();
     }
 
-    /// <summary>Where the group has room again its keys take their turn among all: the permit that came back is also one of the pool.</summary>
+    /// <summary>
+    /// If the group has room again its keys queue for the pool's permits, as the permit that was returned is also one of the pool's.
+    /// </summary>
     void TakeTurns(PermitGroup? group)
     {
         while (group is not null && group.InUse < capacities.LimitOf(group) && group.Wanting.First is { } key)
         {
             needs.Update(key);
-            MakeRoom(key);   // it may lack the permits of its other group now
+            MakeRoom(key);   // it may now be blocked by its other group
         }
     }
 
@@ -49,8 +56,10 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
         }
     }
 
-    /// <summary>No permit is free: idle connections close for whoever lacks one; for keys that have no connection at all, when there is nothing idle, busy ones drain.
-    /// In the same way those give way that are too many since a limit was lowered.</summary>
+    /// <summary>
+    /// No permit is free: closes idle connections for the keys that lack one. If none is idle, drains busy connections for keys that have
+    /// no connection at all. The same removes surplus connections after a limit was lowered.
+    /// </summary>
     void MakeRoom(PermitCount permits, int limit, PermitGroup? group)
     {
         while (limit - permits.InUse + permits.Closing < permits.Wanting.Wanted && ledger.LongestIdle(group) is { } idle)
@@ -58,7 +67,8 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
             lifecycle.BeginClose(idle);
         }
 
-        // One busy connection for each starving key, whichever of them gets the permit in the end. Its own key may starve by that, and be next.
+        // One busy connection for each starving key, whichever of them gets the permit in the end. The connection's own key may starve as
+        // a result and be next.
         while (permits.Open > 0 && limit - permits.InUse + permits.Closing + permits.GivingWay < permits.Wanting.Starving
             && PermitLedger.CheapestToClose(group is null ? table.Keys : group.Keys) is { } busy)
         {
@@ -83,8 +93,9 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
     }
 
     /// <summary>
-    /// Tenants with connections of their own keep them as long as they have calls, so who came first would have the most for good. Where one lacks a permit and another has so many that both would be
-    /// nearer to their shares with one more and one less, that other gives one way: one at a time, and not often, as each costs a dial and looks at every key.
+    /// Tenants with connections of their own keep them as long as they have calls, so the first tenant would keep the most for good. If
+    /// one tenant lacks a permit and moving one from another would bring both closer to their shares, the other gives one up. One at a
+    /// time and not often, as each costs a dial and a pass over every key.
     /// </summary>
     void EvenOut()
     {
@@ -104,7 +115,9 @@ internal sealed class PermitTurns(Agenda agenda, PoolState pool, KeyTable table,
             }
         }
 
-        if (rich is not null && needs.ConnectionShare(rich) - (1 / needs.Weight(rich)) >= needs.ConnectionShare(poor) + (1 / needs.Weight(poor)) && PermitLedger.CheapestToClose([rich]) is { } busy)
+        if (rich is not null
+            && needs.ConnectionShare(rich) - (1 / needs.Weight(rich)) >= needs.ConnectionShare(poor) + (1 / needs.Weight(poor))
+            && PermitLedger.CheapestToClose([rich]) is { } busy)
         {
             GiveWay(busy);
             MakeRoom(rich);

@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>What holds for all keys: the limits, the pause, and the sums.</summary>
+/// <summary>State shared by all keys: limits, pause and totals.</summary>
 internal sealed class PoolState(SchedulerLimits limits)
 {
     public SchedulerLimits Limits { get; set; } = limits;
@@ -13,10 +13,10 @@ internal sealed class PoolState(SchedulerLimits limits)
 
     public bool IsPausedAll { get; set; }
 
-    /// <summary>The pause does not end before.</summary>
+    /// <summary>The pause does not end before this time.</summary>
     public TimeSpan PausedUntil { get; set; } = TimeSpan.MinValue;
 
-    /// <summary>The latest place in the order of arrival that was given out.</summary>
+    /// <summary>The latest sequence number given out.</summary>
     public long LastSequence { get; private set; }
 
     public KeyFacts Facts { get; } = new();

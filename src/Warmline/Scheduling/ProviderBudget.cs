@@ -1,26 +1,34 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// What a provider lets through for one origin, as its answers tell it: whether the next request may start, and when else. One of these stands for whatever the
-/// provider counts together (origin, key, model); which requests share one is not its business.
+/// What a provider lets through for one origin, as its answers tell it: whether the next request may start, and when else. One of these
+/// stands for whatever the provider counts together (origin, key, model); which requests share one is not its business.
 /// </summary>
 /// <remarks>
-/// What is known is always late: an answer tells what was left when the server looked, which was at some time between the start of its request and now, and answers
-/// overtake each other. So of what is told the least counts, less what was started since. Until the first answer tells anything all is open, so a burst into
-/// the unknown is not held. A limit that nobody tells (others on the same key, tokens that a prompt will cost) cannot be kept to: then a refusal tells.
+/// What is known is always late: an answer tells what was left when the server looked, which was at some time between the start of its
+/// request and now, and answers overtake each other. So of what is told the least counts, less what was started since. Until the first
+/// answer tells anything all is open, so a burst into the unknown is not held. A limit that nobody tells (others on the same key, tokens
+/// that a prompt will cost) cannot be kept to: then a refusal tells.
 /// </remarks>
 internal sealed class ProviderBudget
 {
-    /// <summary>The longest wait a refusal can ask for: a wrong header, or a quota of hours, must not park an origin for longer than anybody's patience. One request then asks again.</summary>
+    /// <summary>
+    /// The longest wait a refusal can ask for: a wrong header, or a quota of hours, must not park an origin for longer than anybody's
+    /// patience. One request then asks again.
+    /// </summary>
     public static readonly TimeSpan LongestCoolDown = TimeSpan.FromMinutes(10);
 
-    /// <summary>Waits after refusals that tell none: this, then twice as long each time, as the SDKs begin theirs in half a second for one call and here all calls wait.</summary>
+    /// <summary>
+    /// Waits after refusals that tell none: this, then twice as long each time, as the SDKs begin theirs in half a second for one call
+    /// and here all calls wait.
+    /// </summary>
     public static readonly TimeSpan FirstGuessedCoolDown = TimeSpan.FromSeconds(1);
 
     /// <summary>The longest of those: providers count by the minute.</summary>
     public static readonly TimeSpan LongestGuessedCoolDown = TimeSpan.FromMinutes(1);
 
-    // The times at which those started that have no answer yet. In order, as time is: so they are found by halving, and the oldest is first.
+    // The times at which those started that have no answer yet. In order, as time is: so they are found by halving, and the oldest is
+    // first.
     readonly List<TimeSpan> _unanswered = [];
     readonly BudgetWindow?[] _windows = new BudgetWindow?[RateLimits.Kinds];
     readonly GrowthBound _growth = new();
@@ -37,7 +45,9 @@ internal sealed class ProviderBudget
     public int InFlight => _unanswered.Count;
 
     /// <summary>Whether nothing is known that could hold a request, and none is in flight: it may be forgotten.</summary>
-    public bool IsForgettable(TimeSpan now) => InFlight == 0 && CoolUntil + LongestGuessedCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
+    public bool IsForgettable(TimeSpan now) =>
+        InFlight == 0 && CoolUntil + LongestGuessedCoolDown <= now && !_growth.IsBounded(now)
+        && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
 
     TimeSpan CoolUntil => Later(_askedUntil, _guessedUntil);
 
@@ -50,7 +60,8 @@ internal sealed class ProviderBudget
         var opens = Later(CoolUntil, _growth.OpensAt(now));
         if (_isDoubtful)
         {
-            // The wait that is over was a guess: if all who waited for it went now, all would be refused. One in a second, until one is answered.
+            // The wait that is over was a guess: if all who waited for it went now, all would be refused. One in a second, until one is
+            // answered.
             opens = Later(opens, _probeAt);
         }
 
@@ -59,7 +70,9 @@ internal sealed class ProviderBudget
             if (_windows[kind] is { } window)
             {
                 window.Roll(now);
-                opens = Later(opens, kind == (int)RateLimitKind.Requests ? window.OpensForOne(now, StartedSince(window.CountedUntil), InFlight) : window.OpensWithAny(now, InFlight));
+                opens = Later(opens, kind == (int)RateLimitKind.Requests
+                    ? window.OpensForOne(now, StartedSince(window.CountedUntil), InFlight)
+                    : window.OpensWithAny(now, InFlight));
             }
         }
 
@@ -69,7 +82,8 @@ internal sealed class ProviderBudget
     /// <summary>Requests that may start now, as far as that can be told: no more connections than that need be opened.</summary>
     public int Left(TimeSpan now) => !IsOpen(now) ? 0
         : _isDoubtful ? 1
-        : _windows[(int)RateLimitKind.Requests] is { } window && window.Left(now, StartedSince(window.CountedUntil)) is { } left ? (int)Math.Clamp(left, 1, int.MaxValue)
+        : _windows[(int)RateLimitKind.Requests] is { } window
+            && window.Left(now, StartedSince(window.CountedUntil)) is { } left ? (int)Math.Clamp(left, 1, int.MaxValue)
         : int.MaxValue;
 
     /// <summary>A request was granted its lease.</summary>
@@ -84,7 +98,8 @@ internal sealed class ProviderBudget
     /// <param name="reading">What its headers say.</param>
     /// <param name="status">Its status.</param>
     /// <param name="now">The time.</param>
-    /// <param name="startedAt">The time that <see cref="Started"/> was given for it. Without it the oldest in flight is taken for it, which makes what it tells less certain.</param>
+    /// <param name="startedAt">The time that <see cref="Started"/> was given for it. Without it the oldest in flight is taken for it,
+    /// which makes what it tells less certain.</param>
     public void Answered(in RateLimits reading, int status, TimeSpan now, TimeSpan? startedAt = null)
     {
         var started = Remove(startedAt, now);
@@ -127,8 +142,8 @@ internal sealed class ProviderBudget
     public void Unused(TimeSpan now, TimeSpan? startedAt = null) => Remove(startedAt, now);
 
     /// <summary>
-    /// The body of a refusal says how long to wait. It takes the place of a wait that was guessed for want of it. Beside one from
-    /// the headers the longer counts: the provider asked for both, and the longer keeps to both.
+    /// The body of a refusal says how long to wait. It takes the place of a wait that was guessed for want of it. Beside one from the
+    /// headers the longer counts: the provider asked for both, and the longer keeps to both.
     /// </summary>
     /// <param name="wait">The time; above 0.</param>
     /// <param name="answeredAt">When the refusal came: its body may be read later.</param>
@@ -144,7 +159,9 @@ internal sealed class ProviderBudget
         CoolDown(wait, answeredAt);
     }
 
-    /// <summary>The provider said <c>slow_down</c>: from now on requests may grow by half in 15 minutes, from the rate of the last minute.</summary>
+    /// <summary>
+    /// The provider said <c>slow_down</c>: from now on requests may grow by half in 15 minutes, from the rate of the last minute.
+    /// </summary>
     public void SlowDown(TimeSpan now) => _growth.Begin(now);
 
     /// <summary>What is known of each kind.</summary>

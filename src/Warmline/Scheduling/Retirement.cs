@@ -2,10 +2,13 @@ using System.Net;
 
 namespace Warmline.Scheduling;
 
-/// <summary>Connections that are no longer believed in: they go together, before one call after the other meets them.</summary>
-internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, Lifecycle lifecycle, IdleConnections idling, Settlement settlement)
+/// <summary>Ends all connections that share a cause at once, before each of them costs a call.</summary>
+internal sealed class Retirement(
+    Agenda agenda, PoolState pool, KeyTable table, Lifecycle lifecycle, IdleConnections idling, Settlement settlement)
 {
-    /// <summary>Lets the connections of an origin (all, when it is null) that are open now end: those with streams when these have ended.</summary>
+    /// <summary>
+    /// Ends the connections of an origin that are open now, or all if it is null. Busy ones close when their streams have ended.
+    /// </summary>
     public void Retire(string? origin)
     {
         foreach (var key in table.Keys)
@@ -19,7 +22,9 @@ internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, 
         settlement.SettleAll();
     }
 
-    /// <summary>A host's name leads to these addresses now: connections to others take no new stream, and end when their streams have.</summary>
+    /// <summary>
+    /// A host name now resolves to these addresses. Connections to others take no new stream and close when their streams have ended.
+    /// </summary>
     public void Retire(string host, IPAddress[] addresses)
     {
         var vanished = false;
@@ -46,7 +51,9 @@ internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, 
         }
     }
 
-    /// <summary>The wall clock ran ahead of ours: the machine slept. Servers and NATs did not, so no idle connection is worth a try.</summary>
+    /// <summary>
+    /// The wall clock ran ahead of ours: the machine slept. Servers and NATs did not, so no idle connection is worth trying.
+    /// </summary>
     public void ClockJumped()
     {
         var count = 0;
@@ -59,7 +66,10 @@ internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, 
         settlement.SettleAll();
     }
 
-    /// <summary>The machine has these addresses now. Connections from others go, idle ones at once, busy ones when their streams have ended, if they can.</summary>
+    /// <summary>
+    /// The machine now has these addresses. Connections from others end: idle ones at once, busy ones when their streams have ended, if
+    /// they still can.
+    /// </summary>
     public void LocalAddresses(IReadOnlyCollection<IPAddress> addresses)
     {
         var count = 0;
@@ -85,18 +95,21 @@ internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, 
         }
     }
 
-    /// <summary>A connection ended, or was found ended, after it had been idle for a while: its server's limit may be learned from it, or its fellows be as lost as it is.</summary>
+    /// <summary>
+    /// A connection ended after it had been idle. Learns the server's idle limit from it, or ends the key's other idle connections if
+    /// they are likely lost as well.
+    /// </summary>
     public void LearnFromIdleEnd(ConnectionState connection, TimeSpan rested, ConnectionEnd end, FlushCause cause)
     {
         var key = connection.Key;
         if (rested < IdleLimit.Moment)
         {
-            return;   // it belongs to the answer before
+            return;   // the end belongs to the previous answer
         }
 
         if (!connection.Served && end is ConnectionEnd.InOrder)
         {
-            return;   // how long a server waits for a first request says nothing of how long it waits for the next
+            return;   // how long a server waits for a first request says nothing about how long it waits for the next
         }
 
         if (end is ConnectionEnd.Lost)
@@ -111,7 +124,7 @@ internal sealed class Retirement(Agenda agenda, PoolState pool, KeyTable table, 
         }
     }
 
-    /// <summary>Ends all connections of the key that carry nothing: they were opened before what happened, and share its cause.</summary>
+    /// <summary>Ends all idle connections of the key: they opened before the loss and share its cause.</summary>
     int DropIdle(KeyState key, ConnectionState? except = null)
     {
         var count = 0;

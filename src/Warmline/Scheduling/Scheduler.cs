@@ -4,12 +4,14 @@ using Warmline.Options;
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// Decides who rides which connection and when one is opened or closed. A pure state machine: events come in with their time, what has to be done
-/// goes out as actions; no sockets, no HTTP, no await, no clock. Not thread-safe: the shell holds its lock around every event and runs the actions outside it.
+/// Decides which call uses which connection, and when a connection is opened or closed. A pure state machine: events come in with their
+/// time, and actions go out. It knows no sockets, no HTTP, no await and no clock. Not thread-safe: the shell holds its lock around every
+/// event and runs the actions outside it.
 ///
-/// Every event ends in <see cref="Settlement.Settle"/> for each key that it touched: serve who can be served, open what is missing, and note what the rest waits for.
-/// Invariants, checked after every event by the model test: permits stay within the limits; a lease ends exactly once; nobody waits while something it may use
-/// is free; a connection takes streams only up to its limit and none when it drains.
+/// This class is the list of events. Each begins with its time and the list of its actions, which <see cref="Agenda"/> keeps, and does its
+/// work in the class for its concern. Every event ends in <see cref="Settlement.Settle"/> for each key that it touched.
+/// Invariants, checked after every event by the model test: permits stay within the limits; a lease ends exactly once; no call waits while
+/// something it may use is free; a connection takes streams only up to its limit and none while it drains.
 /// </summary>
 internal sealed class Scheduler
 {
@@ -49,13 +51,16 @@ internal sealed class Scheduler
         var growth = new Growth(_agenda, _pool, _admission, _capacities, needs, dials, permitTurns);
         var hedging = new Hedging(_agenda, _pool, Permits, lifecycle);
         var warmth = new WarmGoals(_agenda, _pool, _table, Permits, _capacities, _idling, growth);
-        _settlement = new Settlement(_agenda, _pool, _table, Permits, _admission, waitLists, _pacing, turns, hedging, growth, warmth, needs);
+        _settlement = new Settlement(_agenda, _pool, _table, Permits, _admission, waitLists, _pacing, turns, hedging, growth,
+            warmth, needs);
         var fallback = new Fallback(_agenda, _pool, lifecycle, _settlement);
         var failures = new FailedDials(_agenda, _pool, _capacities, lifecycle, leases, hedging, warmth, _settlement, fallback);
         var ageing = new Ageing(_agenda, _idling, lifecycle, growth, dials, _settlement, failures);
         _retirement = new Retirement(_agenda, _pool, _table, lifecycle, _idling, _settlement);
-        _calls = new CallEvents(_agenda, _pool, Sharing, _capacities, _admission, lifecycle, _idling, waitLists, _pacing, leases, turns, growth, _settlement, failures, _retirement);
-        _connections = new ConnectionEvents(_agenda, _pool, lifecycle, _idling, hedging, growth, dials, warmth, _settlement, fallback, failures, _retirement, new Random(seed));
+        _calls = new CallEvents(_agenda, _pool, Sharing, _capacities, _admission, lifecycle, _idling, waitLists, _pacing, leases, turns,
+            growth, _settlement, failures, _retirement);
+        _connections = new ConnectionEvents(_agenda, _pool, lifecycle, _idling, hedging, growth, dials, warmth, _settlement, fallback,
+            failures, _retirement, new Random(seed));
         _due = new DueEvents(_agenda, _table, waitLists, _pacing, _settlement, _calls, ageing);
         _controls = new ControlEvents(_agenda, _pool, _table, Permits, _idling, lifecycle, leases, turns, warmth, _settlement);
     }

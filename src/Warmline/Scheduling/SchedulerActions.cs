@@ -9,7 +9,10 @@ internal enum ActionKind
     /// <summary>The waiter gets no lease: <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/> say why.</summary>
     Refuse,
 
-    /// <summary>Open a connection; answer with DialSucceeded or DialFailed. <see cref="SchedulerAction.Advice"/>: an option makes such dials necessary again and again.</summary>
+    /// <summary>
+    /// Open a connection; answer with DialSucceeded or DialFailed. <see cref="SchedulerAction.Advice"/>: an option makes such dials
+    /// necessary again and again.
+    /// </summary>
     Dial,
 
     /// <summary>Nobody rides this new HTTP/2 connection yet: start it, so that its SETTINGS come.</summary>
@@ -42,7 +45,10 @@ internal enum ActionKind
     /// <summary>More than 80 % of what applies is in use.</summary>
     UtilizationHigh,
 
-    /// <summary>So many idle connections were given up together, for <see cref="SchedulerAction.Cause"/>; of one key, or of all when there is none.</summary>
+    /// <summary>
+    /// So many idle connections were given up together, for <see cref="SchedulerAction.Cause"/>; of one key, or of all when there is
+    /// none.
+    /// </summary>
     Flushed,
 
     /// <summary>The server's idle limit is known now, or known better.</summary>
@@ -58,7 +64,9 @@ internal enum FlushCause
     /// <summary>One of them was reset, timed out, or did not answer its pings.</summary>
     Loss,
 
-    /// <summary>The kernel showed one of them to be gone or silent, just before a request would have been sent on it or while it was idle.</summary>
+    /// <summary>
+    /// The kernel showed one of them to be gone or silent, just before a request would have been sent on it or while it was idle.
+    /// </summary>
     Silence,
 
     /// <summary>The wall clock ran ahead: the machine slept.</summary>
@@ -90,11 +98,15 @@ internal enum LeaseOutcome
     /// <summary>The connection must take no more.</summary>
     ConnectionBroken,
 
-    /// <summary>The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.</summary>
+    /// <summary>
+    /// The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.
+    /// </summary>
     NotSent,
 
-    /// <summary>The server may have worked on the request, which may be sent again all the same: as <see cref="NotSent"/>, but a provider
-    /// may have counted it.</summary>
+    /// <summary>
+    /// The server may have worked on the request, which may be sent again all the same: as <see cref="NotSent"/>, but a provider may have
+    /// counted it.
+    /// </summary>
     Unanswered,
 
     /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned of it.</summary>

@@ -28,7 +28,9 @@ internal sealed record SchedulerLimits
 
     public int MaxStreamsPerConnection { get; init; } = 32;
 
-    /// <summary>Dials of one key under way at the same time. 64 covers the default of MaxConnections at once, yet is no SYN flood.</summary>
+    /// <summary>
+    /// Dials of one key under way at the same time. 64 covers the default of MaxConnections at once, yet is no SYN flood.
+    /// </summary>
     public int MaxDialsInFlight { get; init; } = 64;
 
     /// <summary>The pause after a first failed dial; doubles with each further one up to <see cref="MaxBackOff"/>.</summary>
@@ -39,7 +41,9 @@ internal sealed record SchedulerLimits
     /// <summary>How often a request that provably was not started may be placed anew.</summary>
     public int MaxRedispatches { get; init; } = 3;
 
-    /// <summary>How long a learned idle limit is kept: then connections may be idle for longer again, and show whether the server still ends them.</summary>
+    /// <summary>
+    /// How long a learned idle limit is kept: then connections may be idle for longer again, and show whether the server still ends them.
+    /// </summary>
     public TimeSpan IdleMemory { get; init; } = TimeSpan.FromHours(1);
 
     /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>

@@ -1,11 +1,13 @@
 namespace Warmline.Scheduling;
 
-/// <summary>The end of every event: serve who can be served, open what is missing.</summary>
-internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Admission admission, WaitLists waitLists, Pacing pacing, Turns turns, Hedging hedging, Growth growth, WarmGoals warmth, PermitNeeds needs)
+/// <summary>Brings a key to rest at the end of an event: serves its waiters, dials what is missing, starts its timer.</summary>
+internal sealed class Settlement(
+    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Admission admission, WaitLists waitLists, Pacing pacing, Turns
+    turns, Hedging hedging, Growth growth, WarmGoals warmth, PermitNeeds needs)
 {
     long _roomSeen;
 
-    /// <summary>Serves who can be served, opens what is missing, notes what the rest waits for.</summary>
+    /// <summary>Serves every waiter that can be served, dials what is missing, and starts the timer for the rest.</summary>
     public void Settle(KeyState key)
     {
         while (turns.TryServe(key))
@@ -38,7 +40,7 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
 
     public void SettleAll()
     {
-        // All that wait compete, for places as for permits, before any key is served by itself.
+        // All waiters compete for places and permits before any key is served by itself.
         foreach (var key in table.Keys)
         {
             if (key.Queue.Count > 0)
@@ -55,7 +57,9 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
         }
     }
 
-    /// <summary>A place that limits over all keys had held back goes to whoever is next over all keys, not to the key that happened to free it.</summary>
+    /// <summary>
+    /// Gives a place that limits over all keys had blocked to the next waiter over all keys, not to the key that happened to free it.
+    /// </summary>
     public void ServeParked()
     {
         while (turns.FindNextParked() is { } lane)
@@ -67,13 +71,13 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
 
             if (!admission.IsOpen(lane.Budget))
             {
-                // Others of its key must not go by that: it is not their turn.
+                // Do not settle the key here: it is not the turn of its other lanes.
                 lane.SetParked(false);
                 pacing.AwaitOpening(lane.Key);
                 continue;
             }
 
-            // It has no connection that could use the place: it gets one dialled, and the next in line may be quicker.
+            // The key has no connection that could use the place. Dial one; the next lane in line may be quicker.
             lane.SetParked(false);
             Settle(lane.Key);
         }
@@ -83,7 +87,7 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
     {
         while (pacing.TakeReopened() is { } budget)
         {
-            // What it lets through may be less than waits: its keys compete, or the first would take all of it each time.
+            // The budget may admit fewer calls than wait. Its keys compete; otherwise the first would take everything each time.
             var keys = budget.Keys.ToArray();
             if (keys.Length > 1)
             {
@@ -101,7 +105,7 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
         }
     }
 
-    /// <summary>A tenant is below its limit again: its waiters on other keys may go, who came first before others.</summary>
+    /// <summary>A tenant is below its limit again. Serves its waiters on other keys, in the order of arrival.</summary>
     public void ServeUnblocked()
     {
         foreach (var key in waitLists.TakeUnblocked())
@@ -110,7 +114,7 @@ internal sealed class Settlement(Agenda agenda, PoolState pool, KeyTable table, 
         }
     }
 
-    /// <summary>Permits have moved: a key that only reserves held back may carry more by that.</summary>
+    /// <summary>Permits have changed hands, so a key that only reserves had blocked may carry more now.</summary>
     public void ServeReserved()
     {
         while (waitLists.HasReserved && _roomSeen != ledger.CapacityVersion)

@@ -83,14 +83,19 @@ internal sealed class SharingLedger
         Trim();
     }
 
-    /// <summary>A lane's reserve where the capacity is so much: all of it, or its part of all but one place. That one is for those without a reserve.</summary>
+    /// <summary>
+    /// A lane's reserve where the capacity is so much: all of it, or its part of all but one place. That one is for those without a
+    /// reserve.
+    /// </summary>
     public long Reserved(LaneState lane, long capacity)
     {
         var room = Math.Max(0, capacity - 1);
         return _reserved <= room ? lane.Settings.Reserve : lane.Settings.Reserve * room / _reserved;
     }
 
-    /// <summary>New options. Who waits must have been taken out of every order before, as weights change, and is put back after it.</summary>
+    /// <summary>
+    /// New options. Who waits must have been taken out of every order before, as weights change, and is put back after it.
+    /// </summary>
     public void Configure(SharingSettings settings)
     {
         _settings = settings;

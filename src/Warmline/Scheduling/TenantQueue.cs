@@ -27,14 +27,19 @@ internal sealed class TenantQueue(LaneQueue lane)
 
     public Waiter? Head => _levels == 0 ? null : List(BitOperations.Log2(_levels)).First;
 
-    /// <summary>Whether its tenant was served since it got its place in the order. That can only have put it further back, so it is looked at again when it is first: a tenant that waits at many
-    /// keys would have to be moved at all of them each time otherwise.</summary>
+    /// <summary>
+    /// Whether its tenant was served since it got its place in the order. That can only have put it further back, so it is looked at
+    /// again when it is first: a tenant that waits at many keys would have to be moved at all of them each time otherwise.
+    /// </summary>
     public bool IsPassed => _virtualTime != Share!.VirtualTime || _leases != Share.Leases;
 
     /// <summary>Whether its tenant holds less than when it got its place: it has to move up now.</summary>
     public bool IsDue => _leases > Share!.Leases;
 
-    /// <summary>What its tenant holds and was served, as its place in the order will say. Kept here, as the order may compare only what does not change under it.</summary>
+    /// <summary>
+    /// What its tenant holds and was served, as its place in the order will say. Kept here, as the order may compare only what does not
+    /// change under it.
+    /// </summary>
     public void UpdateOrder()
     {
         _leases = Share!.Leases;

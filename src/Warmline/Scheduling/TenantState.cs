@@ -25,7 +25,9 @@ internal sealed class TenantState(string name, TenantLimits limits)
 
     public bool IsIdle => Leases == 0 && Waiting == 0;
 
-    /// <summary>Its place among those that could be forgotten, the one first that has been idle for longest; null while it is not idle.</summary>
+    /// <summary>
+    /// Its place among those that could be forgotten, the one first that has been idle for longest; null while it is not idle.
+    /// </summary>
     public LinkedListNode<TenantState>? Idle { get; set; }
 }
 
@@ -41,13 +43,20 @@ internal sealed class TenantShare(TenantState tenant, LaneState lane)
 
     public int Leases { get; private set; }
 
-    /// <summary>What it was served so far, by weight: among tenants that hold alike the one with the least goes first, so that also a single place goes round.</summary>
+    /// <summary>
+    /// What it was served so far, by weight: among tenants that hold alike the one with the least goes first, so that also a single place
+    /// goes round.
+    /// </summary>
     public long VirtualTime { get; private set; }
 
-    /// <summary>The most leases by which any of its queues has its place in an order: while it holds no fewer, none has to move up.</summary>
+    /// <summary>
+    /// The most leases by which any of its queues has its place in an order: while it holds no fewer, none has to move up.
+    /// </summary>
     public int Highest { get; set; }
 
-    /// <summary>Where it waits: once for each key. With the key's lane, so that the right one is found without touching the others.</summary>
+    /// <summary>
+    /// Where it waits: once for each key. With the key's lane, so that the right one is found without touching the others.
+    /// </summary>
     public List<(LaneQueue Lane, TenantQueue Queue)> Queues { get; } = [];
 
     /// <summary>It asks. One that was away gets no credit for it.</summary>

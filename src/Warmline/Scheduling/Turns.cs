@@ -2,10 +2,11 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>Who goes next of those that may.</summary>
-internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, SharingLedger sharing, Admission admission, IdleConnections idling, Leases leases)
+/// <summary>Picks the next waiter among those that may be served: its lane, its tenant and its connection.</summary>
+internal sealed class Turns(
+    Agenda agenda, PoolState pool, KeyTable table, SharingLedger sharing, Admission admission, IdleConnections idling, Leases leases)
 {
-    /// <summary>Serves who is next on the key, or in one lane of it whom the limits over all keys let go.</summary>
+    /// <summary>Serves the next waiter of the key, or of one of its lanes that the limits over all keys admit.</summary>
     public bool TryServe(KeyState key, LaneQueue? lane = null)
     {
         if (key.Queue.Eligible == 0 || key.Available.Count == 0 || pool.IsPaused(key))
@@ -13,19 +14,22 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
             return false;
         }
 
-        return (lane is null ? FindNextLane(key) : admission.KeyAdmits(lane) && admission.IsOpen(lane.Budget) ? lane : null) is { } next && FindNextWaiter(next) is { } waiter && idling.FindUsable(key) is { } connection && !DelaysBurst(key, connection) && Serve(waiter, connection);
-    }
+        var next = lane is null ? FindNextLane(key) : admission.KeyAdmits(lane) && admission.IsOpen(lane.Budget) ? lane : null;
+        if (next is null || FindNextWaiter(next) is not { } waiter
+            || idling.FindUsable(key) is not { } connection || DelaysBurst(key, connection))
+        {
+            return false;
+        }
 
-    bool Serve(Waiter waiter, ConnectionState connection)
-    {
         leases.Leave(waiter);
         leases.Grant(waiter, connection);
         return true;
     }
 
     /// <summary>
-    /// Of a cold burst's dials one is through first. Given all that it may carry, it would be crowded and the others, milliseconds later, empty: it gets its share,
-    /// and the rest of the burst waits for the others a little, never for one that stalls.
+    /// In a cold burst one dial finishes first. If it took every waiting call it would be full, and the connections that open
+    /// milliseconds later would stay empty. So it takes only its share, and the rest of the burst waits briefly for the other dials, but
+    /// never for one that stalls.
     /// </summary>
     public bool DelaysBurst(KeyState key, ConnectionState leastLoaded)
     {
@@ -39,7 +43,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
         return leastLoaded.Streams >= Math.Max(share, pool.Limits.TargetStreams);
     }
 
-    /// <summary>The lane of the key that goes next; null when none may.</summary>
+    /// <summary>Finds the lane of the key that goes next; null when none may.</summary>
     LaneQueue? FindNextLane(KeyState key)
     {
         LaneQueue? next = null;
@@ -54,7 +58,9 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
         return next;
     }
 
-    /// <summary>Who goes next of the lane: of the tenant whose turn it is the most urgent call on the key, which may wait for another budget.</summary>
+    /// <summary>
+    /// Finds the next waiter of the lane: the most urgent call on the key of the tenant whose turn it is. It may wait for another budget.
+    /// </summary>
     Waiter? FindNextWaiter(LaneQueue lane)
     {
         var next = lane.FindNext();
@@ -65,7 +71,9 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
 
         foreach (var (other, queue) in next.Share.Queues)
         {
-            if (other.Key == lane.Key && queue.Head is { } head && (head.Priority != next.Priority ? head.Priority > next.Priority : head.Sequence < next.Sequence) && admission.IsOpen(other.Budget))
+            if (other.Key == lane.Key && queue.Head is { } head
+                && (head.Priority != next.Priority ? head.Priority > next.Priority : head.Sequence < next.Sequence)
+                && admission.IsOpen(other.Budget))
             {
                 next = head;
             }
@@ -74,7 +82,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
         return next;
     }
 
-    /// <summary>The lane on the key that goes next: one that is first only because it was not looked at since gives way to the next.</summary>
+    /// <summary>Finds the first parked lane. One that is first only because its order is out of date is moved back.</summary>
     static LaneQueue FindFirstParked(LaneState lane)
     {
         while (true)
@@ -103,7 +111,7 @@ internal sealed class Turns(Agenda agenda, PoolState pool, KeyTable table, Shari
         return next;
     }
 
-    /// <summary>New lanes, tenants or weights: every order is made anew.</summary>
+    /// <summary>Lanes, tenants or weights have changed: rebuilds every order.</summary>
     public void SharingChanged(SharingSettings settings)
     {
         foreach (var key in table.Keys)

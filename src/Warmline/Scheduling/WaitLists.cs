@@ -1,13 +1,16 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Which lanes and keys are looked at again when a limit over all keys gives room.</summary>
+/// <summary>Remembers the lanes and keys to check again when a limit over all keys, a tenant or a reserve leaves room.</summary>
 internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission admission)
 {
-    /// <summary>Keys with waiters, where there are reserves: how many of them may go depends on what the key can carry, and that on others' permits.</summary>
+    /// <summary>
+    /// Keys with waiters, if there are reserves: the number that may be served depends on the key's capacity, which depends on the
+    /// permits of other keys.
+    /// </summary>
     readonly List<KeyState> _reserved = [];
     readonly List<KeyState> _unblocked = [];
 
-    /// <summary>Notes which lanes of the key wait for a limit over all keys.</summary>
+    /// <summary>Parks the lanes of the key that wait for a limit over all keys.</summary>
     public void ParkBlocked(KeyState key)
     {
         if (key.Queue.Eligible == 0 || pool.IsPaused(key))
@@ -24,7 +27,7 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
         }
     }
 
-    /// <summary>All of the key that waits competes with what waits on other keys.</summary>
+    /// <summary>Parks all waiting lanes of the key, so that they compete with those of other keys.</summary>
     public void ParkAll(KeyState key)
     {
         if (pool.IsPaused(key))
@@ -70,7 +73,7 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
         return false;
     }
 
-    /// <summary>Remembers the key while reserves may hold back some of its waiters.</summary>
+    /// <summary>Remembers the key while reserves may block some of its waiters.</summary>
     public void TrackReserved(KeyState key)
     {
         if (sharing.HasReserves && !key.IsReserved && key.Queue.Eligible > 0 && !pool.IsPaused(key))
@@ -84,7 +87,7 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
 
     public void AddUnblocked(KeyState key) => _unblocked.Add(key);
 
-    /// <summary>Keys whose tenant is below its limit again, the one whose first waiter came first before others.</summary>
+    /// <summary>Takes the keys whose tenant is below its limit again, in the order of their first waiters.</summary>
     public KeyState[] TakeUnblocked()
     {
         if (_unblocked.Count == 0)

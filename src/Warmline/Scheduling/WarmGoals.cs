@@ -1,11 +1,15 @@
 namespace Warmline.Scheduling;
 
-/// <summary>What is held warm: for how many connections, and the calls that wait for it.</summary>
-internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Capacity capacities, IdleConnections idling, Growth growth)
+/// <summary>Warm connections: how many each key keeps, and the warm-ups that wait for them.</summary>
+internal sealed class WarmGoals(
+    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Capacity capacities, IdleConnections idling, Growth growth)
 {
     bool _isAnyKeptWarm;
 
-    /// <summary>Shares out what may be idle: first to what is held warm, then to warm-ups. More than MaxIdleConnections together, and keys would close each other's connections in turn.</summary>
+    /// <summary>
+    /// Divides MaxIdleConnections: first among the keys that keep connections warm, then among warm-ups. If the goals exceeded it
+    /// together, keys would close each other's connections in turn.
+    /// </summary>
     public void AllotWarmth()
     {
         var room = pool.Limits.MaxIdleConnections;
@@ -31,12 +35,12 @@ internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, P
         {
             if (key.HadWarmGoal != key.WarmGoal > 0)
             {
-                idling.RestartIdleTimers(key);   // what is held warm may be idle for longer
+                idling.RestartIdleTimers(key);   // warm connections may stay idle for longer
             }
         }
     }
 
-    /// <summary>A permit may be free that no waiter needs: what should be held warm gets it.</summary>
+    /// <summary>Gives a permit that no waiter needs to a key that is short of warm connections.</summary>
     public void RestoreWarmth()
     {
         if (!_isAnyKeptWarm || ledger.InUse >= pool.Limits.MaxConnections)
@@ -57,7 +61,7 @@ internal sealed class WarmGoals(Agenda agenda, PoolState pool, KeyTable table, P
     {
         if (key.WarmUps.Count > 0)
         {
-            EndWarmUpsThatAreOver(key);   // apart, as its closure would cost every event an allocation
+            EndWarmUpsThatAreOver(key);   // separate, as its closure would cost every event an allocation
         }
     }
 

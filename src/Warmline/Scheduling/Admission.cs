@@ -129,7 +129,7 @@ internal sealed class Admission(Agenda agenda, PoolState pool, KeyTable table, S
         return pool.IsDraining ? PoolRejectionReason.Draining
             : pool.IsPaused(key) ? PoolRejectionReason.Paused
             : SharingReasonFor(waiter) is not PoolRejectionReason.None and var reason ? reason
-            : key.WantsFrom is { } lacking ? LackReasonFor(key, lacking)
+            : key.Wish.Queue is { } lacking ? LackReasonFor(key, lacking)
             : key.Due == key.BackOffUntil && key.Dialing == 0 ? PoolRejectionReason.BackOff
             : key.Dialing + key.AwaitingSettings > 0 ? PoolRejectionReason.Dialing
             : key.Usable > 0 && key.StreamsPerConnection(pool.Limits) == 0 ? PoolRejectionReason.StreamLimit

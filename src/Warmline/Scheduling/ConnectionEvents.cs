@@ -113,7 +113,7 @@ internal sealed class ConnectionEvents(
             lifecycle.Drain(connection);
             if (connection.Doubt is Http2Doubt.Refused && Fallback.MayFallBack(connection.Key))
             {
-                fallback.FallBack(connection, Http2Doubt.Refused);
+                fallback.TryFallBack(connection, Http2Doubt.Refused);
             }
 
             settlement.Settle(connection.Key);
@@ -209,5 +209,5 @@ internal sealed class ConnectionEvents(
     /// A call that may use HTTP/1.1 failed on HTTP/2. Returns true if it should use HTTP/1.1: then its origin's HTTP/2 connections drain,
     /// and the next dials offer only HTTP/1.1.
     /// </summary>
-    public bool DoubtHttp2(ConnectionState connection, Http2Doubt doubt) => fallback.FallBack(connection, doubt);
+    public bool DoubtHttp2(ConnectionState connection, Http2Doubt doubt) => fallback.TryFallBack(connection, doubt);
 }

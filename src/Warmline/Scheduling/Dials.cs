@@ -21,7 +21,7 @@ internal sealed class Dials(Agenda agenda, PoolState pool, PermitLedger ledger, 
             ConnectStartedAt = agenda.Now,
             AdvancedAt = agenda.Now,
             DialSequence = pool.LastSequence,
-            SilentBefore = key.SilentInRow,
+            SilentBefore = key.Hedge.SilentInRow,
             DialedForWaiter = forWaiter,
             IsHttp1Only = Fallback.AvoidsHttp2(key, agenda.Now),
         };

@@ -1,14 +1,14 @@
 namespace Warmline.Scheduling;
 
-/// <summary>An option that closes connections which are dialled again soon after.</summary>
+/// <summary>Advice on an option that closes connections which are dialled again soon after.</summary>
 /// <param name="IsLifetime">ConnectionLifetime; else IdleTimeout.</param>
-/// <param name="Times">How often that happened.</param>
+/// <param name="Times">How often this happened.</param>
 /// <param name="Value">The value that would have kept the connections.</param>
 internal sealed record ExpiryAdvice(bool IsLifetime, int Times, TimeSpan Value);
 
 /// <summary>
-/// Notices when the expiry of a key's connections costs handshakes again and again. One time is one pause after which something had to be
-/// dialled, however many connections had expired in it.
+/// Notices when the expiry of a key's connections costs handshakes again and again. It counts the pauses after which a dial was needed,
+/// however many connections expired in each.
 /// </summary>
 internal sealed class ExpiryWatch
 {
@@ -16,10 +16,10 @@ internal sealed class ExpiryWatch
 
     static readonly TimeSpan Within = TimeSpan.FromHours(1);
 
-    /// <summary>Load balancers close what is idle for longer: no option keeps it.</summary>
+    /// <summary>Load balancers close connections that are idle for longer, so no option could keep them.</summary>
     static readonly TimeSpan LongestKept = TimeSpan.FromSeconds(350);
 
-    /// <summary>A longer life is worth its handshake: DNS and load balancers are followed by it.</summary>
+    /// <summary>A lifetime above this is worth its handshake, as new connections follow changes of DNS and load balancers.</summary>
     static readonly TimeSpan ShortLife = TimeSpan.FromMinutes(5);
     static readonly TimeSpan UsualLife = TimeSpan.FromMinutes(15);
 
@@ -33,7 +33,7 @@ internal sealed class ExpiryWatch
 
     public void LifeEnded() => _lifeEnded = true;
 
-    /// <summary>A connection is dialled; the advice is there once in a key's life.</summary>
+    /// <summary>A connection is dialled. Returns advice once in a key's life.</summary>
     public ExpiryAdvice? Dialed(bool forWaiter, SchedulerLimits limits, TimeSpan now)
     {
         ExpiryAdvice? advice = null;
@@ -60,7 +60,7 @@ internal sealed class ExpiryWatch
         return advice;
     }
 
-    /// <summary>A tenth more, in whole tens of seconds.</summary>
+    /// <summary>A tenth more, rounded up to ten seconds.</summary>
     static TimeSpan Roomy(TimeSpan pause)
     {
         var roomy = TimeSpan.FromSeconds(Math.Ceiling(pause.TotalSeconds * 0.11) * 10);
@@ -73,7 +73,10 @@ internal sealed class ExpiryWatch
         TimeSpan _last = TimeSpan.MinValue;
         int _times;
 
-        /// <summary>True for the time that makes it often. Times closer than <paramref name="apart"/> are one.</summary>
+        /// <summary>
+        /// Counts one occurrence. Returns true for the one that reaches <see cref="Often"/>. Occurrences closer than
+        /// <paramref name="apart"/> count once.
+        /// </summary>
         public bool Count(TimeSpan now, TimeSpan apart)
         {
             if (_times > 0 && now < _last + apart)

@@ -35,14 +35,14 @@ internal sealed class FailedDials(
             lifecycle.BeginClose(connection);   // even if a stream was to start it: that stream ends with the connection
         }
 
-        if (fallback.HasOtherWay(connection, wasDialing))
+        if (fallback.TryOtherWay(connection, wasDialing))
         {
             settlement.Settle(key);
             warmth.RestoreWarmth();
             return;
         }
 
-        if (!connection.IsGivenUp && !connection.HasOtherAddress && key.GotThroughAt <= connection.DialStartedAt)
+        if (!connection.IsGivenUp && !connection.HasOtherAddress && key.Hedge.GotThroughAt <= connection.DialStartedAt)
         {
             BackOff(connection);
             if (connection.IsSilent)
@@ -79,7 +79,7 @@ internal sealed class FailedDials(
         {
             if (!connection.IsSilent)
             {
-                key.SilentInRow += connection.SilentBefore == key.SilentInRow ? 1 : 0;   // the dials of one burst count once
+                key.Hedge.SilentInRow += connection.SilentBefore == key.Hedge.SilentInRow ? 1 : 0;   // the dials of one burst count once
                 hedging.SetSilent(connection, true);
                 agenda.Add(new SchedulerAction(ActionKind.Distrust, connection));
                 if (Hedging.IsOutOfDials(key))
@@ -122,7 +122,8 @@ internal sealed class FailedDials(
         var key = connection.Key;
         if (connection.DialStartedAt < key.FailedAt)
         {
-            // It was under way when another dial failed: the same outage. A burst of dials must not double the back-off with each of them.
+            // It was under way when another dial failed: the same outage. A burst of dials must not double the back-off with each of
+            // them.
             return;
         }
 

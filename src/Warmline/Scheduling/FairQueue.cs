@@ -1,9 +1,9 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// The waiters of one key: who is next. By lane, there by tenant (who holds least for its weight), there by priority, there by arrival.
-/// The scheduler decides which lanes may go at all; tenants that are at their own limit stand aside here, so that nobody waits behind
-/// them.
+/// The waiters of one key, in fair order: by lane, then by tenant (the one that holds least for its weight), then by priority, then by
+/// arrival. The scheduler decides which lanes may be served at all. Tenants at their own limit are left out here, so that no call waits
+/// behind them.
 /// </summary>
 internal sealed class FairQueue(KeyState key)
 {
@@ -11,13 +11,13 @@ internal sealed class FairQueue(KeyState key)
 
     public int Count { get; private set; }
 
-    /// <summary>Waiters that no limit of their tenant holds back.</summary>
+    /// <summary>Waiters that no limit of their tenant blocks.</summary>
     public int Eligible { get; set; }
 
-    /// <summary>Who has waited longest.</summary>
+    /// <summary>The waiter that has waited longest.</summary>
     public Waiter? First => _all.First;
 
-    /// <summary>The lanes that the key has seen.</summary>
+    /// <summary>The lanes used on this key.</summary>
     public List<LaneQueue> Lanes { get; } = [];
 
     /// <summary>Whether any of its waiters have come with a provider's budget.</summary>
@@ -37,9 +37,7 @@ internal sealed class FairQueue(KeyState key)
         return 0;
     }
 
-    /// <summary>
-    /// The lane on this key; of the waiters that one budget of the provider lets through or holds back, where they have one.
-    /// </summary>
+    /// <summary>The queue of the lane on this key; with a budget, of the lane's waiters for that budget.</summary>
     public LaneQueue LaneOf(LaneState lane, BudgetState? budget = null)
     {
         foreach (var known in Lanes)
@@ -61,7 +59,7 @@ internal sealed class FairQueue(KeyState key)
         return added;
     }
 
-    /// <summary>Lets go of a budget; false when somebody waits for it.</summary>
+    /// <summary>Forgets a budget; returns false if a call waits for it.</summary>
     public bool Forget(BudgetState budget)
     {
         if (Lanes.Exists(lane => lane.Budget == budget && lane.Waiting > 0))
@@ -74,7 +72,7 @@ internal sealed class FairQueue(KeyState key)
         return true;
     }
 
-    /// <summary>Puts a waiter at its place, which it keeps when it was served in vain.</summary>
+    /// <summary>Adds a waiter at its place, which it keeps if its lease came to nothing.</summary>
     public void Add(Waiter waiter)
     {
         _all.Add(waiter);

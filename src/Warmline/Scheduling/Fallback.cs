@@ -21,11 +21,11 @@ internal sealed class Fallback(Agenda agenda, PoolState pool, Lifecycle lifecycl
     /// Tries the other protocol after this connection failed: HTTP/1.1, or HTTP/2 after all. If it returns true no waiter fails and no
     /// back-off follows.
     /// </summary>
-    public bool HasOtherWay(ConnectionState connection, bool wasDialing) => connection.IsHttp1Only
+    public bool TryOtherWay(ConnectionState connection, bool wasDialing) => connection.IsHttp1Only
         ? wasDialing && connection.Key.Origin.Http2.Http1Failed(connection.LacksHttp1, agenda.Now) && connection.FailedIn is DialPhase.Tls
-        : !pool.IsDraining && MayFallBack(connection.Key) && FallBack(connection, connection.Doubt);
+        : !pool.IsDraining && MayFallBack(connection.Key) && TryFallBack(connection, connection.Doubt);
 
-    public bool FallBack(ConnectionState failed, Http2Doubt doubt)
+    public bool TryFallBack(ConnectionState failed, Http2Doubt doubt)
     {
         var origin = failed.Key.Origin;
         if (!origin.Http2.TryAvoid(doubt, failed.DialStartedAt, agenda.Now, out var isNews))

@@ -17,7 +17,7 @@ internal sealed class Growth(
             // Spread only for waiters and new calls. Otherwise an idle connection closed for its age, or as one too many, would be
             // dialled again for nothing.
             var grantable = admission.Grantable(key);
-            dials.DialMore(key, grantable > 0 ? key.MissingForSpread(pool.Limits, grantable) : 0, forWaiter: true);
+            dials.DialMore(key, grantable > 0 ? Demand.MissingForSpread(key, pool.Limits, grantable) : 0, forWaiter: true);
             dials.DialMore(key, MissingForWarmth(key), forWaiter: false);
         }
     }
@@ -28,14 +28,15 @@ internal sealed class Growth(
     /// </summary>
     int MissingForWarmth(KeyState key)
     {
-        var missing = key.WithinHedge(key.WarmGoal - key.ReadyOrComing);
+        var missing = Demand.WithinHedge(key, key.WarmGoal - key.ReadyOrComing);
         return key.Failures > 0 ? Math.Min(missing, 1 - key.Coming) : agenda.Now < key.ProbationUntil ? Math.Min(missing, 0) : missing;
     }
 
     /// <summary>A call was granted at once. Dials ahead so that the next calls find less load, if idle connections may be kept.</summary>
     public void Spread(KeyState key)
     {
-        if (pool.Limits.MaxIdleConnections > 0 && key.MissingForSpread(pool.Limits, 0) is > 0 and var missing && admission.MayDial(key))
+        if (pool.Limits.MaxIdleConnections > 0 && Demand.MissingForSpread(key, pool.Limits, 0) is > 0 and var missing
+            && admission.MayDial(key))
         {
             dials.DialMore(key, missing, forWaiter: true);
         }

@@ -1,8 +1,9 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// After <c>slow_down</c>: the rate of requests may grow by half in 15 minutes (OpenAI: platform.openai.com/docs/guides/error-codes), so
-/// it does so continuously from the rate of the minute before. It ends when for 15 minutes nobody was held by it.
+/// The bound after <c>slow_down</c>: the rate of requests may grow by half in 15 minutes (OpenAI:
+/// platform.openai.com/docs/guides/error-codes). So the bound grows continuously from the rate of the minute before. It ends when it has
+/// blocked no call for 15 minutes.
 /// </summary>
 internal sealed class GrowthBound
 {
@@ -12,7 +13,7 @@ internal sealed class GrowthBound
     static readonly TimeSpan Minute = TimeSpan.FromMinutes(1);
     static readonly TimeSpan Step = TimeSpan.FromSeconds(5);
 
-    /// <summary>What may start at once after a moment without any: timers are not exact enough to space hundreds a second.</summary>
+    /// <summary>The burst that may start after a pause: timers are not exact enough to space hundreds of calls a second.</summary>
     static readonly TimeSpan AtOnce = TimeSpan.FromSeconds(1);
 
     readonly int[] _counts = new int[(int)(Minute / Step)];

@@ -49,25 +49,25 @@ internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger
     /// <summary>The dial advances, and so does the server that its key's other dials wait for.</summary>
     public void Advanced(ConnectionState connection)
     {
-        connection.AdvancedAt = connection.Key.DialAdvancedAt = agenda.Now;
+        connection.AdvancedAt = connection.Key.Hedge.AdvancedAt = agenda.Now;
         SetSilent(connection, false);
     }
 
     /// <summary>A connection is usable, so the next dials need not wait for one another.</summary>
     public void GotThrough(KeyState key)
     {
-        key.SilentInRow = 0;
-        key.HedgesEnd = false;
-        key.GotThroughAt = agenda.Now;
+        key.Hedge.SilentInRow = 0;
+        key.Hedge.IsOver = false;
+        key.Hedge.GotThroughAt = agenda.Now;
     }
 
     /// <summary>Resets the hedging state when no dial is under way.</summary>
     public static void EndStruggle(KeyState key)
     {
-        if (key.SilentInRow > 0 && key.Dialing + key.AwaitingSettings == 0)
+        if (key.Hedge.SilentInRow > 0 && key.Dialing + key.AwaitingSettings == 0)
         {
-            key.SilentInRow = 0;
-            key.HedgesEnd = false;
+            key.Hedge.SilentInRow = 0;
+            key.Hedge.IsOver = false;
         }
     }
 
@@ -93,7 +93,8 @@ internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger
         var isFirst = handshake == TimeSpan.Zero && connection.SilentBefore == 0;
         var least = connection.Step is DialPhase.Tcp or DialPhase.Proxy || isFirst ? LongerPatience : LeastPatience;
         var usual = handshake > TimeSpan.Zero ? handshake * UsualHandshakes : connection.TcpTook * RoundTrips;
-        return (usual > least ? usual : least) * (connection.Key.HedgesEnd ? 1 : 1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6)));
+        var factor = connection.Key.Hedge.IsOver ? 1 : 1 << (2 * Math.Clamp(connection.SilentBefore - 1, 0, 6));
+        return (usual > least ? usual : least) * factor;
     }
 
     /// <summary>
@@ -104,7 +105,7 @@ internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger
     {
         var patience = Patience(connection);
         var own = connection.AdvancedAt + (patience * UtmostPatience);
-        var keyAdvancedAt = connection.Key.DialAdvancedAt;
+        var keyAdvancedAt = connection.Key.Hedge.AdvancedAt;
         var among = (connection.AdvancedAt > keyAdvancedAt ? connection.AdvancedAt : keyAdvancedAt) + patience;
         return connection.IsSilent || own < among ? own : among;
     }
@@ -144,7 +145,7 @@ internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger
     /// </summary>
     public void EndHedges(KeyState key)
     {
-        key.HedgesEnd = true;
+        key.Hedge.IsOver = true;
         foreach (var other in key.Connections)
         {
             if (other is { Phase: ConnectionPhase.Dialing or ConnectionPhase.AwaitingSettings, IsSilent: false })
@@ -161,7 +162,7 @@ internal sealed class Hedging(Agenda agenda, PoolState pool, PermitLedger ledger
     }
 
     /// <summary>Every dial of the key has stalled, and no further one starts.</summary>
-    public static bool IsOutOfDials(KeyState key) => key is { HedgesEnd: true, Ready: 0, Coming: 0 };
+    public static bool IsOutOfDials(KeyState key) => key is { Hedge.IsOver: true, Ready: 0, Coming: 0 };
 
     public void GiveUp(ConnectionState connection)
     {

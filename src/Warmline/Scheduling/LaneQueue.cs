@@ -12,18 +12,20 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
 
     public LaneState Lane { get; } = lane;
 
-    /// <summary>What the provider lets its waiters through by; null where they are not paced.</summary>
+    /// <summary>The provider budget of its waiters; null where pacing is off.</summary>
     public BudgetState? Budget { get; } = budget;
 
-    /// <summary>Waiters that no limit of their tenant holds back.</summary>
+    /// <summary>Waiters that no limit of their tenant blocks.</summary>
     public int Eligible { get; private set; }
 
-    /// <summary>The lane's leases on usable connections of the key, paced ones too; counted where there is no budget.</summary>
+    /// <summary>The lane's leases on usable connections of the key, including paced ones; counted in the queue without a budget.</summary>
     public int Streams { get; set; }
 
     public int Waiting { get; private set; }
 
-    /// <summary>Who goes next, if the lane may; null when nobody waits whose tenant may.</summary>
+    /// <summary>
+    /// Finds the next waiter if the lane may be served; null if no waiter's tenant may. Moves tenants back whose order is out of date.
+    /// </summary>
     public Waiter? FindNext()
     {
         while (_tenants.First is { IsPassed: true } first)
@@ -58,7 +60,7 @@ internal sealed class LaneQueue(KeyState key, LaneState lane, BudgetState? budge
         }
     }
 
-    /// <summary>Puts a tenant to where it belongs now, or aside.</summary>
+    /// <summary>Moves a tenant to its current place in the order, or removes it if it is at its limit.</summary>
     public void Refresh(TenantQueue queue)
     {
         var eligible = Math.Min(queue.Count, queue.Share!.Tenant.Room);

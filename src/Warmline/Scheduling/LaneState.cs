@@ -9,22 +9,22 @@ internal sealed class LaneState(LaneSettings settings)
 
     public string Name => Settings.Name;
 
-    /// <summary>Leases, those on draining connections included.</summary>
+    /// <summary>All leases, including those on draining connections.</summary>
     public int Leases { get; set; }
 
     public int Waiting { get; set; }
 
-    /// <summary>Waiters that were counted to get a lease, while those of a key are counted.</summary>
+    /// <summary>Waiters already assigned a lease while the waiters of a key are being counted.</summary>
     public int Allotted { get; set; }
 
-    /// <summary>How far its tenants have been served: the virtual time of the one served last, before that counted.</summary>
+    /// <summary>The virtual time of the tenant served last, from before that lease was counted.</summary>
     public long VirtualTime { get; set; }
 
     public KeyFacts Facts { get; } = new();
 
-    /// <summary>The lane on keys where limits of the whole pool hold its waiters back.</summary>
+    /// <summary>The lane's queues on the keys where limits over all keys block its waiters.</summary>
     public IndexedHeap<LaneQueue, LaneQueue.FairOrder> Parked { get; } = new();
 
-    /// <summary>What it holds beyond its reserve: among lanes the one with the least goes first.</summary>
+    /// <summary>Its leases beyond its reserve. The lane with the fewest goes first.</summary>
     public int Surplus => Math.Max(0, Leases - Settings.Reserve);
 }

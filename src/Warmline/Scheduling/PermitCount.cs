@@ -1,26 +1,26 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Permits that are out, and the keys that lack one: of the pool, of one origin, or of one tenant.</summary>
+/// <summary>Permits in use and the keys that lack one: of the pool, of one origin, or of one tenant.</summary>
 internal class PermitCount
 {
-    /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
+    /// <summary>Permits in use: every connection that is not closed yet.</summary>
     public int InUse { get; private set; }
 
     /// <summary>Of these, connections that take streams.</summary>
     public int Open { get; private set; }
 
-    /// <summary>Of these, connections told to close: they come back at once.</summary>
+    /// <summary>Of these, connections that are closing: their permits are free at once.</summary>
     public int Closing { get; private set; }
 
     /// <summary>
-    /// Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.
+    /// Of these, busy connections that drain so that another key gets the permit: it is free when their streams have ended.
     /// </summary>
     public int GivingWay { get; private set; }
 
-    /// <summary>Idle connections: they would be closed for a key that lacks one.</summary>
+    /// <summary>Idle connections. They are closed if another key lacks a permit.</summary>
     public int Idle { get; set; }
 
-    /// <summary>Keys that need a connection and are held back by the limit.</summary>
+    /// <summary>Keys that need a connection and are blocked by the limit.</summary>
     public PermitQueue Wanting { get; } = new();
 
     public virtual void Count(ConnectionState connection, int sign)
@@ -32,13 +32,11 @@ internal class PermitCount
     }
 }
 
-/// <summary>
-/// The permits that keys share within those of the pool: of one origin, or of one tenant that has connections of its own.
-/// </summary>
+/// <summary>The permits that some keys share: those of one origin, or of one tenant that has connections of its own.</summary>
 internal class PermitGroup(string name) : PermitCount
 {
     public string Name { get; } = name;
 
-    /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
+    /// <summary>The keys of the group; it is forgotten with the last.</summary>
     public List<KeyState> Keys { get; } = [];
 }

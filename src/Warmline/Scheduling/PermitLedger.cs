@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Who may have a connection open: the permits of the whole pool, and the idle connections that can give theirs back.</summary>
+/// <summary>The permits of the whole pool, and the idle connections in the order in which they became idle.</summary>
 internal sealed class PermitLedger : PermitCount
 {
     ConnectionState? _longestIdle;
@@ -8,7 +8,7 @@ internal sealed class PermitLedger : PermitCount
 
     public int PeakInUse { get; private set; }
 
-    /// <summary>Grows when permits or idle connections become more or fewer: what keys may hope for has changed.</summary>
+    /// <summary>Grows when the number of permits or idle connections changes, and with it the capacity that keys can expect.</summary>
     public long CapacityVersion { get; set; }
 
     public override void Count(ConnectionState connection, int sign)
@@ -82,9 +82,7 @@ internal sealed class PermitLedger : PermitCount
         CapacityVersion++;
     }
 
-    /// <summary>
-    /// The connection, of one group or of any, that has been idle longest; one that is held warm only if there is no other.
-    /// </summary>
+    /// <summary>The connection, of one group or of any, that has been idle longest; a warm one only if there is no other.</summary>
     public ConnectionState? LongestIdle(PermitGroup? group = null)
     {
         ConnectionState? warm = null;
@@ -107,9 +105,9 @@ internal sealed class PermitLedger : PermitCount
     }
 
     /// <summary>
-    /// The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each
-    /// starving key. One that awaits SETTINGS is spared: it has carried one stream at most, and a key that got a permit should get some
-    /// use of it.
+    /// The least loaded connection of the largest key, which gives way if none is idle. Scans all connections, but only once for each
+    /// starving key. A connection that awaits SETTINGS is spared: it has carried at most one stream, and a key that got a permit should
+    /// get some use of it.
     /// </summary>
     public static ConnectionState? CheapestToClose(IEnumerable<KeyState> keys)
     {

@@ -14,13 +14,13 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
         waitLists.ParkBlocked(key);   // it may want fewer only because limits over all keys block it
         if (need <= 0)
         {
-            key.WantsFrom?.Remove(key);
+            key.Wish.Queue?.Remove(key);
             return;
         }
 
-        if (key.WantsFrom is null || !key.WantsAsStarving)
+        if (key.Wish.Queue is null || !key.Wish.IsStarving)
         {
-            key.StarvesSince = pool.NextSequence();
+            key.Wish.StarvesSince = pool.NextSequence();
         }
 
         capacities.LackOf(key).Set(key, need, ConnectionShare(key));
@@ -31,7 +31,7 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
     {
         var grantable = admission.Grantable(key);
         return grantable <= 0 || key.Available.First is not null || !admission.MayDial(key) ? 0
-            : Math.Min(key.MissingForNeed(pool.Limits, grantable), pool.Limits.MaxDialsInFlight - key.Dialing);
+            : Math.Min(Demand.MissingForNeed(key, pool.Limits, grantable), pool.Limits.MaxDialsInFlight - key.Dialing);
     }
 
     /// <summary>
@@ -47,7 +47,7 @@ internal sealed class PermitNeeds(PoolState pool, Admission admission, Capacity 
 
         foreach (var sibling in group.Keys)
         {
-            if (sibling.WantsFrom is { } wanted && wanted != group.Wanting)
+            if (sibling.Wish.Queue is { } wanted && wanted != group.Wanting)
             {
                 Update(sibling);
             }

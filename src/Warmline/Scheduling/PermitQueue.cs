@@ -1,35 +1,35 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Keys that lack permits of one kind, and how many permits would do.</summary>
+/// <summary>Keys that lack permits of one kind, and how many they need.</summary>
 internal sealed class PermitQueue
 {
     readonly IndexedHeap<KeyState, KeyState.StarvingFirst> _keys = new();
 
-    /// <summary>Who gets the next permit.</summary>
+    /// <summary>The key that gets the next permit.</summary>
     public KeyState? First => _keys.First;
 
-    /// <summary>Permits that are lacking, over all its keys.</summary>
+    /// <summary>Permits that its keys need together.</summary>
     public int Wanted { get; private set; }
 
-    /// <summary>Keys in it that have no connection and none coming.</summary>
+    /// <summary>Its keys that have no connection and no dial.</summary>
     public int Starving { get; private set; }
 
-    /// <summary>Puts the key in, or to its new place.</summary>
+    /// <summary>Adds the key, or moves it to its new place.</summary>
     public void Set(KeyState key, int need, double share)
     {
-        if (key.WantsFrom != this)
+        if (key.Wish.Queue != this)
         {
-            key.WantsFrom?.Remove(key);
-            key.WantsFrom = this;
+            key.Wish.Queue?.Remove(key);
+            key.Wish.Queue = this;
         }
         else
         {
             Count(key, -1);
         }
 
-        key.Wants = need;
-        key.WantsShare = share;
-        key.WantsAsStarving = key.IsStarving;
+        key.Wish.Count = need;
+        key.Wish.Share = share;
+        key.Wish.IsStarving = key.IsStarving;
         Count(key, +1);
         _keys.Set(key);
     }
@@ -38,12 +38,12 @@ internal sealed class PermitQueue
     {
         Count(key, -1);
         _keys.Remove(key);
-        key.WantsFrom = null;
+        key.Wish.Queue = null;
     }
 
     void Count(KeyState key, int sign)
     {
-        Wanted += sign * key.Wants;
-        Starving += key.WantsAsStarving ? sign : 0;
+        Wanted += sign * key.Wish.Count;
+        Starving += key.Wish.IsStarving ? sign : 0;
     }
 }

@@ -99,7 +99,7 @@ internal sealed class PermitTurns(
     /// </summary>
     void EvenOut()
     {
-        if (pool.Limits.Sharing.Isolation is not TenantIsolation.Connections || ledger.Wanting.First is not { WantsAsStarving: false } poor
+        if (pool.Limits.Sharing.Isolation is not TenantIsolation.Connections || ledger.Wanting.First is not { Wish.IsStarving: false } poor
             || agenda.Now < _evenOutAt || pool.Limits.MaxConnections - ledger.InUse + ledger.Closing + ledger.GivingWay > 0)
         {
             return;

@@ -1,12 +1,12 @@
 namespace Warmline.Scheduling;
 
-/// <summary>What the shell has to do after an event, outside the lock.</summary>
+/// <summary>The actions that the shell carries out after an event, outside the lock.</summary>
 internal enum ActionKind
 {
-    /// <summary>The waiter has its lease: <see cref="Waiter.Connection"/> says where.</summary>
+    /// <summary>The waiter has its lease, on <see cref="Waiter.Connection"/>.</summary>
     Grant,
 
-    /// <summary>The waiter gets no lease: <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/> say why.</summary>
+    /// <summary>The waiter gets no lease, for <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/>.</summary>
     Refuse,
 
     /// <summary>
@@ -15,64 +15,62 @@ internal enum ActionKind
     /// </summary>
     Dial,
 
-    /// <summary>Nobody rides this new HTTP/2 connection yet: start it, so that its SETTINGS come.</summary>
+    /// <summary>No call uses this new HTTP/2 connection yet: start it, so that its SETTINGS arrive.</summary>
     Prime,
 
     /// <summary>The server's SETTINGS did not come within the connect timeout: abort the connection and answer with DialFailed.</summary>
     SettingsOverdue,
 
-    /// <summary>A dial stands still, or what it opened ended at once: its address is to be tried last for a while.</summary>
+    /// <summary>A dial stalls, or its connection ended at once: try its address last for a while.</summary>
     Distrust,
 
-    /// <summary>End a dial that stands still; answer with DialFailed, or with DialSucceeded if it has come through meanwhile.</summary>
+    /// <summary>End a stalled dial; answer with DialFailed, or with DialSucceeded if it has succeeded meanwhile.</summary>
     GiveUpDial,
 
-    /// <summary>The server ends connections that are to be held warm after <see cref="SchedulerAction.At"/>. Once for a key.</summary>
+    /// <summary>The server ends warm connections after <see cref="SchedulerAction.At"/>. Once for a key.</summary>
     WarmthIsCostly,
 
     /// <summary>Close the connection now; answer with ConnectionClosed.</summary>
     Close,
 
-    /// <summary>Close the connection now, without a word to the peer, who may be gone; answer with ConnectionClosed.</summary>
+    /// <summary>Close the connection now without a goodbye, as the peer may be gone; answer with ConnectionClosed.</summary>
     Drop,
 
-    /// <summary>Send a Tick at this time; replaces the one asked for before.</summary>
+    /// <summary>Send a Tick at this time; replaces the previous request.</summary>
     WakeAt,
 
-    /// <summary>The warm-up has reached its number, or cannot.</summary>
+    /// <summary>The warm-up has reached its target, or cannot.</summary>
     WarmUpEnded,
 
-    /// <summary>More than 80 % of what applies is in use.</summary>
+    /// <summary>More than 80 % of the limit that applies is in use.</summary>
     UtilizationHigh,
 
     /// <summary>
-    /// So many idle connections were given up together, for <see cref="SchedulerAction.Cause"/>; of one key, or of all when there is
-    /// none.
+    /// <see cref="SchedulerAction.Active"/> idle connections are closed together for <see cref="SchedulerAction.Cause"/>; of one key, or
+    /// of all if there is no target.
     /// </summary>
     Flushed,
 
-    /// <summary>The server's idle limit is known now, or known better.</summary>
+    /// <summary>The server's idle limit was learned or corrected.</summary>
     IdleLimitLearned,
 
-    /// <summary>From now on calls that may use HTTP/1.1 do, for <see cref="SchedulerAction.Doubt"/>.</summary>
+    /// <summary>From now on calls that may use HTTP/1.1 use it, because of <see cref="SchedulerAction.Doubt"/>.</summary>
     Http2Avoided,
 }
 
-/// <summary>Why idle connections are no longer believed in.</summary>
+/// <summary>Why idle connections are closed together.</summary>
 internal enum FlushCause
 {
     /// <summary>One of them was reset, timed out, or did not answer its pings.</summary>
     Loss,
 
-    /// <summary>
-    /// The kernel showed one of them to be gone or silent, just before a request would have been sent on it or while it was idle.
-    /// </summary>
+    /// <summary>The kernel showed that one of them was gone or silent, just before a request was sent on it or while it was idle.</summary>
     Silence,
 
     /// <summary>The wall clock ran ahead: the machine slept.</summary>
     Sleep,
 
-    /// <summary>The machine lost the address that they come from.</summary>
+    /// <summary>The machine lost their local address.</summary>
     Network,
 }
 
@@ -82,7 +80,7 @@ internal enum RefusalKind
     /// <summary>Refused at once: the queue is full, or the pool takes nothing new.</summary>
     Rejected,
 
-    /// <summary>Its time to wait is over.</summary>
+    /// <summary>Its deadline has passed.</summary>
     TimedOut,
 
     /// <summary>The dial that it waited for failed, and there is no other connection to wait for.</summary>
@@ -99,21 +97,21 @@ internal enum LeaseOutcome
     ConnectionBroken,
 
     /// <summary>
-    /// The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.
+    /// The server provably did not start on the request: the waiter returns to its place, and the connection takes no more.
     /// </summary>
     NotSent,
 
     /// <summary>
-    /// The server may have worked on the request, which may be sent again all the same: as <see cref="NotSent"/>, but a provider may have
+    /// The server may have worked on the request, but it may be sent again: as <see cref="NotSent"/>, except that a provider may have
     /// counted it.
     /// </summary>
     Unanswered,
 
-    /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned of it.</summary>
+    /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned about it.</summary>
     Unused,
 }
 
-/// <summary>One thing to do. <see cref="Target"/> is the waiter, connection or warm-up concerned.</summary>
+/// <summary>One action. <see cref="Target"/> is the waiter, connection, key or warm-up concerned.</summary>
 internal readonly record struct SchedulerAction(
     ActionKind Kind,
     object? Target = null,
@@ -133,5 +131,5 @@ internal readonly record struct SchedulerAction(
 
     public WarmUp WarmUp => (WarmUp)Target!;
 
-    public override string ToString() => $"{Kind} {Target}";   // the generated one would read all three
+    public override string ToString() => $"{Kind} {Target}";   // the generated method would read all three properties
 }

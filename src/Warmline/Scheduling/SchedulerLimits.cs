@@ -19,7 +19,7 @@ internal sealed record SchedulerLimits
 
     public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromMinutes(15);
 
-    /// <summary>From the end of the name's lookup to the server's SETTINGS.</summary>
+    /// <summary>From the end of the DNS lookup to the server's SETTINGS.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
     public int TargetStreams { get; init; } = 8;
@@ -29,30 +29,31 @@ internal sealed record SchedulerLimits
     public int MaxStreamsPerConnection { get; init; } = 32;
 
     /// <summary>
-    /// Dials of one key under way at the same time. 64 covers the default of MaxConnections at once, yet is no SYN flood.
+    /// Maximum number of concurrent dials of one key. 64 covers the default of MaxConnections at once, yet is no SYN flood.
     /// </summary>
     public int MaxDialsInFlight { get; init; } = 64;
 
-    /// <summary>The pause after a first failed dial; doubles with each further one up to <see cref="MaxBackOff"/>.</summary>
+    /// <summary>The back-off after the first failed dial; doubles with each further failure up to <see cref="MaxBackOff"/>.</summary>
     public TimeSpan BackOff { get; init; } = TimeSpan.FromMilliseconds(100);
 
     public TimeSpan MaxBackOff { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How often a request that provably was not started may be placed anew.</summary>
+    /// <summary>How often a request that the server provably did not start may be queued again.</summary>
     public int MaxRedispatches { get; init; } = 3;
 
     /// <summary>
-    /// How long a learned idle limit is kept: then connections may be idle for longer again, and show whether the server still ends them.
+    /// How long a learned idle limit is kept. Afterwards connections may stay idle for longer again and show whether the server still
+    /// ends them.
     /// </summary>
     public TimeSpan IdleMemory { get; init; } = TimeSpan.FromHours(1);
 
-    /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>
+    /// <summary>How long what was learned about a key (ALPN, stream limit) is kept after its last use.</summary>
     public TimeSpan KeyMemory { get; init; } = TimeSpan.FromHours(1);
 
     /// <summary>Lanes and tenants.</summary>
     public SharingSettings Sharing { get; init; } = SharingSettings.None;
 
-    /// <summary>What is known of servers before the first call.</summary>
+    /// <summary>What is known about servers before the first call.</summary>
     public ProviderChoices Providers { get; init; } = ProviderChoices.None;
 
     public static SchedulerLimits From(PoolSettings settings) => new()

@@ -2,7 +2,7 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>The lanes and tenants that a pool knows, and the arithmetic of reserves.</summary>
+/// <summary>The lanes and tenants that a pool knows, and the size of reserves.</summary>
 internal sealed class SharingLedger
 {
     readonly Dictionary<string, LaneState> _lanes = new(StringComparer.Ordinal);
@@ -22,7 +22,7 @@ internal sealed class SharingLedger
         Configure();
     }
 
-    /// <summary>All lanes; a list, as every event goes through it.</summary>
+    /// <summary>All lanes. A list, as every event iterates over it.</summary>
     public List<LaneState> Lanes { get; } = [];
 
     public IReadOnlyCollection<TenantState> Tenants => _tenants.Values;
@@ -49,7 +49,7 @@ internal sealed class SharingLedger
 
         if (!_lanes.TryGetValue(laneName, out var lane))
         {
-            lane = Add(new LaneState(Without(laneName)));   // it was taken out of the options while the call was on its way
+            lane = Add(new LaneState(Without(laneName)));   // it was removed from the options while the call was on its way
         }
 
         foreach (var share in tenant.Shares)
@@ -65,7 +65,7 @@ internal sealed class SharingLedger
         return added;
     }
 
-    /// <summary>To be told when a tenant may have become idle, or may be it no longer.</summary>
+    /// <summary>Updates the list of idle tenants. Called when a tenant may have become idle or busy.</summary>
     public void TrackIdle(TenantState tenant)
     {
         if (tenant.Name.Length == 0 || tenant.IsIdle == (tenant.Idle?.List is not null))
@@ -84,8 +84,7 @@ internal sealed class SharingLedger
     }
 
     /// <summary>
-    /// A lane's reserve where the capacity is so much: all of it, or its part of all but one place. That one is for those without a
-    /// reserve.
+    /// A lane's reserve at this capacity: all of it, or its part of all places but one. That one is for lanes without a reserve.
     /// </summary>
     public long Reserved(LaneState lane, long capacity)
     {
@@ -93,9 +92,7 @@ internal sealed class SharingLedger
         return _reserved <= room ? lane.Settings.Reserve : lane.Settings.Reserve * room / _reserved;
     }
 
-    /// <summary>
-    /// New options. Who waits must have been taken out of every order before, as weights change, and is put back after it.
-    /// </summary>
+    /// <summary>Takes new options. As weights change, waiters must be removed from every order before and put back afterwards.</summary>
     public void Configure(SharingSettings settings)
     {
         _settings = settings;

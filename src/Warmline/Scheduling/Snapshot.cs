@@ -3,17 +3,17 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>What the scheduler holds, as the public sees it. Called under the pool's lock.</summary>
+/// <summary>Builds the public statistics from the scheduler's state. Called under the pool's lock.</summary>
 internal static class Snapshot
 {
-    /// <summary>More would make an error's snapshot dear where there are thousands.</summary>
+    /// <summary>With thousands of tenants, more would make the snapshot in an error expensive.</summary>
     const int MaxTenants = 1_000;
     const int MaxRateLimits = 100;
 
     /// <param name="scheduler">What is shown.</param>
     /// <param name="now">The time.</param>
-    /// <param name="detailed">With tenants and rate limits, of which there may be thousands: too dear for each of many refusals, as the
-    /// lock is held meanwhile.</param>
+    /// <param name="detailed">With tenants and rate limits. There may be thousands, which is too expensive for each of many refusals, as
+    /// the lock is held meanwhile.</param>
     public static PoolStats Stats(this Scheduler scheduler, TimeSpan now = default, bool detailed = true)
     {
         var facts = scheduler.Facts;
@@ -69,7 +69,7 @@ internal static class Snapshot
                 key.Key.Origin, now - waiter.AskedAt, scheduler.ReasonFor(waiter), waiter.LaneName, waiter.TenantName, waiter.Priority)))
             .Take(max)];
 
-    /// <summary>Everyone who holds a lease on a connection that is not closed yet.</summary>
+    /// <summary>Every call with a lease on a connection that is not closed yet.</summary>
     public static IEnumerable<Waiter> Leased(this Scheduler scheduler)
     {
         foreach (var key in scheduler.Keys)

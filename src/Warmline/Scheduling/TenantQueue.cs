@@ -17,28 +17,28 @@ internal sealed class TenantQueue(LaneQueue lane)
 
     public LaneQueue Lane { get; } = lane;
 
-    /// <summary>Whose it is; null while it is nobody's.</summary>
+    /// <summary>The tenant; null while the queue is unused.</summary>
     public TenantShare? Share { get; set; }
 
     public int Count { get; private set; }
 
-    /// <summary>How many of them count as eligible in the sums of the lane and the key.</summary>
+    /// <summary>How many of its waiters count as eligible in the totals of the lane and the key.</summary>
     public int Eligible { get; set; }
 
     public Waiter? Head => _levels == 0 ? null : List(BitOperations.Log2(_levels)).First;
 
     /// <summary>
-    /// Whether its tenant was served since it got its place in the order. That can only have put it further back, so it is looked at
-    /// again when it is first: a tenant that waits at many keys would have to be moved at all of them each time otherwise.
+    /// Whether its tenant was served since the queue got its place in the order. That can only move it further back, so it is checked
+    /// when it is first. Otherwise a tenant that waits on many keys would have to be moved on all of them each time.
     /// </summary>
     public bool IsPassed => _virtualTime != Share!.VirtualTime || _leases != Share.Leases;
 
-    /// <summary>Whether its tenant holds less than when it got its place: it has to move up now.</summary>
+    /// <summary>Whether its tenant holds less than when the queue got its place: then it has to move up now.</summary>
     public bool IsDue => _leases > Share!.Leases;
 
     /// <summary>
-    /// What its tenant holds and was served, as its place in the order will say. Kept here, as the order may compare only what does not
-    /// change under it.
+    /// Copies what its tenant holds and was served, which decides its place in the order. A copy, as an order must not compare values
+    /// that change.
     /// </summary>
     public void UpdateOrder()
     {
@@ -83,7 +83,9 @@ internal sealed class TenantQueue(LaneQueue lane)
 
     internal readonly struct FairOrder : IHeapOrder<TenantQueue>
     {
-        /// <summary>Who holds less for its weight goes first, then who was served less, then whose next waiter came first.</summary>
+        /// <summary>
+        /// First the tenant that holds less for its weight, then the one that was served less, then the one whose next waiter came first.
+        /// </summary>
         public static bool Before(TenantQueue left, TenantQueue right)
         {
             var held = (long)left._leases * right._weight;

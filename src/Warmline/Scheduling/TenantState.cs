@@ -2,7 +2,7 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>Whoever shares the pool with others, over all keys and lanes.</summary>
+/// <summary>A tenant, over all keys and lanes.</summary>
 internal sealed class TenantState(string name, TenantLimits limits)
 {
     public string Name { get; } = name;
@@ -15,26 +15,24 @@ internal sealed class TenantState(string name, TenantLimits limits)
 
     public KeyFacts Facts { get; } = new();
 
-    /// <summary>The tenant in each lane that it used.</summary>
+    /// <summary>The tenant's share of each lane that it used.</summary>
     public List<TenantShare> Shares { get; } = [];
 
-    /// <summary>Leases that it may still get.</summary>
+    /// <summary>Number of leases that it may still get.</summary>
     public int Room => Math.Max(0, Limits.MaxConcurrentRequests - Leases);
 
     public bool IsLimited => Limits.MaxConcurrentRequests < int.MaxValue;
 
     public bool IsIdle => Leases == 0 && Waiting == 0;
 
-    /// <summary>
-    /// Its place among those that could be forgotten, the one first that has been idle for longest; null while it is not idle.
-    /// </summary>
+    /// <summary>Its place among the idle tenants, which may be forgotten, the longest idle first; null before it was idle.</summary>
     public LinkedListNode<TenantState>? Idle { get; set; }
 }
 
-/// <summary>A tenant in a lane: what fairness counts.</summary>
+/// <summary>A tenant in a lane: the unit of fairness.</summary>
 internal sealed class TenantShare(TenantState tenant, LaneState lane)
 {
-    /// <summary>Divides by every weight up to 20 without a rest.</summary>
+    /// <summary>Divisible by every weight up to 20.</summary>
     const long OneLease = 232_792_560;
 
     public TenantState Tenant { get; } = tenant;
@@ -44,22 +42,20 @@ internal sealed class TenantShare(TenantState tenant, LaneState lane)
     public int Leases { get; private set; }
 
     /// <summary>
-    /// What it was served so far, by weight: among tenants that hold alike the one with the least goes first, so that also a single place
-    /// goes round.
+    /// What it was served so far, divided by its weight. Among tenants that hold equally many leases the one with the least goes first,
+    /// so that even a single place goes round.
     /// </summary>
     public long VirtualTime { get; private set; }
 
     /// <summary>
-    /// The most leases by which any of its queues has its place in an order: while it holds no fewer, none has to move up.
+    /// The most leases on which any of its queues bases its place in an order. While the tenant holds no fewer, none has to move up.
     /// </summary>
     public int Highest { get; set; }
 
-    /// <summary>
-    /// Where it waits: once for each key. With the key's lane, so that the right one is found without touching the others.
-    /// </summary>
+    /// <summary>Its queues, one for each key, with the key's lane so that the right one is found without touching the others.</summary>
     public List<(LaneQueue Lane, TenantQueue Queue)> Queues { get; } = [];
 
-    /// <summary>It asks. One that was away gets no credit for it.</summary>
+    /// <summary>A call arrives. A tenant that had no calls gets no credit for that time.</summary>
     public void CatchUp()
     {
         if (Leases == 0 && Queues.Count == 0)

@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Something that wants a <c>Tick</c> at a time: a waiter's deadline, a connection's expiry, a key's back-off.</summary>
+/// <summary>An object with a timer: a waiter's deadline, a connection's expiry, a key's back-off.</summary>
 internal abstract class Timed
 {
     public int TimerPlace = -1;

@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Which of a waiter's links a list uses.</summary>
+/// <summary>The links of a waiter that a list uses.</summary>
 internal interface IWaiterLinks
 {
     static abstract ref Waiter? Previous(Waiter waiter);
@@ -16,7 +16,7 @@ internal struct WaiterList<TLinks>
 
     public Waiter? Last { get; private set; }
 
-    /// <summary>Adds a waiter at its place: nearly always the end, or, when it was served in vain, near the beginning.</summary>
+    /// <summary>Adds a waiter at its place: nearly always the end, or near the beginning if its lease came to nothing.</summary>
     public void Add(Waiter waiter)
     {
         var before = Last;

@@ -8,7 +8,7 @@ internal sealed class WarmUp(int target)
     /// <summary>Connections of the key that were ready when it ended.</summary>
     public int Ready { get; set; }
 
-    /// <summary>The dial error that ended it short, if one did.</summary>
+    /// <summary>The dial error that ended it early, if any.</summary>
     public Exception? Error { get; set; }
 
     public PoolRejectionReason Reason { get; set; }

@@ -2,7 +2,8 @@ namespace Warmline.Scheduling;
 
 /// <summary>Acts when a connection reaches a time limit: ends it, or dials a successor for a connection that is kept warm.</summary>
 internal sealed class Ageing(
-    Agenda agenda, IdleConnections idling, Lifecycle lifecycle, Growth growth, Dials dials, Settlement settlement, FailedDials failures)
+    Agenda agenda, IdleConnections idling, Lifecycle lifecycle, Growth growth, Dials dials, Settlement settlement,
+    DialFailures failures)
 {
     public void ConnectionDue(ConnectionState connection)
     {

@@ -2,9 +2,9 @@ namespace Warmline.Scheduling;
 
 /// <summary>Events of calls: a call arrives, waits, gets its lease, is answered, and ends.</summary>
 internal sealed class CallEvents(
-    Agenda agenda, PoolState pool, SharingLedger sharing, Capacity capacities, Admission admission, Lifecycle lifecycle, IdleConnections
-    idling, WaitLists waitLists, Pacing pacing, Leases leases, Turns turns, Growth growth, Settlement settlement, FailedDials failures,
-    Retirement retirement)
+    Agenda agenda, PoolState pool, SharingLedger sharing, Capacity capacities, Admission admission, Lifecycle lifecycle,
+    IdleConnections idling, WaitLists waitLists, ProviderBudgets budgets, Leasing leases, Turns turns, Growth growth, Settlement settlement,
+    DialFailures failures, Retirement retirement)
 {
     public void Acquire(Waiter waiter, KeyState key)
     {
@@ -18,8 +18,8 @@ internal sealed class CallEvents(
         share.Lane.Facts.Requests++;
         share.Tenant.Facts.Requests++;
         waiter.Lane = key.Queue.LaneOf(share.Lane);
-        waiter.Budget = waiter.BudgetKey is { } budget ? pacing.BudgetFor(budget) : null;
-        pacing.ReopenDue(key);
+        waiter.Budget = waiter.BudgetKey is { } budget ? budgets.BudgetFor(budget) : null;
+        budgets.ReopenDue(key);
         settlement.ServeReopened();
         while (turns.TryServe(key))
         {
@@ -135,7 +135,7 @@ internal sealed class CallEvents(
             waitLists.ParkUnblocked();
         }
 
-        pacing.ReopenDue(key);
+        budgets.ReopenDue(key);
         settlement.ServeReopened();
         settlement.ServeParked();
         settlement.Settle(key);
@@ -163,7 +163,7 @@ internal sealed class CallEvents(
     {
         waiter.IsAnswered = true;
         budget.Rules.Answered(limits, status, agenda.Now, waiter.GrantedAt);
-        pacing.Reopened(budget);
+        budgets.Reopened(budget);
         settlement.ServeReopened();
     }
 
@@ -171,7 +171,7 @@ internal sealed class CallEvents(
     public void Advised(BudgetState budget, TimeSpan wait, TimeSpan answeredAt)
     {
         budget.Rules.Advised(wait, answeredAt);
-        pacing.Reopened(budget);   // it may open sooner than the guess
+        budgets.Reopened(budget);   // it may open sooner than the guess
         settlement.ServeReopened();
     }
 
@@ -179,7 +179,7 @@ internal sealed class CallEvents(
     public void SlowDown(BudgetState budget)
     {
         budget.Rules.SlowDown(agenda.Now);
-        pacing.Reopened(budget);   // a repeated slow_down may have raised the bound
+        budgets.Reopened(budget);   // a repeated slow_down may have raised the bound
         settlement.ServeReopened();
     }
 

@@ -2,8 +2,8 @@ namespace Warmline.Scheduling;
 
 /// <summary>Events of connections: a dial advances, succeeds or fails; SETTINGS arrive; a connection ends.</summary>
 internal sealed class ConnectionEvents(
-    Agenda agenda, PoolState pool, Lifecycle lifecycle, IdleConnections idling, Hedging hedging, Growth growth, Dials dials, WarmGoals
-    warmth, Settlement settlement, Fallback fallback, FailedDials failures, Retirement retirement, Random random)
+    Agenda agenda, PoolState pool, Lifecycle lifecycle, IdleConnections idling, Hedging hedging, Growth growth, Dials dials,
+    WarmGoals warmth, Settlement settlement, Fallback fallback, DialFailures failures, Retirement retirement, Random random)
 {
     /// <summary>How long a cold burst may wait for its other dials; a quarter of the first dial's time if that is less.</summary>
     static readonly TimeSpan MaxBurstDelay = TimeSpan.FromMilliseconds(50);
@@ -104,7 +104,7 @@ internal sealed class ConnectionEvents(
         }
         else
         {
-            if (!FailedDials.IsEndOfAnswer(connection, end))
+            if (!DialFailures.IsEndOfAnswer(connection, end))
             {
                 failures.CheckEarlyDeath(connection, end);
             }
@@ -132,6 +132,7 @@ internal sealed class ConnectionEvents(
             if (connection.Phase is ConnectionPhase.Open)
             {
                 failures.CheckUnusedDeath(connection);
+
                 // The platform gave it up, mostly after unanswered pings.
                 retirement.LearnFromIdleEnd(connection, idling.IdleTime(connection), ConnectionEnd.Lost, FlushCause.Loss);
             }
@@ -148,7 +149,7 @@ internal sealed class ConnectionEvents(
         connection.Key.Failures = 0;
         if (connection.FailuresBefore > 0)
         {
-            connection.Key.ProbationUntil = agenda.Now + FailedDials.EarlyEndUnused;
+            connection.Key.ProbationUntil = agenda.Now + DialFailures.EarlyEndUnused;
         }
 
         if (connection.IsHttp2)

@@ -4,7 +4,7 @@ namespace Warmline.Scheduling;
 
 /// <summary>Events from the pool's owner: warm-up, pause, new limits, drain.</summary>
 internal sealed class ControlEvents(
-    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, IdleConnections idling, Lifecycle lifecycle, Leases leases,
+    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, IdleConnections idling, Lifecycle lifecycle, Leasing leases,
     Turns turns, WarmGoals warmth, Settlement settlement)
 {
     /// <summary>Opens connections until the number that the warm-up asks for is ready.</summary>

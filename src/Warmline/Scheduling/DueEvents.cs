@@ -2,7 +2,7 @@ namespace Warmline.Scheduling;
 
 /// <summary>Handles timers that are due: waiters' deadlines, connections, budgets and keys.</summary>
 internal sealed class DueEvents(
-    Agenda agenda, KeyTable table, WaitLists waitLists, Pacing pacing, Settlement settlement, CallEvents calls, Ageing ageing)
+    Agenda agenda, KeyTable table, WaitLists waitLists, ProviderBudgets budgets, Settlement settlement, CallEvents calls, Ageing ageing)
 {
     public void Tick()
     {
@@ -18,12 +18,12 @@ internal sealed class DueEvents(
                     ageing.ConnectionDue(connection);
                     break;
                 case BudgetState budget:
-                    pacing.Reopened(budget);
+                    budgets.Reopened(budget);
                     settlement.ServeReopened();
                     break;
                 case KeyState { IsForgettable: true } key:
                     waitLists.Forget(key);
-                    pacing.LeaveBudgets(key);
+                    budgets.LeaveBudgets(key);
                     table.Forget(key);
                     break;
                 case KeyState key:

@@ -2,7 +2,8 @@ namespace Warmline.Scheduling;
 
 /// <summary>Decides when a key needs more connections: for waiters, to spread calls, and to stay warm.</summary>
 internal sealed class Growth(
-    Agenda agenda, PoolState pool, Admission admission, Capacity capacities, PermitNeeds needs, Dials dials, PermitTurns permitTurns)
+    Agenda agenda, PoolState pool, Admission admission, Capacity capacities, PermitNeeds needs, Dials dials,
+    PermitTurns permitTurns)
 {
     /// <summary>
     /// Dials the missing connections. Waiters come first, in the order of the keys that lack permits. The permits that are left serve to

@@ -9,7 +9,7 @@ internal class PermitCount
     /// <summary>Of these, connections that take streams.</summary>
     public int Open { get; private set; }
 
-    /// <summary>Of these, connections that are closing: their permits are free at once.</summary>
+    /// <summary>Of these, connections that are closing: their permits are free in a moment.</summary>
     public int Closing { get; private set; }
 
     /// <summary>

@@ -15,15 +15,15 @@ namespace Warmline.Scheduling;
 /// </summary>
 internal sealed class Scheduler
 {
-    /// <inheritdoc cref="FailedDials.EarlyDeath"/>
-    public static readonly TimeSpan EarlyDeath = FailedDials.EarlyDeath;
+    /// <inheritdoc cref="DialFailures.EarlyDeath"/>
+    public static readonly TimeSpan EarlyDeath = DialFailures.EarlyDeath;
 
     readonly Agenda _agenda = new();
     readonly PoolState _pool;
     readonly KeyTable _table;
     readonly Capacity _capacities;
     readonly Admission _admission;
-    readonly Pacing _pacing;
+    readonly ProviderBudgets _budgets;
     readonly IdleConnections _idling;
     readonly Settlement _settlement;
     readonly CallEvents _calls;
@@ -45,23 +45,23 @@ internal sealed class Scheduler
         var dials = new Dials(_agenda, _pool, Permits, needs, _capacities);
         var permitTurns = new PermitTurns(_agenda, _pool, _table, Permits, _capacities, lifecycle, needs, dials);
         _idling = new IdleConnections(_agenda, _pool, Permits, lifecycle, permitTurns);
-        _pacing = new Pacing(_agenda);
-        var leases = new Leases(_agenda, _pool, Permits, Sharing, _capacities, waitLists, _pacing);
+        _budgets = new ProviderBudgets(_agenda);
+        var leases = new Leasing(_agenda, _pool, Permits, Sharing, _capacities, waitLists, _budgets);
         var turns = new Turns(_agenda, _pool, _table, Sharing, _admission, _idling, leases);
         var growth = new Growth(_agenda, _pool, _admission, _capacities, needs, dials, permitTurns);
         var hedging = new Hedging(_agenda, _pool, Permits, lifecycle);
         var warmth = new WarmGoals(_agenda, _pool, _table, Permits, _capacities, _idling, growth);
-        _settlement = new Settlement(_agenda, _pool, _table, Permits, _admission, waitLists, _pacing, turns, hedging, growth,
+        _settlement = new Settlement(_agenda, _pool, _table, Permits, _admission, waitLists, _budgets, turns, hedging, growth,
             warmth, needs);
         var fallback = new Fallback(_agenda, _pool, lifecycle, _settlement);
-        var failures = new FailedDials(_agenda, _pool, _capacities, lifecycle, leases, hedging, warmth, _settlement, fallback);
+        var failures = new DialFailures(_agenda, _pool, _capacities, lifecycle, leases, hedging, warmth, _settlement, fallback);
         var ageing = new Ageing(_agenda, _idling, lifecycle, growth, dials, _settlement, failures);
         _retirement = new Retirement(_agenda, _pool, _table, lifecycle, _idling, _settlement);
-        _calls = new CallEvents(_agenda, _pool, Sharing, _capacities, _admission, lifecycle, _idling, waitLists, _pacing, leases, turns,
+        _calls = new CallEvents(_agenda, _pool, Sharing, _capacities, _admission, lifecycle, _idling, waitLists, _budgets, leases, turns,
             growth, _settlement, failures, _retirement);
         _connections = new ConnectionEvents(_agenda, _pool, lifecycle, _idling, hedging, growth, dials, warmth, _settlement, fallback,
             failures, _retirement, new Random(seed));
-        _due = new DueEvents(_agenda, _table, waitLists, _pacing, _settlement, _calls, ageing);
+        _due = new DueEvents(_agenda, _table, waitLists, _budgets, _settlement, _calls, ageing);
         _controls = new ControlEvents(_agenda, _pool, _table, Permits, _idling, lifecycle, leases, turns, warmth, _settlement);
     }
 
@@ -73,7 +73,7 @@ internal sealed class Scheduler
 
     public SharingLedger Sharing { get; }
 
-    public IReadOnlyCollection<BudgetState> Budgets => _pacing.Budgets;
+    public IReadOnlyCollection<BudgetState> Budgets => _budgets.Budgets;
 
     public int Leases => _pool.Leases;
 

@@ -2,8 +2,8 @@ namespace Warmline.Scheduling;
 
 /// <summary>Brings a key to rest at the end of an event: serves its waiters, dials what is missing, starts its timer.</summary>
 internal sealed class Settlement(
-    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Admission admission, WaitLists waitLists, Pacing pacing, Turns
-    turns, Hedging hedging, Growth growth, WarmGoals warmth, PermitNeeds needs)
+    Agenda agenda, PoolState pool, KeyTable table, PermitLedger ledger, Admission admission, WaitLists waitLists, ProviderBudgets budgets,
+    Turns turns, Hedging hedging, Growth growth, WarmGoals warmth, PermitNeeds needs)
 {
     long _roomSeen;
 
@@ -18,7 +18,7 @@ internal sealed class Settlement(
         Hedging.EndStruggle(key);
         growth.Grow(key);
         hedging.GiveUpSilent(key);
-        pacing.AwaitOpening(key);
+        budgets.AwaitOpening(key);
         warmth.CheckWarmUps(key);
         if (key.Queue.Count > 0 && key.Available.First is { } held && turns.DelaysBurst(key, held))
         {
@@ -73,7 +73,7 @@ internal sealed class Settlement(
             {
                 // Do not settle the key here: it is not the turn of its other lanes.
                 lane.SetParked(false);
-                pacing.AwaitOpening(lane.Key);
+                budgets.AwaitOpening(lane.Key);
                 continue;
             }
 
@@ -85,7 +85,7 @@ internal sealed class Settlement(
 
     public void ServeReopened()
     {
-        while (pacing.TakeReopened() is { } budget)
+        while (budgets.TakeReopened() is { } budget)
         {
             // The budget may admit fewer calls than wait. Its keys compete; otherwise the first would take everything each time.
             var keys = budget.Keys.ToArray();

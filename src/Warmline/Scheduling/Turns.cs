@@ -4,7 +4,8 @@ namespace Warmline.Scheduling;
 
 /// <summary>Picks the next waiter among those that may be served: its lane, its tenant and its connection.</summary>
 internal sealed class Turns(
-    Agenda agenda, PoolState pool, KeyTable table, SharingLedger sharing, Admission admission, IdleConnections idling, Leases leases)
+    Agenda agenda, PoolState pool, KeyTable table, SharingLedger sharing, Admission admission, IdleConnections idling,
+    Leasing leases)
 {
     /// <summary>Serves the next waiter of the key, or of one of its lanes that the limits over all keys admit.</summary>
     public bool TryServe(KeyState key, LaneQueue? lane = null)

@@ -8,7 +8,11 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
     /// permits of other keys.
     /// </summary>
     readonly List<KeyState> _reserved = [];
+
+    /// <summary>Keys with waiters of a tenant that is below its limit again.</summary>
     readonly List<KeyState> _unblocked = [];
+
+    public bool HasReserved => _reserved.Count > 0;
 
     /// <summary>Parks the lanes of the key that wait for a limit over all keys.</summary>
     public void ParkBlocked(KeyState key)
@@ -82,8 +86,6 @@ internal sealed class WaitLists(PoolState pool, SharingLedger sharing, Admission
             _reserved.Add(key);
         }
     }
-
-    public bool HasReserved => _reserved.Count > 0;
 
     public void AddUnblocked(KeyState key) => _unblocked.Add(key);
 

@@ -1,8 +1,8 @@
 namespace Warmline.Scheduling;
 
 /// <summary>Failed dials, and connections that end before they were of use: back-off, and refusing the waiters.</summary>
-internal sealed class FailedDials(
-    Agenda agenda, PoolState pool, Capacity capacities, Lifecycle lifecycle, Leases leases, Hedging hedging, WarmGoals warmth,
+internal sealed class DialFailures(
+    Agenda agenda, PoolState pool, Capacity capacities, Lifecycle lifecycle, Leasing leases, Hedging hedging, WarmGoals warmth,
     Settlement settlement, Fallback fallback)
 {
     /// <summary>

@@ -1,7 +1,7 @@
 namespace Warmline.Scheduling;
 
 /// <summary>Provider budgets: calls wait here while their provider would refuse them.</summary>
-internal sealed class Pacing(Agenda agenda)
+internal sealed class ProviderBudgets(Agenda agenda)
 {
     /// <summary>
     /// Upper bound on remembered budgets, as there is one for each model and credential. Budgets that block nothing are dropped first.

@@ -3,8 +3,9 @@ using System.Diagnostics;
 namespace Warmline.Scheduling;
 
 /// <summary>Turns a waiter into a lease, and ends either of them.</summary>
-internal sealed class Leases(
-    Agenda agenda, PoolState pool, PermitLedger ledger, SharingLedger sharing, Capacity capacities, WaitLists waitLists, Pacing pacing)
+internal sealed class Leasing(
+    Agenda agenda, PoolState pool, PermitLedger ledger, SharingLedger sharing, Capacity capacities, WaitLists waitLists,
+    ProviderBudgets budgets)
 {
     long _uses;
 
@@ -58,7 +59,7 @@ internal sealed class Leases(
         key.Leases++;
         waiter.Lane.Streams++;
         Count(waiter.Share, +1);
-        pacing.StartPaced(waiter);
+        budgets.StartPaced(waiter);
         sharing.TrackIdle(waiter.Share.Tenant);
         waiter.Share.Lane.Facts.CountGrant(waiter, waiter.Share.Lane.Leases);
         waiter.Share.Tenant.Facts.CountGrant(waiter, waiter.Share.Tenant.Leases);
@@ -101,7 +102,7 @@ internal sealed class Leases(
         key.Leases--;
         waiter.Lane.Streams -= connection.IsUsable ? 1 : 0;
         Count(waiter.Share, -1);
-        pacing.EndPaced(waiter, outcome);
+        budgets.EndPaced(waiter, outcome);
         waiter.State = WaiterState.Ended;
     }
 

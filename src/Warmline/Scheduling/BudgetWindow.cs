@@ -1,115 +1,117 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// One limit of a provider. Most count in windows that end at a moment for all; some refill a bucket all the time, and then tell the moment at which it would be
-/// full (Anthropic: docs.anthropic.com/en/api/rate-limits, "token bucket"; OpenAI's example of 59 of 60 left and 1 s to the reset is one, too). Which it is shows
-/// in what is told: the end of a window stands still, that of a bucket moves away with each request.
+/// One limit of a provider. Most providers count in fixed windows. Some refill a bucket continuously, and then the reset is the moment at
+/// which it would be full (Anthropic: docs.anthropic.com/en/api/rate-limits, "token bucket"; OpenAI's example of 59 of 60 left and 1 s to
+/// the reset is one, too). The headers show which it is: the end of a window stays where it is, the end of a bucket moves away with each
+/// request.
 /// </summary>
 /// <remarks>
-/// What an answer tells was looked up at some time between the start of its request and now, so the end that it tells lies in a range. Two ranges that have a moment
-/// in common may speak of the same window; otherwise the later one is of a later window, or of a fuller use of the bucket.
+/// The server read its counters at some time between the start of the request and now, so the reported end lies in a range. Two ranges
+/// that overlap may describe the same window. Otherwise the later one describes a later window, or a fuller use of the bucket.
 /// </remarks>
 internal sealed class BudgetWindow
 {
     /// <summary>
-    /// How long a request may be on its way before the server counts it. One that is longer in flight is taken for counted in whatever was told since: else
-    /// answers that take minutes would hold what they used minutes ago.
+    /// How long a request may be on its way before the server counts it. A request that has been in flight for longer is taken as counted
+    /// in every later report. Otherwise answers that take minutes would keep reserving what they used minutes ago.
     /// </summary>
     public static readonly TimeSpan OnTheWay = TimeSpan.FromSeconds(2);
 
-    /// <summary>How long a number without a reset counts: providers count by the minute at most where they do not say.</summary>
+    /// <summary>How long a number without a reset is valid: providers that do not say count by the minute at most.</summary>
     public static readonly TimeSpan Ageing = TimeSpan.FromMinutes(1);
 
     long? _limit;
     long? _mostLeft;
     double? _left;              // at _leftAt: a bucket refills
     TimeSpan _leftAt;
-    TimeSpan _toldAt;
+    TimeSpan _readAt;
     TimeSpan _began = TimeSpan.MinValue / 2;
-    TimeSpan? _earliestEnd;     // both null while nothing of this window was told
+    TimeSpan? _earliestEnd;     // both null before the first report on this window
     TimeSpan? _latestEnd;
     int _mayBeNext;             // requests of this window, answered when it may have been over
     bool _refills;
     bool _neverRefills;
 
-    /// <summary>Requests that started before are in what is left.</summary>
+    /// <summary>Requests that started before this time are already counted in what is left.</summary>
     public TimeSpan CountedUntil { get; set; } = TimeSpan.MinValue / 2;
 
-    /// <summary>Its number for one more window: what is told as the limit, else the most that was ever left.</summary>
+    /// <summary>What a full window holds: the reported limit, or else the most that was ever left.</summary>
     double? Whole => _limit ?? _mostLeft;
 
-    /// <summary>Looks whether the window is over: then all of the limit is there again.</summary>
+    /// <summary>Starts the next window if this one is over: then the whole limit is available again.</summary>
     public void Roll(TimeSpan now)
     {
         if (_latestEnd <= now)
         {
-            // The server may have begun it at the earliest end already: what came since may be counted in it.
+            // The server may have begun the next window at the earliest end already, so later requests may count in it.
             _began = _latestEnd.Value;
             CountedUntil = (_earliestEnd < _began ? _earliestEnd.Value : _began) - OnTheWay;
             _left = Whole - _mayBeNext;
             (_earliestEnd, _latestEnd, _mayBeNext) = (null, null, 0);
         }
-        else if (_latestEnd is null && !IsAssumed && now - _toldAt >= Ageing)
+        else if (_latestEnd is null && !IsAssumed && now - _readAt >= Ageing)
         {
             _left = null;
         }
     }
 
-    /// <summary>Takes in what an answer tells.</summary>
-    public void Told(RateLimit told, TimeSpan started, TimeSpan now)
+    /// <summary>Takes in what an answer reports.</summary>
+    public void Read(RateLimit reading, TimeSpan started, TimeSpan now)
     {
         Roll(now);
         CountIfNext(started, now);
-        _limit = told.Limit ?? _limit;
-        _mostLeft = told.Remaining > (_mostLeft ?? -1) ? told.Remaining : _mostLeft;
-        if (told.ResetIn is { } resetIn)
+        _limit = reading.Limit ?? _limit;
+        _mostLeft = reading.Remaining > (_mostLeft ?? -1) ? reading.Remaining : _mostLeft;
+        if (reading.ResetIn is { } resetIn)
         {
-            var (earliest, latest) = (started + resetIn - told.Slack, now + resetIn);
+            var (earliest, latest) = (started + resetIn - reading.Slack, now + resetIn);
             if (started < _began && earliest <= _began)
             {
-                _left -= started >= CountedUntil ? 1 : 0;   // it may tell of the window before: nothing certain but that it was one
+                _left -= started >= CountedUntil ? 1 : 0;   // it may describe the previous window: only this one request is certain
                 return;
             }
 
             if (_latestEnd is not { } end)
             {
-                Take(told.Remaining, now);
+                Take(reading.Remaining, now);
                 (_earliestEnd, _latestEnd) = (earliest, latest);
             }
-            else if (earliest > end + told.Slack)
+            else if (earliest > end + reading.Slack)
             {
-                // Later than any end this window can have. If it cannot be over yet, its end has moved.
+                // Later than any end this window can have. If the window cannot be over yet, its end has moved.
                 _refills |= now < _earliestEnd && !_neverRefills;
-                Take(told.Remaining, now);
+                Take(reading.Remaining, now);
                 (_earliestEnd, _latestEnd, _mayBeNext) = (earliest, latest, 0);
             }
-            else if (latest + told.Slack < _earliestEnd)
+            else if (latest + reading.Slack < _earliestEnd)
             {
-                if (started <= _toldAt)
+                if (started <= _readAt)
                 {
-                    return;   // overtaken: a window that is over, or the bucket before others drew from it
+                    return;   // overtaken: it describes an old window, or the bucket before others drew from it
                 }
 
-                Take(told.Remaining, now);   // asked when the other was known: the provider gave something back, or changed its mind
+                Take(reading.Remaining, now);   // sent after the other report: the provider gave something back, or changed its mind
                 (_earliestEnd, _latestEnd) = (earliest, latest);
             }
             else
             {
-                // Which of the two is the later cannot be told, unless this request started when the other was known: then the least counts.
-                Take(started > _toldAt || LeftAt(now) is not { } left ? told.Remaining : Math.Min(left, told.Remaining ?? left), now);
+                // It is unknown which of the two is later, unless this request started after the other report. If unknown, the lower
+                // counts.
+                Take(started > _readAt || LeftAt(now) is not { } left ? reading.Remaining : Math.Min(left, reading.Remaining ?? left), now);
                 (_earliestEnd, _latestEnd) = (Later(earliest, _earliestEnd ?? earliest), _refills == latest > end ? latest : end);
             }
         }
-        else if (told.Remaining is { } remaining)
+        else if (reading.Remaining is { } remaining)
         {
-            Take(_latestEnd is null && (started > _toldAt || IsAssumed) ? remaining : Math.Min(_left ?? remaining, remaining), now);
+            Take(_latestEnd is null && (started > _readAt || IsAssumed) ? remaining : Math.Min(_left ?? remaining, remaining), now);
         }
 
-        _toldAt = now;
+        _readAt = now;
         CountedUntil = Later(CountedUntil, started - OnTheWay);
     }
 
-    /// <summary>A request ended, and what it left was not told.</summary>
+    /// <summary>A request ended without a report of what is left.</summary>
     public void Spent(TimeSpan started, TimeSpan now)
     {
         Roll(now);
@@ -120,13 +122,13 @@ internal sealed class BudgetWindow
         }
     }
 
-    /// <summary>The provider refused although something should be left: nothing is taken to refill any more.</summary>
+    /// <summary>The provider refused although something should be left: do not assume a refilling bucket any more.</summary>
     public void Distrust() => (_refills, _neverRefills) = (false, true);
 
-    /// <summary>When it lets one more through.</summary>
+    /// <summary>When it admits one more request.</summary>
     /// <param name="now">The time.</param>
-    /// <param name="uncounted">Requests in flight that may be missing from what is left.</param>
-    /// <param name="inFlight">All in flight.</param>
+    /// <param name="uncounted">Requests in flight that may not be counted in what is left.</param>
+    /// <param name="inFlight">All requests in flight.</param>
     public TimeSpan OpensForOne(TimeSpan now, int uncounted, int inFlight)
     {
         if (LeftAt(now) is not { } left || left - uncounted >= 1)
@@ -136,33 +138,34 @@ internal sealed class BudgetWindow
 
         if (_refills && _left is { } start && _latestEnd is { } full && Whole is { } whole && uncounted + 1 <= whole && full > _leftAt)
         {
-            // Rounded up to a tick, or it would be asked again at a moment at which it is not open yet.
-            return OrAsks(_leftAt + ((full - _leftAt) * Math.Min(1, (uncounted + 1 - start) / (whole - start))) + TimeSpan.FromTicks(1), inFlight);
+            // Rounded up to a tick; otherwise it would be checked again when it is not open yet.
+            var refilled = _leftAt + ((full - _leftAt) * Math.Min(1, (uncounted + 1 - start) / (whole - start)));
+            return OrAsks(refilled + TimeSpan.FromTicks(1), inFlight);
         }
 
         return Closed(now, inFlight);
     }
 
-    /// <summary>How many more it lets through now; null when that is not known.</summary>
+    /// <summary>How many more requests it admits now; null if unknown.</summary>
     public double? Left(TimeSpan now, int uncounted) => LeftAt(now) - uncounted;
 
-    /// <summary>When it lets something through, whatever that may cost: nothing but the answer tells how many tokens it was.</summary>
+    /// <summary>When it admits a request of unknown cost: only the answer shows how many tokens it used.</summary>
     public TimeSpan OpensWithAny(TimeSpan now, int inFlight) => _left is null or > 0 ? now : Closed(now, inFlight);
 
-    /// <summary>The time until the reset when nothing is left; null otherwise.</summary>
+    /// <summary>The time until the reset if nothing is left; null otherwise.</summary>
     public TimeSpan? ExhaustedFor(TimeSpan now) => _left < 1 && _latestEnd is { } end ? end - now : null;
 
-    /// <summary>Nothing in it holds a request any more.</summary>
-    public bool IsOver(TimeSpan now) => _latestEnd is { } end ? end <= now : IsAssumed || now - _toldAt >= Ageing;
+    /// <summary>Whether it blocks no request any more.</summary>
+    public bool IsOver(TimeSpan now) => _latestEnd is { } end ? end <= now : IsAssumed || now - _readAt >= Ageing;
 
     public ProviderLimit Report(RateLimitKind kind, TimeSpan now)
     {
         Roll(now);
-        return new ProviderLimit(kind, _limit, LeftAt(now) is { } left ? (long)Math.Max(0, left) : null, _latestEnd - now, now - _toldAt);
+        return new ProviderLimit(kind, _limit, LeftAt(now) is { } left ? (long)Math.Max(0, left) : null, _latestEnd - now, now - _readAt);
     }
 
-    /// <summary>A window that began by the clock: nothing was told of it yet.</summary>
-    bool IsAssumed => _latestEnd is null && _began >= _toldAt;
+    /// <summary>Whether the window was started by the clock and not reported yet.</summary>
+    bool IsAssumed => _latestEnd is null && _began >= _readAt;
 
     double? LeftAt(TimeSpan now) =>
         _refills && _left is { } left && _latestEnd is { } full && full > _leftAt && Whole is { } whole && whole > left
@@ -170,13 +173,13 @@ internal sealed class BudgetWindow
 
     TimeSpan Closed(TimeSpan now, int inFlight) =>
         _latestEnd is { } end ? OrAsks(end, inFlight)
-        : inFlight == 0 ? now   // no answer will come by itself, and no reset is known: one has to ask
+        : inFlight == 0 ? now   // no answer is on its way and no reset is known: one request has to find out
         : IsAssumed ? TimeSpan.MaxValue
-        : _toldAt + Ageing;
+        : _readAt + Ageing;
 
-    /// <summary>A day's quota may be raised before its reset, and a header may be wrong: so one asks now and then.</summary>
+    /// <summary>A day's quota may be raised before its reset, and a header may be wrong. So one request finds out now and then.</summary>
     TimeSpan OrAsks(TimeSpan opens, int inFlight) =>
-        inFlight == 0 && _toldAt + ProviderBudget.LongestCoolDown is var asks && asks < opens ? asks : opens;
+        inFlight == 0 && _readAt + ProviderBudget.LongestCoolDown is var asks && asks < opens ? asks : opens;
 
     void CountIfNext(TimeSpan started, TimeSpan now)
     {
@@ -189,79 +192,4 @@ internal sealed class BudgetWindow
     void Take(double? left, TimeSpan now) => (_left, _leftAt) = (left ?? _left, now);
 
     static TimeSpan Later(TimeSpan left, TimeSpan right) => left > right ? left : right;
-}
-
-/// <summary>
-/// After <c>slow_down</c>: the rate of requests may grow by half in 15 minutes (OpenAI: platform.openai.com/docs/guides/error-codes), so it does so continuously from
-/// the rate of the minute before. It ends when for 15 minutes nobody was held by it.
-/// </summary>
-internal sealed class GrowthBound
-{
-    public static readonly TimeSpan Period = TimeSpan.FromMinutes(15);
-    public const double Growth = 1.5;
-
-    static readonly TimeSpan Minute = TimeSpan.FromMinutes(1);
-    static readonly TimeSpan Step = TimeSpan.FromSeconds(5);
-
-    /// <summary>What may start at once after a moment without any: timers are not exact enough to space hundreds a second.</summary>
-    static readonly TimeSpan AtOnce = TimeSpan.FromSeconds(1);
-
-    readonly int[] _counts = new int[(int)(Minute / Step)];
-    long _step;
-    TimeSpan? _since;
-    TimeSpan _heldAt;
-    TimeSpan _next;
-    double _base;
-
-    public void Started(TimeSpan now)
-    {
-        Turn(now);
-        _counts[_step % _counts.Length]++;
-        if (IsBounded(now))
-        {
-            _next = (_next > now ? _next : now) + (Minute / RateAt(now));
-        }
-    }
-
-    public void Begin(TimeSpan now)
-    {
-        Turn(now);
-        (_since, _heldAt, _next) = (now, now, now + AtOnce);
-        _base = Math.Max(1, _counts.Sum());
-    }
-
-    public TimeSpan OpensAt(TimeSpan now)
-    {
-        if (!IsBounded(now) || _next - AtOnce <= now)
-        {
-            return now;
-        }
-
-        _heldAt = now;
-        return _next - AtOnce;
-    }
-
-    public bool IsBounded(TimeSpan now)
-    {
-        if (_since is not null && now - _heldAt >= Period)
-        {
-            _since = null;
-        }
-
-        return _since is not null;
-    }
-
-    /// <summary>Requests per minute.</summary>
-    double RateAt(TimeSpan now) => Math.Min(1e9, _base * Math.Pow(Growth, Math.Min(1_000, (now - _since!.Value) / Period)));
-
-    void Turn(TimeSpan now)
-    {
-        var step = (long)(now / Step);
-        for (var cleared = 0; _step < step && cleared < _counts.Length; cleared++)
-        {
-            _counts[++_step % _counts.Length] = 0;
-        }
-
-        _step = Math.Max(_step, step);
-    }
 }

@@ -2,13 +2,15 @@ using System.Net;
 
 namespace Warmline.Scheduling;
 
-/// <summary>Where a connection stands. It holds a permit in every phase but the last.</summary>
+/// <summary>The phases of a connection. It holds a permit in every phase but the last.</summary>
 internal enum ConnectionPhase
 {
     /// <summary>Being opened. Next: AwaitingSettings (HTTP/2), Open (HTTP/1.1), Closing (not wanted any more), Closed (failed).</summary>
     Dialing,
 
-    /// <summary>HTTP/2 before the server's SETTINGS: takes one stream, whose request starts it. Next: Open, Draining, Closing, Closed.</summary>
+    /// <summary>
+    /// HTTP/2 before the server's SETTINGS: takes one stream, whose request starts it. Next: Open, Draining, Closing, Closed.
+    /// </summary>
     AwaitingSettings,
 
     /// <summary>Takes streams up to its limit. Next: Draining, Closing, Closed.</summary>
@@ -17,17 +19,20 @@ internal enum ConnectionPhase
     /// <summary>Takes no new stream; the running ones end. Next: Closing, Closed.</summary>
     Draining,
 
-    /// <summary>Told to close; the permit is still out. Next: Closed.</summary>
+    /// <summary>Asked to close; the permit is still in use. Next: Closed.</summary>
     Closing,
 
-    /// <summary>Gone; the permit is back. Late ends of its streams are still counted.</summary>
+    /// <summary>Closed; the permit is free. Streams that end later are still counted.</summary>
     Closed,
 }
 
 /// <summary>One connection as the scheduler knows it.</summary>
 internal sealed class ConnectionState(long id, KeyState key) : Timed
 {
-    /// <summary>What one stream weighs beside upload bytes in flight: placement sees a 16 KB upload as one more stream, as it fills about one congestion window.</summary>
+    /// <summary>
+    /// The load of one stream, in upload bytes in flight. A 16 KB upload counts as one more stream, as it fills about one congestion
+    /// window.
+    /// </summary>
     const long StreamWeight = 16 * 1024;
 
     public int AvailablePlace = -1;
@@ -40,7 +45,7 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     public bool IsHttp2 { get; internal set; }
 
-    /// <summary>Leases on it.</summary>
+    /// <summary>Its leases.</summary>
     public int Streams { get; internal set; }
 
     /// <summary>Streams it may carry now: 1 on HTTP/1.1 and before SETTINGS, else the smaller of the server's limit and ours.</summary>
@@ -48,19 +53,19 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     public TimeSpan DialStartedAt { get; internal set; }
 
-    /// <summary>What its dial is busy with.</summary>
+    /// <summary>The current phase of its dial.</summary>
     public DialPhase Step { get; internal set; } = DialPhase.Dns;
 
-    /// <summary>When its dial last got on: began, or began its next phase.</summary>
+    /// <summary>When its dial began or last reached a new phase.</summary>
     public TimeSpan AdvancedAt { get; internal set; }
 
-    /// <summary>When its host's name was resolved, and the time of Timeouts.Connect began.</summary>
+    /// <summary>When its host name was resolved; Timeouts.Connect runs from then.</summary>
     internal TimeSpan ConnectStartedAt { get; set; }
 
     /// <summary>How long the TCP connection took, which is about a round trip.</summary>
     internal TimeSpan TcpTook { get; set; }
 
-    /// <summary>Its dial has been silent for longer than is usual: others are started beside it, and nobody counts on it.</summary>
+    /// <summary>Its dial has been silent for too long: others start beside it, and no waiter counts on it.</summary>
     public bool IsSilent { get; internal set; }
 
     /// <summary>Dials of its key that had fallen silent in a row when this one began.</summary>
@@ -69,7 +74,7 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>Its stalled dial is being cancelled because other connections met the need.</summary>
     internal bool IsGivenUp { get; set; }
 
-    /// <summary>The host has an address that did not fail lately. Set by the shell with the news of a failure.</summary>
+    /// <summary>The host has an address that has not failed lately. Set by the shell when it reports a failure.</summary>
     public bool HasOtherAddress { get; set; }
 
     /// <summary>It gets no request before its SETTINGS: another connection of its key is open, or one failed lately.</summary>
@@ -83,76 +88,87 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
     /// <summary>The end of its lifetime.</summary>
     public TimeSpan ExpiresAt { get; internal set; } = TimeSpan.MaxValue;
 
-    /// <summary>Where it leads; set by the shell with the slot.</summary>
+    /// <summary>The remote address; set by the shell with the slot.</summary>
     public IPAddress? Address { get; set; }
 
-    /// <summary>Where it comes from; set by the shell with the slot.</summary>
+    /// <summary>The local address; set by the shell with the slot.</summary>
     public IPAddress? LocalAddress { get; set; }
 
-    /// <summary>Where its dial failed; set by the shell with the news of it.</summary>
+    /// <summary>The phase in which its dial failed; set by the shell when it reports the failure.</summary>
     public DialPhase FailedIn { get; set; } = DialPhase.Tcp;
 
-    /// <summary>How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the shell while it holds the lease.</summary>
+    /// <summary>
+    /// How long the server said, with its last answer, that it keeps the connection idle, in seconds; -1 when it did not say. Set by the
+    /// shell while it holds the lease.
+    /// </summary>
     public int HintSeconds { get; set; } = -1;
 
-    /// <summary>Dialled without an offer of HTTP/2, as its origin's is avoided.</summary>
+    /// <summary>Dialled without offering HTTP/2, as its origin's HTTP/2 is avoided.</summary>
     public bool IsHttp1Only { get; internal set; }
 
-    /// <summary>Its dial found that the server does not speak HTTP/1.1; set by the shell with the news of it.</summary>
+    /// <summary>Its dial found that the server does not speak HTTP/1.1; set by the shell when it reports the failure.</summary>
     public bool LacksHttp1 { get; set; }
 
-    /// <summary>What its end says about the origin's HTTP/2; set by the shell with the news of it.</summary>
+    /// <summary>What its end says about the origin's HTTP/2; set by the shell when it reports the end.</summary>
     public Http2Doubt Doubt { get; set; }
 
-    /// <summary>What the peer said last, where it says more than that the connection has ended; set by the shell with the news of it.</summary>
+    /// <summary>The reason that the peer gave for the end, if any; set by the shell when it reports the end.</summary>
     public Exception? EndCause { get; set; }
 
-    /// <summary>What the shell drives it with.</summary>
+    /// <summary>The shell's object for the connection.</summary>
     public object? Slot { get; set; }
 
-    /// <summary>What the shell drives its dial with, while it is one.</summary>
+    /// <summary>The shell's object for the dial, while it dials.</summary>
     public object? Dial { get; set; }
 
-    /// <summary>The latest sequence number given out when the dial began: waiters up to it are older than the dial.</summary>
+    /// <summary>The latest sequence number when the dial began: waiters up to it are older than the dial.</summary>
     internal long DialSequence { get; set; }
 
-    /// <summary>What the server said in SETTINGS.</summary>
+    /// <summary>The stream limit in the server's SETTINGS.</summary>
     internal int AdvertisedLimit { get; set; } = int.MaxValue;
 
     internal long UploadBytes { get; set; }
 
-    /// <summary>A larger number was used more recently; the most recent idle one is taken first, so that a surplus can expire.</summary>
+    /// <summary>
+    /// A larger number means more recent use. The most recently used idle connection is taken first, so that surplus ones can expire.
+    /// </summary>
     internal long LastUse { get; set; }
 
-    /// <summary>Dialled because a call waited, and not yet ridden: its first call needed a dial of its own.</summary>
-    internal bool OwesFirstUse { get; set; }
+    /// <summary>Dialled because a call waited, and not used yet: its first call needed a dial of its own.</summary>
+    internal bool DialedForWaiter { get; set; }
 
     /// <summary>Dials of its key that had failed in a row when it opened.</summary>
     internal int FailuresBefore { get; set; }
 
-    /// <summary>Whether any exchange on it ended well.</summary>
+    /// <summary>Whether any exchange on it has succeeded.</summary>
     internal bool Served { get; set; }
 
-    /// <summary>Draining because its permit is needed elsewhere, or was one too many.</summary>
+    /// <summary>Draining because its permit is needed elsewhere, or exceeds a lowered limit.</summary>
     internal bool IsReclaimed { get; set; }
 
-    /// <summary>When its successor is dialled, if it is in use then; MaxValue once that was looked at.</summary>
+    /// <summary>When its successor is dialled, if it is in use then; MaxValue once this was handled.</summary>
     internal TimeSpan ReplaceAt { get; set; } = TimeSpan.MaxValue;
 
-    /// <summary>How long it had been idle before its last use, until an exchange has ended well.</summary>
-    internal TimeSpan Rested { get; set; }
+    /// <summary>How long it had been idle before its last use; zero once an exchange has succeeded.</summary>
+    internal TimeSpan IdleBefore { get; set; }
 
-    /// <summary>When that use began.</summary>
-    internal TimeSpan RoseAt { get; set; } = TimeSpan.MinValue / 2;
+    /// <summary>When it was last taken out of idleness.</summary>
+    internal TimeSpan UsedSince { get; set; } = TimeSpan.MinValue / 2;
 
-    /// <summary>Idle, held warm, and close to the server's limit: another takes its place.</summary>
+    /// <summary>Idle, kept warm, and close to the server's idle limit: a successor takes its place.</summary>
     internal bool HasSuccessor { get; set; }
 
-    /// <summary>Nobody may be at its other end: it is closed without a farewell.</summary>
+    /// <summary>The peer may be gone, so the connection is closed without a goodbye.</summary>
     internal bool IsLost { get; set; }
 
-    /// <summary>The shell found it closed when a call on it ended, as after <c>Connection: close</c>. Its own report comes later, when the peer has closed too.</summary>
+    /// <summary>
+    /// The shell found it closed when a call on it ended, as after <c>Connection: close</c>. Its own report comes later, when the peer
+    /// has closed too.
+    /// </summary>
     internal bool HasEnded { get; set; }
+
+    /// <summary>When its age has to be checked next.</summary>
+    internal TimeSpan LifeDue => ReplaceAt < ExpiresAt ? ReplaceAt : ExpiresAt;
 
     // Links in the list of idle connections, longest idle first.
     internal ConnectionState? PreviousIdle { get; set; }
@@ -170,18 +186,20 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
 
     public bool CanTakeStream => IsUsable && Streams < Limit;
 
-    /// <summary>When its SETTINGS have to be there.</summary>
+    /// <summary>When its SETTINGS have to have arrived.</summary>
     internal TimeSpan SettingsDue { get; set; } = TimeSpan.MaxValue;
 
-    /// <summary>Free to be taken. One whose server allows no stream at present is not: waiters may hope for it, and a new one would fare no better.</summary>
+    /// <summary>
+    /// Idle and usable. A connection whose server allows no stream at present is not idle: its limit may rise, and a new connection would
+    /// fare no better.
+    /// </summary>
     public bool IsIdle => Phase is ConnectionPhase.Open && Streams == 0 && Limit > 0;
 
     long Load => Streams * StreamWeight + UploadBytes;
 
     /// <summary>
-    /// RST_STREAM frames after which it takes no more calls. Servers close what sends 100 of them or more; every call that still runs may
-    /// be reset as well, so that
-    /// much room is left.
+    /// RST_STREAM frames after which it takes no more calls. Servers close connections that send 100 or more. Every call that still runs
+    /// may be reset as well, so the limit leaves room for all of them.
     /// </summary>
     public int ResetLimit => Math.Min(Key.Origin.ResetLimit, Math.Clamp(92 - Limit, 32, 84));
 
@@ -224,7 +242,7 @@ internal sealed class ConnectionState(long id, KeyState key) : Timed
         waiter.Previous = waiter.Next = null;
     }
 
-    /// <summary>Least loaded first; among equals the one used last.</summary>
+    /// <summary>Least loaded first; among equals the most recently used.</summary>
     internal struct LeastLoadedFirst : IHeapOrder<ConnectionState>
     {
         public static bool Before(ConnectionState left, ConnectionState right)

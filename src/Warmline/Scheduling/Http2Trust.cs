@@ -9,7 +9,7 @@ internal enum Http2Doubt
     /// <summary>A call got no answer: weak, as a server that restarts does the same.</summary>
     NoAnswer,
 
-    /// <summary>It broke before the server's SETTINGS, or calls that the server did not process were sent again in vain.</summary>
+    /// <summary>It broke before the server's SETTINGS, or calls that the server did not process were sent again without success.</summary>
     Broken,
 
     /// <summary>The server asked for HTTP/1.1: HTTP_1_1_REQUIRED or INADEQUATE_SECURITY (RFC 9113, section 7).</summary>
@@ -17,13 +17,16 @@ internal enum Http2Doubt
 }
 
 /// <summary>
-/// Whether an origin gets HTTP/2 from calls that may use HTTP/1.1 as well. The pool chose HTTP/2 for most of them, so it must not lose a call that HTTP/1.1 would have
-/// completed: where HTTP/2 is refused, or broke before it ever brought an answer, they use HTTP/1.1 for a while. Changed under the pool's lock, except by
-/// <see cref="Answered"/>.
+/// Decides whether calls that may use either protocol use HTTP/2 to an origin. The pool chose HTTP/2 for most of them, so it must not
+/// lose a call that HTTP/1.1 would have completed. If HTTP/2 is refused, or breaks before it ever brings an answer, these calls use
+/// HTTP/1.1 for a while. Changed under the pool's lock, except by <see cref="Answered"/>.
 /// </summary>
 internal sealed class Http2Trust
 {
-    /// <summary>How long a refusal is remembered. Asking again costs one call a round trip and a handshake, and a server that changes its mind was reconfigured.</summary>
+    /// <summary>
+    /// How long a refusal is remembered. Asking again costs one call a round trip and a handshake, and a server that changes its mind was
+    /// reconfigured.
+    /// </summary>
     public static readonly TimeSpan RefusalMemory = TimeSpan.FromMinutes(30);
 
     /// <summary>How long HTTP/2 that broke is avoided. Shorter, as it is a guess: the server may have been restarting.</summary>
@@ -50,7 +53,7 @@ internal sealed class Http2Trust
 
     public bool IsAvoided(TimeSpan now) => now < AvoidedUntil;
 
-    /// <summary>The headers of an answer have come. Called for each call, without the lock.</summary>
+    /// <summary>The headers of an answer arrived. Called for each call, without the lock.</summary>
     public void Answered(bool overHttp2)
     {
         if (overHttp2)
@@ -66,8 +69,11 @@ internal sealed class Http2Trust
         }
     }
 
-    /// <summary>Whether calls that may use HTTP/1.1 should do so, after what was just seen on a connection that was dialled at <paramref name="dialledAt"/>.</summary>
-    public bool Avoids(Http2Doubt doubt, TimeSpan dialledAt, TimeSpan now, out bool isNews)
+    /// <summary>
+    /// Takes in a doubt about a connection that was dialled at <paramref name="dialledAt"/>. Returns true if calls that may use HTTP/1.1
+    /// should use it.
+    /// </summary>
+    public bool TryAvoid(Http2Doubt doubt, TimeSpan dialledAt, TimeSpan now, out bool isNews)
     {
         isNews = false;
         if (IsAvoided(now))
@@ -78,7 +84,7 @@ internal sealed class Http2Trust
 
         var isGuess = doubt is not Http2Doubt.Refused;
         if (doubt is Http2Doubt.None || now < _notBefore || (isGuess && _worked)
-            || (doubt is Http2Doubt.NoAnswer && !IsRepeated(dialledAt, now)))
+            || (doubt is Http2Doubt.NoAnswer && !CountUnanswered(dialledAt, now)))
         {
             return false;
         }
@@ -93,8 +99,8 @@ internal sealed class Http2Trust
         return true;
     }
 
-    /// <summary>What was under way together counts once: it is the same outage.</summary>
-    bool IsRepeated(TimeSpan dialledAt, TimeSpan now)
+    /// <summary>Counts a call without an answer. Calls that were under way together count once, as it is the same outage.</summary>
+    bool CountUnanswered(TimeSpan dialledAt, TimeSpan now)
     {
         if (dialledAt >= _withoutAnswerAt)
         {
@@ -109,8 +115,8 @@ internal sealed class Http2Trust
     public void Opened() => IsDoubted = false;
 
     /// <summary>
-    /// A connection without HTTP/2 failed too. If the server does not speak HTTP/1.1, or HTTP/2 was only guessed to be the cause, that was no remedy: HTTP/2 is
-    /// offered again. True if so.
+    /// A connection without HTTP/2 failed too. If the server does not speak HTTP/1.1, or HTTP/2 was only a guess, HTTP/1.1 was no remedy
+    /// and HTTP/2 is offered again. Returns true in that case.
     /// </summary>
     public bool Http1Failed(bool cannotSpeakIt, TimeSpan now)
     {

@@ -1,51 +1,60 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// How long the server of one key keeps a connection that carries nothing: what is known of the provider, and what was learned from connections that it ended
-/// while they were idle. Two ends that agree teach a limit. Connections that end at one moment are one observation, and if they had been idle for different times
-/// none at all: that was a restart. An end that came earlier than others lasted has another reason, such as the age of the connection.
+/// How long the server of one key keeps an idle connection: what is known about the provider, and what was learned from connections that
+/// it ended while they were idle. Two observations that agree teach a limit. Connections that end at the same moment count as one
+/// observation; if they had been idle for different times they count as none, as that was a restart. An end that came earlier than other
+/// connections lasted has another reason, such as the age of the connection.
 /// </summary>
 internal sealed class IdleLimit
 {
-    /// <summary>Below this an end belongs to the answer before it: a server that counts requests, or had said all it wanted. Also what counts as idle for more than a moment.</summary>
+    /// <summary>
+    /// An end within this time belongs to the previous answer: the server counts requests, or wanted to close. Also the shortest time
+    /// that counts as idle.
+    /// </summary>
     public static readonly TimeSpan Moment = TimeSpan.FromSeconds(1);
 
     /// <summary>
-    /// What an idle connection ends ahead of the server's limit: the server's clock starts half a round trip before ours and its end takes as long to arrive, timers are
-    /// late, and some servers count whole seconds. Two seconds is what undici keeps, too.
+    /// How long before the server's limit an idle connection is closed. The server's clock starts half a round trip before ours and its
+    /// end takes as long to arrive; timers are late; some servers count whole seconds. undici uses two seconds as well.
     /// </summary>
     static readonly TimeSpan UsualMargin = TimeSpan.FromSeconds(2);
 
-    /// <summary>Of short limits that much is kept as margin: of 2 s there is then a use for 0.8 s, which is less than the platform's own n - 1.</summary>
+    /// <summary>The margin as a share of short limits. Of 2 s this leaves 0.8 s, which is less than the platform's own n - 1.</summary>
     const double ShareOfShort = 0.6;
 
-    /// <summary>The same for what is held warm: there each connection that ends is dialled anew, so a margin as wide would double or treble the dials.</summary>
+    /// <summary>
+    /// The same for warm connections. Each one that ends is dialled again, so an equally wide margin would double or treble the dials.
+    /// </summary>
     const double ShareOfWarm = 0.1;
 
     const double MostShare = 0.8;
 
-    Sighting? _earlier;
-    Sighting? _latest;
+    Observation? _earlier;
+    Observation? _latest;
     (TimeSpan Limit, TimeSpan At)? _learned;
     (TimeSpan Limit, TimeSpan At)? _learnedBefore;
     (TimeSpan Age, TimeSpan At)? _lasted;
 
-    /// <summary>What is known of the provider.</summary>
+    /// <summary>The provider's known limit.</summary>
     public TimeSpan? Known { get; set; }
 
-    /// <summary>The last <c>Keep-Alive: timeout</c> that any connection of the key was told, in seconds; -1 when none was. It binds only the connection that was told.</summary>
+    /// <summary>
+    /// The last <c>Keep-Alive: timeout</c> of any connection of the key, in seconds; -1 if there was none. It binds only that connection.
+    /// </summary>
     public int LastHint { get; set; } = -1;
 
-    /// <summary>What was learned and is not forgotten.</summary>
+    /// <summary>The learned limit, unless it is too old.</summary>
     public TimeSpan? Learned(TimeSpan now, TimeSpan memory) => _learned is { } learned && now - learned.At < memory ? learned.Limit : null;
 
-    /// <summary>How long a connection may be idle, margin taken off; MaxValue when nothing is known.</summary>
-    /// <param name="hint">What the server told it, in seconds; -1 for nothing.</param>
-    /// <param name="handshake">The key's mean handshake, which is two round trips or more: a margin below it would be none on a long way.</param>
-    /// <param name="isHeldWarm">Whether another is dialled for each that ends.</param>
+    /// <summary>How long a connection may stay idle, less a margin; MaxValue if no limit is known.</summary>
+    /// <param name="hint">The server's hint for this connection, in seconds; -1 for none.</param>
+    /// <param name="handshake">The key's mean handshake, which is two round trips or more. On a long route a smaller margin would be
+    /// worthless.</param>
+    /// <param name="isKeptWarm">Whether another is dialled for each that ends.</param>
     /// <param name="now">The time.</param>
-    /// <param name="memory">How long what was learned is kept.</param>
-    public TimeSpan Allowed(int hint, TimeSpan handshake, bool isHeldWarm, TimeSpan now, TimeSpan memory)
+    /// <param name="memory">How long a learned limit is kept.</param>
+    public TimeSpan Allowed(int hint, TimeSpan handshake, bool isKeptWarm, TimeSpan now, TimeSpan memory)
     {
         var limit = Known ?? TimeSpan.MaxValue;
         if (Learned(now, memory) is { } learned && learned < limit)
@@ -53,9 +62,9 @@ internal sealed class IdleLimit
             limit = learned;
         }
 
-        if (hint >= 0 && TimeSpan.FromSeconds(hint) is var told && told < limit)
+        if (hint >= 0 && TimeSpan.FromSeconds(hint) is var hinted && hinted < limit)
         {
-            limit = told;
+            limit = hinted;
         }
 
         if (limit == TimeSpan.MaxValue)
@@ -63,7 +72,7 @@ internal sealed class IdleLimit
             return limit;
         }
 
-        var share = limit * (isHeldWarm ? ShareOfWarm : ShareOfShort);
+        var share = limit * (isKeptWarm ? ShareOfWarm : ShareOfShort);
         var margin = share < UsualMargin ? share : UsualMargin;
         if (handshake > margin)
         {
@@ -73,7 +82,7 @@ internal sealed class IdleLimit
         return limit - margin;
     }
 
-    /// <summary>A connection carried an exchange after it had been idle for that long.</summary>
+    /// <summary>A connection carried an exchange after it had been idle for this time.</summary>
     public void Lasted(TimeSpan age, TimeSpan now, TimeSpan memory)
     {
         if (_lasted is not { } lasted || age > lasted.Age || now - lasted.At >= memory)
@@ -82,7 +91,9 @@ internal sealed class IdleLimit
         }
     }
 
-    /// <summary>The server ended a connection in good order that had been idle for that long. True when something new is known by it.</summary>
+    /// <summary>
+    /// The server ended a connection properly after it had been idle for this time. Returns true if the learned limit has changed.
+    /// </summary>
     public bool Ended(TimeSpan age, TimeSpan now, TimeSpan memory)
     {
         if (age < Moment || (_lasted is { } lasted && now - lasted.At < memory && age + Tolerance(age) < lasted.Age))
@@ -96,7 +107,7 @@ internal sealed class IdleLimit
         }
 
         _earlier = _latest is { IsRestart: false } ? _latest : _earlier;
-        _latest = new Sighting(age, now);
+        _latest = new Observation(age, now);
         if (_earlier is not { } earlier || now - earlier.At >= memory || !Agree(earlier.Age, age))
         {
             return false;
@@ -108,7 +119,7 @@ internal sealed class IdleLimit
         return true;
     }
 
-    bool EndedTogether(Sighting latest, TimeSpan age)
+    bool EndedTogether(Observation latest, TimeSpan age)
     {
         if (latest.IsRestart)
         {
@@ -134,10 +145,10 @@ internal sealed class IdleLimit
 
     static bool Agree(TimeSpan one, TimeSpan other) => (one - other).Duration() <= Tolerance(one < other ? one : other);
 
-    /// <summary>How far ends may lie apart: servers look at their clocks now and then only.</summary>
+    /// <summary>How far apart observations may lie: servers check their clocks only now and then.</summary>
     static TimeSpan Tolerance(TimeSpan age) => age / 10 > Moment ? age / 10 : Moment;
 
-    sealed class Sighting(TimeSpan age, TimeSpan at)
+    sealed class Observation(TimeSpan age, TimeSpan at)
     {
         public TimeSpan Age { get; set; } = age;
 

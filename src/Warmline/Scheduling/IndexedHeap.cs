@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>The order of an <see cref="IndexedHeap{T, TOrder}"/> and where an item keeps its place in it.</summary>
+/// <summary>The order of an <see cref="IndexedHeap{T, TOrder}"/>, and the field in which an item keeps its place.</summary>
 internal interface IHeapOrder<T>
 {
     static abstract bool Before(T left, T right);

@@ -1,6 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>What was counted, for one key or for the whole pool.</summary>
+/// <summary>Counters of one key, lane, tenant or the whole pool.</summary>
 internal sealed class KeyFacts
 {
     /// <summary>Used for the time saved until a handshake was measured: DNS, TCP and TLS over a fast link.</summary>
@@ -23,7 +23,7 @@ internal sealed class KeyFacts
 
     public long DialsFailed { get; set; }
 
-    /// <summary>Connections that were lost while they were idle, or given up with one that was; counted for the pool only.</summary>
+    /// <summary>Connections lost while idle, or closed together with one that was lost; counted for the pool only.</summary>
     public long Lost { get; set; }
 
     public int PeakLeases { get; private set; }
@@ -32,7 +32,7 @@ internal sealed class KeyFacts
 
     public long Dials => _dials;
 
-    /// <summary>Mean time of a lease that ended; null before the first.</summary>
+    /// <summary>Mean duration of ended leases; null before the first.</summary>
     public TimeSpan? AverageLease => _leases == 0 ? null : _leaseTime / _leases;
 
     public TimeSpan AverageWait => _waits == 0 ? TimeSpan.Zero : _waitTime / _waits;

@@ -1,93 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Permits that are out, and the keys that lack one: of the pool, of one origin, or of one tenant.</summary>
-internal class PermitCount
-{
-    /// <summary>Permits out: every connection that is not closed, told to or not.</summary>
-    public int InUse { get; private set; }
-
-    /// <summary>Of these, connections that take streams.</summary>
-    public int Open { get; private set; }
-
-    /// <summary>Of these, connections told to close: they come back at once.</summary>
-    public int Closing { get; private set; }
-
-    /// <summary>Of these, busy connections that drain so that others get the permit: they come back when their streams have ended.</summary>
-    public int GivingWay { get; private set; }
-
-    /// <summary>Idle connections: they would be closed for a key that lacks one.</summary>
-    public int Idle { get; set; }
-
-    /// <summary>Keys that need a connection and are held back by the limit.</summary>
-    public PermitQueue Wanting { get; } = new();
-
-    public virtual void Count(ConnectionState connection, int sign)
-    {
-        InUse += connection.Phase is ConnectionPhase.Closed ? 0 : sign;
-        Open += connection.Phase is ConnectionPhase.Open ? sign : 0;
-        Closing += connection.Phase is ConnectionPhase.Closing ? sign : 0;
-        GivingWay += connection.Phase is ConnectionPhase.Draining && connection.IsReclaimed ? sign : 0;
-    }
-}
-
-/// <summary>The permits that keys share within those of the pool: of one origin, or of one tenant that has connections of its own.</summary>
-internal class PermitGroup(string name) : PermitCount
-{
-    public string Name { get; } = name;
-
-    /// <summary>Keys that refer to it; it is forgotten with the last.</summary>
-    public List<KeyState> Keys { get; } = [];
-}
-
-/// <summary>Keys that lack permits of one kind, and how many permits would do.</summary>
-internal sealed class PermitQueue
-{
-    readonly IndexedHeap<KeyState, KeyState.StarvingFirst> _keys = new();
-
-    /// <summary>Who gets the next permit.</summary>
-    public KeyState? First => _keys.First;
-
-    /// <summary>Permits that are lacking, over all its keys.</summary>
-    public int Wanted { get; private set; }
-
-    /// <summary>Keys in it that have no connection and none coming.</summary>
-    public int Starving { get; private set; }
-
-    /// <summary>Puts the key in, or to its new place.</summary>
-    public void Set(KeyState key, int need, double share)
-    {
-        if (key.WantsFrom != this)
-        {
-            key.WantsFrom?.Remove(key);
-            key.WantsFrom = this;
-        }
-        else
-        {
-            Count(key, -1);
-        }
-
-        key.Wants = need;
-        key.WantsShare = share;
-        key.WantsAsStarving = key.IsStarving;
-        Count(key, +1);
-        _keys.Set(key);
-    }
-
-    public void Remove(KeyState key)
-    {
-        Count(key, -1);
-        _keys.Remove(key);
-        key.WantsFrom = null;
-    }
-
-    void Count(KeyState key, int sign)
-    {
-        Wanted += sign * key.Wants;
-        Starving += key.WantsAsStarving ? sign : 0;
-    }
-}
-
-/// <summary>Who may have a connection open: the permits of the whole pool, and the idle connections that can give theirs back.</summary>
+/// <summary>The permits of the whole pool, and the idle connections in the order in which they became idle.</summary>
 internal sealed class PermitLedger : PermitCount
 {
     ConnectionState? _longestIdle;
@@ -95,8 +8,8 @@ internal sealed class PermitLedger : PermitCount
 
     public int PeakInUse { get; private set; }
 
-    /// <summary>Grows when permits or idle connections become more or fewer: what keys may hope for has changed.</summary>
-    public long Moves { get; set; }
+    /// <summary>Grows when the number of permits or idle connections changes, and with it the capacity that keys can expect.</summary>
+    public long CapacityVersion { get; set; }
 
     public override void Count(ConnectionState connection, int sign)
     {
@@ -166,10 +79,10 @@ internal sealed class PermitLedger : PermitCount
             partition.Idle += sign;
         }
 
-        Moves++;
+        CapacityVersion++;
     }
 
-    /// <summary>The connection, of one group or of any, that has been idle longest; one that is held warm only if there is no other.</summary>
+    /// <summary>The connection, of one group or of any, that has been idle longest; a warm one only if there is no other.</summary>
     public ConnectionState? LongestIdle(PermitGroup? group = null)
     {
         ConnectionState? warm = null;
@@ -191,9 +104,12 @@ internal sealed class PermitLedger : PermitCount
         return warm;
     }
 
-    /// <summary>The least-loaded connection of the largest key: who gives way when nothing is idle. Looks at all of them, but only once for each starving key.
-    /// One that awaits SETTINGS is spared: it has carried one stream at most, and a key that got a permit should get some use of it.</summary>
-    public static ConnectionState? LeastMissed(IEnumerable<KeyState> keys)
+    /// <summary>
+    /// The least loaded connection of the largest key, which gives way if none is idle. Scans all connections, but only once for each
+    /// starving key. A connection that awaits SETTINGS is spared: it has carried at most one stream, and a key that got a permit should
+    /// get some use of it.
+    /// </summary>
+    public static ConnectionState? CheapestToClose(IEnumerable<KeyState> keys)
     {
         KeyState? largest = null;
         foreach (var key in keys)

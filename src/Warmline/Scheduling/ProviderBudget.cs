@@ -1,56 +1,66 @@
 namespace Warmline.Scheduling;
 
 /// <summary>
-/// What a provider lets through for one origin, as its answers tell it: whether the next request may start, and when else. One of these stands for whatever the
-/// provider counts together (origin, key, model); which requests share one is not its business.
+/// What a provider admits according to its answers: whether the next request may start, or else when. One budget stands for the calls
+/// that the provider counts together (origin, key, model); it does not know which calls these are.
 /// </summary>
 /// <remarks>
-/// What is known is always late: an answer tells what was left when the server looked, which was at some time between the start of its request and now, and answers
-/// overtake each other. So of what is told the least counts, less what was started since. Until the first answer tells anything all is open, so a burst into
-/// the unknown is not held. A limit that nobody tells (others on the same key, tokens that a prompt will cost) cannot be kept to: then a refusal tells.
+/// What is known is always late. An answer reports what was left at some time between the start of its request and now, and answers
+/// overtake each other. So the lowest report counts, less what was started since. Until the first answer the budget is open, so a first
+/// burst is not blocked. Limits that are not reported (other users of the same key, tokens that a prompt will cost) cannot be observed:
+/// then a refusal closes the budget.
 /// </remarks>
 internal sealed class ProviderBudget
 {
-    /// <summary>The longest wait a refusal can ask for: a wrong header, or a quota of hours, must not park an origin for longer than anybody's patience. One request then asks again.</summary>
+    /// <summary>
+    /// The longest wait a refusal can ask for: a wrong header, or a quota of hours, must not block an origin for hours. After it one
+    /// request finds out.
+    /// </summary>
     public static readonly TimeSpan LongestCoolDown = TimeSpan.FromMinutes(10);
 
-    /// <summary>Waits after refusals that tell none: this, then twice as long each time, as the SDKs begin theirs in half a second for one call and here all calls wait.</summary>
-    public static readonly TimeSpan FirstUntoldCoolDown = TimeSpan.FromSeconds(1);
+    /// <summary>
+    /// The first wait after a refusal that gives none; doubled each time. The SDKs begin with half a second for one call; here all calls
+    /// wait.
+    /// </summary>
+    public static readonly TimeSpan FirstGuessedCoolDown = TimeSpan.FromSeconds(1);
 
-    /// <summary>The longest of those: providers count by the minute.</summary>
-    public static readonly TimeSpan LongestUntoldCoolDown = TimeSpan.FromMinutes(1);
+    /// <summary>The longest such wait: providers count by the minute.</summary>
+    public static readonly TimeSpan LongestGuessedCoolDown = TimeSpan.FromMinutes(1);
 
-    // The times at which those started that have no answer yet. In order, as time is: so they are found by halving, and the oldest is first.
+    // Start times of the requests without an answer. In ascending order, so that binary search works and the oldest is first.
     readonly List<TimeSpan> _unanswered = [];
     readonly BudgetWindow?[] _windows = new BudgetWindow?[RateLimits.Kinds];
     readonly GrowthBound _growth = new();
-    TimeSpan _toldUntil = TimeSpan.MinValue / 2;
+    TimeSpan _askedUntil = TimeSpan.MinValue / 2;
     TimeSpan _guessedUntil = TimeSpan.MinValue / 2;
     TimeSpan _guessedAt = TimeSpan.MinValue;
     TimeSpan _coolSince = TimeSpan.MinValue;
     TimeSpan _probeAt = TimeSpan.Zero;
     bool _isDoubtful;
     bool _wasDoubtful;
-    int _untold;
+    int _guesses;
 
-    /// <summary>Requests that were started and have no answer.</summary>
+    /// <summary>Number of requests that were started and have no answer.</summary>
     public int InFlight => _unanswered.Count;
 
-    /// <summary>Whether nothing is known that could hold a request, and none is in flight: it may be forgotten.</summary>
-    public bool IsForgettable(TimeSpan now) => InFlight == 0 && CoolUntil + LongestUntoldCoolDown <= now && !_growth.IsBounded(now) && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
+    /// <summary>Whether the budget may be forgotten: nothing known could block a request, and none is in flight.</summary>
+    public bool IsForgettable(TimeSpan now) =>
+        InFlight == 0 && CoolUntil + LongestGuessedCoolDown <= now && !_growth.IsBounded(now)
+        && Array.TrueForAll(_windows, window => window is null || window.IsOver(now));
 
-    TimeSpan CoolUntil => Later(_toldUntil, _guessedUntil);
+    TimeSpan CoolUntil => Later(_askedUntil, _guessedUntil);
 
     /// <summary>Whether the next request may start.</summary>
     public bool IsOpen(TimeSpan now) => OpensAt(now) <= now;
 
-    /// <summary>When the next request may start: now when it may; <see cref="TimeSpan.MaxValue"/> when only an answer can tell.</summary>
+    /// <summary>When the next request may start; <see cref="TimeSpan.MaxValue"/> if only an answer can show it.</summary>
     public TimeSpan OpensAt(TimeSpan now)
     {
         var opens = Later(CoolUntil, _growth.OpensAt(now));
         if (_isDoubtful)
         {
-            // The wait that is over was a guess: if all who waited for it went now, all would be refused. One in a second, until one is answered.
+            // The wait that is over was a guess: if all waiters started now, all could be refused. So start one a second until one is
+            // answered.
             opens = Later(opens, _probeAt);
         }
 
@@ -59,32 +69,36 @@ internal sealed class ProviderBudget
             if (_windows[kind] is { } window)
             {
                 window.Roll(now);
-                opens = Later(opens, kind == (int)RateLimitKind.Requests ? window.OpensForOne(now, StartedSince(window.CountedUntil), InFlight) : window.OpensWithAny(now, InFlight));
+                opens = Later(opens, kind == (int)RateLimitKind.Requests
+                    ? window.OpensForOne(now, StartedSince(window.CountedUntil), InFlight)
+                    : window.OpensWithAny(now, InFlight));
             }
         }
 
         return Later(opens, now);
     }
 
-    /// <summary>Requests that may start now, as far as that can be told: no more connections than that need be opened.</summary>
+    /// <summary>Number of requests that may start now, as far as is known. No more connections than that need be opened.</summary>
     public int Left(TimeSpan now) => !IsOpen(now) ? 0
         : _isDoubtful ? 1
-        : _windows[(int)RateLimitKind.Requests] is { } window && window.Left(now, StartedSince(window.CountedUntil)) is { } left ? (int)Math.Clamp(left, 1, int.MaxValue)
+        : _windows[(int)RateLimitKind.Requests] is { } window
+            && window.Left(now, StartedSince(window.CountedUntil)) is { } left ? (int)Math.Clamp(left, 1, int.MaxValue)
         : int.MaxValue;
 
     /// <summary>A request was granted its lease.</summary>
     public void Started(TimeSpan now)
     {
         _unanswered.Add(now);
-        _probeAt = now + FirstUntoldCoolDown;
+        _probeAt = now + FirstGuessedCoolDown;
         _growth.Started(now);
     }
 
-    /// <summary>The head of an answer came.</summary>
-    /// <param name="reading">What its headers say.</param>
+    /// <summary>The headers of an answer arrived.</summary>
+    /// <param name="reading">The rate limits in its headers.</param>
     /// <param name="status">Its status.</param>
     /// <param name="now">The time.</param>
-    /// <param name="startedAt">The time that <see cref="Started"/> was given for it. Without it the oldest in flight is taken for it, which makes what it tells less certain.</param>
+    /// <param name="startedAt">The time that was passed to <see cref="Started"/> for it. Without it the oldest request in flight is
+    /// assumed, which makes the report less certain.</param>
     public void Answered(in RateLimits reading, int status, TimeSpan now, TimeSpan? startedAt = null)
     {
         var started = Remove(startedAt, now);
@@ -92,11 +106,12 @@ internal sealed class ProviderBudget
         {
             if (reading[(RateLimitKind)kind] is { } limit)
             {
-                (_windows[kind] ??= new BudgetWindow()).Told(limit, started, now);
+                (_windows[kind] ??= new BudgetWindow()).Read(limit, started, now);
             }
             else if (kind == (int)RateLimitKind.Requests)
             {
-                _windows[kind]?.Spent(started, now);   // an edge or a proxy answered without the headers: the request may have been counted
+                // An edge server or proxy answered without the headers: the request may have been counted.
+                _windows[kind]?.Spent(started, now);
             }
         }
 
@@ -111,7 +126,7 @@ internal sealed class ProviderBudget
         }
         else if (status < 500 && started > _coolSince)
         {
-            _untold = 0;
+            _guesses = 0;
             _isDoubtful = false;
         }
     }
@@ -123,31 +138,33 @@ internal sealed class ProviderBudget
         _windows[(int)RateLimitKind.Requests]?.Spent(started, now);
     }
 
-    /// <summary>A lease came back and nothing had been sent on it.</summary>
+    /// <summary>A lease ended and nothing had been sent on it.</summary>
     public void Unused(TimeSpan now, TimeSpan? startedAt = null) => Remove(startedAt, now);
 
     /// <summary>
-    /// The body of a refusal says how long to wait. It takes the place of a wait that was guessed for want of it. Beside one from
-    /// the headers the longer counts: the provider asked for both, and the longer keeps to both.
+    /// The body of a refusal says how long to wait. This replaces a guessed wait. If the headers gave a wait as well the longer counts,
+    /// as it satisfies both.
     /// </summary>
     /// <param name="wait">The time; above 0.</param>
-    /// <param name="answeredAt">When the refusal came: its body may be read later.</param>
+    /// <param name="answeredAt">When the refusal arrived: its body may be read later.</param>
     public void Advised(TimeSpan wait, TimeSpan answeredAt)
     {
         if (_guessedAt <= answeredAt && _guessedUntil > answeredAt)
         {
             _guessedUntil = TimeSpan.MinValue / 2;
             _isDoubtful &= _wasDoubtful;
-            _untold = Math.Max(0, _untold - 1);   // an answer may have cleared it since
+            _guesses = Math.Max(0, _guesses - 1);   // an answer may have reset it since
         }
 
         CoolDown(wait, answeredAt);
     }
 
-    /// <summary>The provider said <c>slow_down</c>: from now on requests may grow by half in 15 minutes, from the rate of the last minute.</summary>
+    /// <summary>
+    /// The provider said <c>slow_down</c>: from now on requests may grow by half in 15 minutes, from the rate of the last minute.
+    /// </summary>
     public void SlowDown(TimeSpan now) => _growth.Begin(now);
 
-    /// <summary>What is known of each kind.</summary>
+    /// <summary>What is known about each kind of limit.</summary>
     public IReadOnlyList<ProviderLimit> Report(TimeSpan now)
     {
         var limits = new List<ProviderLimit>();
@@ -177,14 +194,14 @@ internal sealed class ProviderBudget
         {
             if (started <= _coolSince)
             {
-                return;   // it was on its way when another was refused: one burst is one refusal
+                return;   // it was on its way when another was refused: one burst counts as one refusal
             }
 
-            wait = FirstUntoldCoolDown * Math.Pow(2, Math.Min(_untold++, 10));
+            wait = FirstGuessedCoolDown * Math.Pow(2, Math.Min(_guesses++, 10));
             _wasDoubtful = _isDoubtful;
             _isDoubtful = true;
             _coolSince = _guessedAt = now;
-            _guessedUntil = Later(_guessedUntil, now + (wait < LongestUntoldCoolDown ? wait : LongestUntoldCoolDown));
+            _guessedUntil = Later(_guessedUntil, now + (wait < LongestGuessedCoolDown ? wait : LongestGuessedCoolDown));
             return;
         }
 
@@ -195,7 +212,7 @@ internal sealed class ProviderBudget
     {
         _isDoubtful |= wait > LongestCoolDown;
         _coolSince = Later(_coolSince, since);
-        _toldUntil = Later(_toldUntil, since + (wait < LongestCoolDown ? wait : LongestCoolDown));
+        _askedUntil = Later(_askedUntil, since + (wait < LongestCoolDown ? wait : LongestCoolDown));
     }
 
     TimeSpan Remove(TimeSpan? startedAt, TimeSpan now)

@@ -1,72 +1,76 @@
-using Warmline.Options;
-
 namespace Warmline.Scheduling;
 
-/// <summary>What the shell has to do after an event, outside the lock.</summary>
+/// <summary>The actions that the shell carries out after an event, outside the lock.</summary>
 internal enum ActionKind
 {
-    /// <summary>The waiter has its lease: <see cref="Waiter.Connection"/> says where.</summary>
+    /// <summary>The waiter has its lease, on <see cref="Waiter.Connection"/>.</summary>
     Grant,
 
-    /// <summary>The waiter gets no lease: <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/> say why.</summary>
+    /// <summary>The waiter gets no lease, for <see cref="SchedulerAction.Refusal"/> and <see cref="SchedulerAction.Reason"/>.</summary>
     Refuse,
 
-    /// <summary>Open a connection; answer with DialSucceeded or DialFailed. <see cref="SchedulerAction.Advice"/>: an option makes such dials necessary again and again.</summary>
+    /// <summary>
+    /// Open a connection; answer with DialSucceeded or DialFailed. <see cref="SchedulerAction.Advice"/>: an option makes such dials
+    /// necessary again and again.
+    /// </summary>
     Dial,
 
-    /// <summary>Nobody rides this new HTTP/2 connection yet: start it, so that its SETTINGS come.</summary>
+    /// <summary>No call uses this new HTTP/2 connection yet: start it, so that its SETTINGS arrive.</summary>
     Prime,
 
     /// <summary>The server's SETTINGS did not come within the connect timeout: abort the connection and answer with DialFailed.</summary>
     SettingsOverdue,
 
-    /// <summary>A dial stands still, or what it opened ended at once: its address is to be tried last for a while.</summary>
+    /// <summary>A dial stalls, or its connection ended at once: try its address last for a while.</summary>
     Distrust,
 
-    /// <summary>End a dial that stands still; answer with DialFailed, or with DialSucceeded if it has come through meanwhile.</summary>
+    /// <summary>End a stalled dial; answer with DialFailed, or with DialSucceeded if it has succeeded meanwhile.</summary>
     GiveUpDial,
 
-    /// <summary>The server ends connections that are to be held warm after <see cref="SchedulerAction.At"/>. Once for a key.</summary>
+    /// <summary>The server ends warm connections after <see cref="SchedulerAction.At"/>. Once for a key.</summary>
     WarmthIsCostly,
 
     /// <summary>Close the connection now; answer with ConnectionClosed.</summary>
     Close,
 
-    /// <summary>Close the connection now, without a word to the peer, who may be gone; answer with ConnectionClosed.</summary>
+    /// <summary>Close the connection now without a goodbye, as the peer may be gone; answer with ConnectionClosed.</summary>
     Drop,
 
-    /// <summary>Send a Tick at this time; replaces the one asked for before.</summary>
+    /// <summary>Send a Tick at this time; replaces the previous request.</summary>
     WakeAt,
 
-    /// <summary>The warm-up has reached its number, or cannot.</summary>
+    /// <summary>The warm-up has reached its target, or cannot.</summary>
     WarmUpEnded,
 
-    /// <summary>More than 80 % of what applies is in use.</summary>
+    /// <summary>More than 80 % of the limit that applies is in use.</summary>
     UtilizationHigh,
 
-    /// <summary>So many idle connections were given up together, for <see cref="SchedulerAction.Cause"/>; of one key, or of all when there is none.</summary>
+    /// <summary>
+    /// <see cref="SchedulerAction.Active"/> idle connections are closed together for <see cref="SchedulerAction.Cause"/>; of one key, or
+    /// of all if there is no target.
+    /// </summary>
     Flushed,
 
-    /// <summary>The server's idle limit is known now, or known better.</summary>
+    /// <summary>The server's idle limit was learned or corrected.</summary>
     IdleLimitLearned,
 
-    /// <summary>From now on calls that may use HTTP/1.1 do, for <see cref="SchedulerAction.Doubt"/>.</summary>
+    /// <summary>From now on calls that may use HTTP/1.1 use it, because of <see cref="SchedulerAction.Doubt"/>.</summary>
     Http2Avoided,
 }
 
-/// <summary>Why idle connections are no longer believed in.</summary>
+/// <summary>Why idle connections are closed together.</summary>
 internal enum FlushCause
 {
     /// <summary>One of them was reset, timed out, or did not answer its pings.</summary>
     Loss,
 
-    /// <summary>The kernel showed one of them to be gone or silent, just before a request would have been sent on it or while it was idle.</summary>
+    /// <summary>The kernel showed that one of them was gone or silent, just before a request was sent on it or while it was idle.</summary>
     Silence,
 
     /// <summary>The wall clock ran ahead: the machine slept.</summary>
     Sleep,
 
-    /// <summary>The machine lost the address that they come from.</summary>
+    /// <summary>The machine lost their local address.</summary>
     Network,
 }
 
@@ -76,7 +80,7 @@ internal enum RefusalKind
     /// <summary>Refused at once: the queue is full, or the pool takes nothing new.</summary>
     Rejected,
 
-    /// <summary>Its time to wait is over.</summary>
+    /// <summary>Its deadline has passed.</summary>
     TimedOut,
 
     /// <summary>The dial that it waited for failed, and there is no other connection to wait for.</summary>
@@ -92,18 +96,22 @@ internal enum LeaseOutcome
     /// <summary>The connection must take no more.</summary>
     ConnectionBroken,
 
-    /// <summary>The server provably did not start on the request: the waiter goes back to its place, the connection takes no more.</summary>
+    /// <summary>
+    /// The server provably did not start on the request: the waiter returns to its place, and the connection takes no more.
+    /// </summary>
     NotSent,
 
-    /// <summary>The server may have worked on the request, which may be sent again all the same: as <see cref="NotSent"/>, but a provider
-    /// may have counted it.</summary>
+    /// <summary>
+    /// The server may have worked on the request, but it may be sent again: as <see cref="NotSent"/>, except that a provider may have
+    /// counted it.
+    /// </summary>
     Unanswered,
 
-    /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned of it.</summary>
+    /// <summary>Nothing was sent: the connection can carry the next one, and nothing was learned about it.</summary>
     Unused,
 }
 
-/// <summary>One thing to do. <see cref="Target"/> is the waiter, connection or warm-up concerned.</summary>
+/// <summary>One action. <see cref="Target"/> is the waiter, connection, key or warm-up concerned.</summary>
 internal readonly record struct SchedulerAction(
     ActionKind Kind,
     object? Target = null,
@@ -123,89 +131,5 @@ internal readonly record struct SchedulerAction(
 
     public WarmUp WarmUp => (WarmUp)Target!;
 
-    public override string ToString() => $"{Kind} {Target}";   // the generated one would read all three
-}
-
-/// <summary>The limits in force: the options, frozen. <see cref="int.MaxValue"/> means none.</summary>
-internal sealed record SchedulerLimits
-{
-    public int MaxConnections { get; init; } = 50;
-
-    public int MaxConnectionsPerHost { get; init; } = int.MaxValue;
-
-    public int MaxConcurrentRequests { get; init; } = int.MaxValue;
-
-    public int MaxIdleConnections { get; init; } = 25;
-
-    public int MaxQueueLength { get; init; } = 10_000;
-
-    public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(120);
-
-    public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromMinutes(15);
-
-    /// <summary>From the end of the name's lookup to the server's SETTINGS.</summary>
-    public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(5);
-
-    public int TargetStreams { get; init; } = 8;
-
-    public int SpreadConnections { get; init; } = 8;
-
-    public int MaxStreamsPerConnection { get; init; } = 32;
-
-    /// <summary>Dials of one key under way at the same time. 64 covers the default of MaxConnections at once, yet is no SYN flood.</summary>
-    public int MaxDialsInFlight { get; init; } = 64;
-
-    /// <summary>The pause after a first failed dial; doubles with each further one up to <see cref="MaxBackOff"/>.</summary>
-    public TimeSpan BackOff { get; init; } = TimeSpan.FromMilliseconds(100);
-
-    public TimeSpan MaxBackOff { get; init; } = TimeSpan.FromSeconds(10);
-
-    /// <summary>How often a request that provably was not started may be placed anew.</summary>
-    public int MaxRedispatches { get; init; } = 3;
-
-    /// <summary>How long a learned idle limit is kept: then connections may be idle for longer again, and show whether the server still ends them.</summary>
-    public TimeSpan IdleMemory { get; init; } = TimeSpan.FromHours(1);
-
-    /// <summary>How long what was learned of a key (ALPN, stream limit) outlives its last use.</summary>
-    public TimeSpan KeyMemory { get; init; } = TimeSpan.FromHours(1);
-
-    /// <summary>Lanes and tenants.</summary>
-    public SharingSettings Sharing { get; init; } = SharingSettings.None;
-
-    /// <summary>What is known of servers before the first call.</summary>
-    public ProviderChoices Providers { get; init; } = ProviderChoices.None;
-
-    public static SchedulerLimits From(PoolSettings settings) => new()
-    {
-        MaxConnections = settings.MaxConnections,
-        MaxConnectionsPerHost = settings.MaxConnectionsPerHost,
-        MaxConcurrentRequests = settings.MaxConcurrentRequests,
-        MaxIdleConnections = settings.MaxIdleConnections,
-        MaxQueueLength = settings.MaxQueueLength,
-        IdleTimeout = settings.IdleTimeout,
-        ConnectionLifetime = settings.ConnectionLifetime,
-        ConnectTimeout = settings.ConnectTimeout > TimeSpan.Zero ? settings.ConnectTimeout : TimeSpan.FromDays(24),
-        TargetStreams = settings.TargetStreams,
-        SpreadConnections = settings.SpreadConnections,
-        MaxStreamsPerConnection = settings.MaxStreamsPerConnection,
-        Sharing = settings.Sharing,
-        Providers = settings.Providers,
-    };
-}
-
-/// <summary>A call of WarmUpAsync under way.</summary>
-internal sealed class WarmUp(int target)
-{
-    public int Target { get; } = target;
-
-    /// <summary>Connections of the key that were ready when it ended.</summary>
-    public int Ready { get; set; }
-
-    /// <summary>The dial error that ended it short, if one did.</summary>
-    public Exception? Error { get; set; }
-
-    public PoolRejectionReason Reason { get; set; }
-
-    /// <summary>The shell's completion.</summary>
-    public TaskCompletionSource Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    public override string ToString() => $"{Kind} {Target}";   // the generated method would read all three properties
 }

@@ -3,16 +3,17 @@ using Warmline.Options;
 
 namespace Warmline.Scheduling;
 
-/// <summary>What the scheduler holds, as the public sees it. Called under the pool's lock.</summary>
+/// <summary>Builds the public statistics from the scheduler's state. Called under the pool's lock.</summary>
 internal static class Snapshot
 {
-    /// <summary>More would make an error's snapshot dear where there are thousands.</summary>
+    /// <summary>With thousands of tenants, more would make the snapshot in an error expensive.</summary>
     const int MaxTenants = 1_000;
-    const int MaxTold = 100;
+    const int MaxRateLimits = 100;
 
     /// <param name="scheduler">What is shown.</param>
     /// <param name="now">The time.</param>
-    /// <param name="detailed">With tenants and rate limits, of which there may be thousands: too dear for each of many refusals, as the lock is held meanwhile.</param>
+    /// <param name="detailed">With tenants and rate limits. There may be thousands, which is too expensive for each of many refusals, as
+    /// the lock is held meanwhile.</param>
     public static PoolStats Stats(this Scheduler scheduler, TimeSpan now = default, bool detailed = true)
     {
         var facts = scheduler.Facts;
@@ -56,20 +57,19 @@ internal static class Snapshot
             TimeSaved = saved,
             Origins = origins,
             Lanes = Lanes(scheduler),
-            Tenants = !detailed ? [] : [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle).OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants).Select(tenant => Tenant(scheduler, tenant))],
+            Tenants = detailed ? Tenants(scheduler) : [],
             NamedTenants = !detailed ? [] : [.. scheduler.Limits.Sharing.Named.Keys],
-            RateLimits = !detailed ? [] : [.. scheduler.Budgets.Select(budget => new RateLimitStats(budget.Key.Origin, budget.Key.Model, budget.Rules.Report(now)))
-                .Concat(scheduler.Keys.Where(static key => key.Limits is not null).Select(key => new RateLimitStats(key.Key.Origin, "", key.Limits!.Report(now))))
-                .Where(static told => told.Limits.Count > 0).Take(MaxTold)],
+            RateLimits = detailed ? RateLimits(scheduler, now) : [],
         };
     }
 
     public static IReadOnlyList<WaiterInfo> Waiters(this Scheduler scheduler, TimeSpan now, int max) =>
         [.. scheduler.Keys
-            .SelectMany(key => key.Queue.All().Select(waiter => new WaiterInfo(key.Key.Origin, now - waiter.AskedAt, scheduler.ReasonFor(waiter), waiter.LaneName, waiter.TenantName, waiter.Priority)))
+            .SelectMany(key => key.Queue.All().Select(waiter => new WaiterInfo(
+                key.Key.Origin, now - waiter.AskedAt, scheduler.ReasonFor(waiter), waiter.LaneName, waiter.TenantName, waiter.Priority)))
             .Take(max)];
 
-    /// <summary>Everyone who holds a lease on a connection that is not closed yet.</summary>
+    /// <summary>Every call with a lease on a connection that is not closed yet.</summary>
     public static IEnumerable<Waiter> Leased(this Scheduler scheduler)
     {
         foreach (var key in scheduler.Keys)
@@ -100,8 +100,20 @@ internal static class Snapshot
             }
         }
 
-        return [.. scheduler.Sharing.Lanes.Where(lane => scheduler.Limits.Sharing.Lanes.ContainsKey(lane.Name)).Select(lane => Lane(scheduler, lane, streaming.GetValueOrDefault(lane)))];
+        return [.. scheduler.Sharing.Lanes.Where(lane => scheduler.Limits.Sharing.Lanes.ContainsKey(lane.Name))
+            .Select(lane => Lane(scheduler, lane, streaming.GetValueOrDefault(lane)))];
     }
+
+    static IReadOnlyList<TenantStats> Tenants(Scheduler scheduler) =>
+        [.. scheduler.Sharing.Tenants.Where(static tenant => !tenant.IsIdle)
+            .OrderByDescending(static tenant => tenant.Leases + tenant.Waiting).Take(MaxTenants)
+            .Select(tenant => Tenant(scheduler, tenant))];
+
+    static IReadOnlyList<RateLimitStats> RateLimits(Scheduler scheduler, TimeSpan now) =>
+        [.. scheduler.Budgets.Select(budget => new RateLimitStats(budget.Key.Origin, budget.Key.Model, budget.Rules.Report(now)))
+            .Concat(scheduler.Keys.Where(static key => key.Limits is not null)
+                .Select(key => new RateLimitStats(key.Key.Origin, "", key.Limits!.Report(now))))
+            .Where(static reported => reported.Limits.Count > 0).Take(MaxRateLimits)];
 
     static LaneStats Lane(Scheduler scheduler, LaneState lane, int streaming) => new()
     {
@@ -134,12 +146,19 @@ internal static class Snapshot
         MaxQueueWait = tenant.Facts.MaxWait,
     };
 
+    static string Partition(ConnectionKey key)
+    {
+        var protocols = key.Protocols is HttpProtocols.Any ? "" : $"{key.Protocols}";
+        var proxy = key.Proxy is { } through ? $"through {through}" : "";
+        return string.Join(' ', new[] { protocols, key.Partition, proxy }.Where(part => part.Length > 0));
+    }
+
     static int? Limit(int limit) => limit == int.MaxValue ? null : limit;
 
     static OriginStats Origin(Scheduler scheduler, KeyState key, TimeSpan now) => new()
     {
         Origin = key.Key.Origin,
-        Partition = string.Join(' ', new[] { key.Key.Protocols is HttpProtocols.Any ? "" : $"{key.Key.Protocols}", key.Key.Partition, key.Key.Proxy is { } proxy ? $"through {proxy}" : "" }.Where(part => part.Length > 0)),
+        Partition = Partition(key.Key),
         HttpVersion = key.SpeaksHttp2 switch { true => HttpVersion.Version20, false => HttpVersion.Version11, null => null },
         StreamLimit = key.AdvertisedLimit,
         TotalRequests = key.Facts.Requests,

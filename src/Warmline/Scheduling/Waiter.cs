@@ -1,21 +1,6 @@
 namespace Warmline.Scheduling;
 
-/// <summary>Something that wants a <c>Tick</c> at a time: a waiter's deadline, a connection's expiry, a key's back-off.</summary>
-internal abstract class Timed
-{
-    public int TimerPlace = -1;
-
-    public TimeSpan Due { get; set; } = TimeSpan.MaxValue;
-
-    internal struct ByDue : IHeapOrder<Timed>
-    {
-        public static bool Before(Timed left, Timed right) => left.Due < right.Due;
-
-        public static ref int Place(Timed item) => ref item.TimerPlace;
-    }
-}
-
-/// <summary>Where a request stands with the scheduler.</summary>
+/// <summary>The states of a call in the scheduler.</summary>
 internal enum WaiterState
 {
     /// <summary>Not seen yet. Next: Waiting, Leased, Ended.</summary>
@@ -31,10 +16,10 @@ internal enum WaiterState
     Ended,
 }
 
-/// <summary>A request on its way through the scheduler: a waiter first, then the lease itself. The shell derives from it.</summary>
+/// <summary>A call in the scheduler: first a waiter, then the lease itself. The shell derives from it.</summary>
 internal class Waiter : Timed
 {
-    /// <summary>Upload bytes of known length; they weigh on the connection until UploadEnded.</summary>
+    /// <summary>Upload bytes of known length. They count towards the connection's load until UploadEnded.</summary>
     public long UploadBytes { get; set; }
 
     /// <summary>When the wait ends in a refusal.</summary>
@@ -46,20 +31,20 @@ internal class Waiter : Timed
     /// <summary>The name of its tenant; empty for none.</summary>
     public string TenantName { get; set; } = "";
 
-    /// <summary>Among the waiters of its tenant in its lane: the higher goes first. -10 to 10.</summary>
+    /// <summary>Priority among the waiters of its tenant in its lane, -10 to 10: the higher goes first.</summary>
     public int Priority { get; set; }
 
-    /// <summary>Which requests the provider counts together with it; null where it is not paced.</summary>
+    /// <summary>Identifies the calls that the provider counts together with it; null where pacing is off.</summary>
     public BudgetKey? BudgetKey { get; set; }
 
     public WaiterState State { get; internal set; }
 
     public KeyState? Key { get; internal set; }
 
-    /// <summary>Where the lease is; null before.</summary>
+    /// <summary>The connection of the lease; null before.</summary>
     public ConnectionState? Connection { get; internal set; }
 
-    /// <summary>The place in the order of arrival; kept when it is placed anew.</summary>
+    /// <summary>The place in the order of arrival; kept when it waits again.</summary>
     public long Sequence { get; internal set; }
 
     public TimeSpan AskedAt { get; internal set; }
@@ -69,19 +54,21 @@ internal class Waiter : Timed
     /// <summary>Whether the call needed no dial of its own.</summary>
     public bool Reused { get; internal set; }
 
-    /// <summary>How long its connection had been idle before, if nothing has proved yet that it is still alive; zero otherwise.</summary>
+    /// <summary>
+    /// How long its connection had been idle before, if no exchange has shown yet that it is still alive; zero otherwise.
+    /// </summary>
     public TimeSpan Rested { get; internal set; }
 
     /// <summary>Whether its answer is a stream of events that has not ended.</summary>
     public virtual bool IsStreaming => false;
 
-    /// <summary>Whether the headers of its answer have come.</summary>
+    /// <summary>Whether the headers of its answer have arrived.</summary>
     public virtual bool HasAnswer => false;
 
-    /// <summary>How often it went back to its place.</summary>
+    /// <summary>How often it was queued again.</summary>
     public int Redispatches { get; internal set; }
 
-    /// <summary>It has had a place before: counted once, however often it is placed.</summary>
+    /// <summary>It has had a lease before: it is counted once, however often it is granted one.</summary>
     internal bool WasGranted { get; set; }
 
     internal long WeighingBytes { get; set; }
@@ -100,87 +87,11 @@ internal class Waiter : Timed
     /// <summary>Where it waits.</summary>
     internal TenantQueue? Queue { get; set; }
 
-    // Links in the order of arrival while waiting, among the connection's leases afterwards: never both.
+    // Links in the order of arrival while waiting, and among the connection's leases afterwards; never both.
     internal Waiter? Previous;
     internal Waiter? Next;
 
     // Links among the waiters of its tenant.
     internal Waiter? PreviousOfTenant;
     internal Waiter? NextOfTenant;
-}
-
-/// <summary>Which of a waiter's links a list uses.</summary>
-internal interface IWaiterLinks
-{
-    static abstract ref Waiter? Previous(Waiter waiter);
-
-    static abstract ref Waiter? Next(Waiter waiter);
-}
-
-/// <summary>Waiters in the order in which they came.</summary>
-internal struct WaiterList<TLinks>
-    where TLinks : struct, IWaiterLinks
-{
-    public Waiter? First { get; private set; }
-
-    public Waiter? Last { get; private set; }
-
-    /// <summary>Adds a waiter at its place: nearly always the end, or, when it was served in vain, near the beginning.</summary>
-    public void Add(Waiter waiter)
-    {
-        var before = Last;
-        if (before is not null && before.Sequence > waiter.Sequence)
-        {
-            before = null;
-            for (var at = First; at!.Sequence < waiter.Sequence; at = TLinks.Next(at))
-            {
-                before = at;
-            }
-        }
-
-        var after = before is null ? First : TLinks.Next(before);
-        TLinks.Previous(waiter) = before;
-        TLinks.Next(waiter) = after;
-        if (before is null)
-        {
-            First = waiter;
-        }
-        else
-        {
-            TLinks.Next(before) = waiter;
-        }
-
-        if (after is null)
-        {
-            Last = waiter;
-        }
-        else
-        {
-            TLinks.Previous(after) = waiter;
-        }
-    }
-
-    public void Remove(Waiter waiter)
-    {
-        var (before, after) = (TLinks.Previous(waiter), TLinks.Next(waiter));
-        if (before is null)
-        {
-            First = after;
-        }
-        else
-        {
-            TLinks.Next(before) = after;
-        }
-
-        if (after is null)
-        {
-            Last = before;
-        }
-        else
-        {
-            TLinks.Previous(after) = before;
-        }
-
-        TLinks.Previous(waiter) = TLinks.Next(waiter) = null;
-    }
 }

@@ -15,9 +15,9 @@ public sealed class Http2TrustTests
     {
         _trust.Answered(overHttp2: true);
 
-        Assert.True(_trust.Avoids(Http2Doubt.Refused, Start, Start, out var isNews));
+        Assert.True(_trust.TryAvoid(Http2Doubt.Refused, Start, Start, out var isNews));
         Assert.True(isNews);
-        Assert.True(_trust.Avoids(Http2Doubt.None, Start, Start + Second, out isNews));
+        Assert.True(_trust.TryAvoid(Http2Doubt.None, Start, Start + Second, out isNews));
         Assert.False(isNews);
         Assert.True(_trust.IsAvoided(Start + Http2Trust.RefusalMemory - Second));
         Assert.False(_trust.IsAvoided(Start + Http2Trust.RefusalMemory));
@@ -32,16 +32,16 @@ public sealed class Http2TrustTests
 
         for (var at = 0; at < 5; at++)
         {
-            Assert.False(_trust.Avoids((Http2Doubt)doubt, Start + (at * Second), Start + (at * Second), out _));
+            Assert.False(_trust.TryAvoid((Http2Doubt)doubt, Start + (at * Second), Start + (at * Second), out _));
         }
     }
 
     [Fact]
     public void Calls_without_an_answer_count_once_for_an_outage()
     {
-        Assert.False(_trust.Avoids(Http2Doubt.NoAnswer, Start, Start + Second, out _));
-        Assert.False(_trust.Avoids(Http2Doubt.NoAnswer, Start, Start + Second, out _));   // was under way with the first
-        Assert.True(_trust.Avoids(Http2Doubt.NoAnswer, Start + (2 * Second), Start + (3 * Second), out _));
+        Assert.False(_trust.TryAvoid(Http2Doubt.NoAnswer, Start, Start + Second, out _));
+        Assert.False(_trust.TryAvoid(Http2Doubt.NoAnswer, Start, Start + Second, out _));   // was under way with the first
+        Assert.True(_trust.TryAvoid(Http2Doubt.NoAnswer, Start + (2 * Second), Start + (3 * Second), out _));
         Assert.True(_trust.IsAvoided(Start + Http2Trust.BreakMemory));
         Assert.False(_trust.IsAvoided(Start + Http2Trust.BreakMemory + (4 * Second)));
     }
@@ -54,7 +54,7 @@ public sealed class Http2TrustTests
     [InlineData((int)Http2Doubt.Refused, false, true, true)]
     public void Where_HTTP1_fails_as_well_HTTP2_is_offered_again(int doubt, bool http1Answered, bool cannotSpeakIt, bool isOffered)
     {
-        Assert.True(_trust.Avoids((Http2Doubt)doubt, Start, Start, out _));
+        Assert.True(_trust.TryAvoid((Http2Doubt)doubt, Start, Start, out _));
         Assert.True(_trust.IsDoubted);
         if (http1Answered)
         {
@@ -63,13 +63,13 @@ public sealed class Http2TrustTests
 
         Assert.Equal(isOffered, _trust.Http1Failed(cannotSpeakIt, Start + Second));
         Assert.Equal(!isOffered, _trust.IsAvoided(Start + Second));
-        Assert.Equal(!isOffered, _trust.Avoids((Http2Doubt)doubt, Start + Second, Start + (2 * Second), out _));   // not at once again
+        Assert.Equal(!isOffered, _trust.TryAvoid((Http2Doubt)doubt, Start + Second, Start + (2 * Second), out _));   // not at once again
     }
 
     [Fact]
     public void HTTP2_is_doubted_until_it_opens()
     {
-        _trust.Avoids(Http2Doubt.Broken, Start, Start, out _);
+        _trust.TryAvoid(Http2Doubt.Broken, Start, Start, out _);
         Assert.True(_trust.IsDoubted);
 
         _trust.Opened();

@@ -124,7 +124,7 @@ internal sealed partial class SchedulerModel
 
         var dials = (int)((missing + each - 1) / each);
         dials = key.SpeaksHttp2 is null ? Math.Min(dials, Math.Max(0, _limits.SpreadConnections - key.Links.Count(link => link is { IsDialing: true, Silent: false }))) : dials;
-        dials = StateOf(key) is { SilentInRow: > 0 } silent ? Math.Min(dials, silent.HedgesEnd ? 0 : Math.Max(0, 1 - key.Coming)) : dials;   // one at a time, until one gets through
+        dials = StateOf(key) is { Hedge.SilentInRow: > 0 } silent ? Math.Min(dials, silent.Hedge.IsOver ? 0 : Math.Max(0, 1 - key.Coming)) : dials;   // one at a time, until one gets through
         return Math.Min(dials, Math.Max(0, _limits.MaxDialsInFlight - key.Dialing));
     }
 
@@ -292,7 +292,7 @@ internal sealed partial class SchedulerModel
         {
             var state = StateOf(key)!;
             var backOff = state.BackOffUntil;
-            if (((state.Failures > 0 || state.SilentInRow > 0) && key.Coming > 0) || state.HedgesEnd || state.ProbationUntil > _lastTick)
+            if (((state.Failures > 0 || state.Hedge.SilentInRow > 0) && key.Coming > 0) || state.Hedge.IsOver || state.ProbationUntil > _lastTick)
             {
                 return;   // one at a time
             }

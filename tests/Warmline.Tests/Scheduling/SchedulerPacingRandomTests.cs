@@ -249,7 +249,7 @@ public sealed class SchedulerPacingRandomTests
             Pass(3_600);
             var scheduler = _play.Scheduler;
             Require((scheduler.Leases, scheduler.Waiting, scheduler.Permits.InUse, scheduler.Keys.Count) == (0, 0, 0, 0), "something is left");
-            Require(scheduler.Sharing.Lanes.TrueForAll(static lane => (lane.Leases, lane.Waiting, lane.Held.Count) == (0, 0, 0)), "a lane has something left");
+            Require(scheduler.Sharing.Lanes.TrueForAll(static lane => (lane.Leases, lane.Waiting, lane.Parked.Count) == (0, 0, 0)), "a lane has something left");
             Require(scheduler.Sharing.Tenants.All(static tenant => (tenant.Leases, tenant.Waiting) == (0, 0)), "a tenant has something left");
             Require(scheduler.Budgets.All(static budget => budget.Rules.InFlight == 0 && budget.Keys.Count == 0), "a budget has something left");
         }

@@ -14,7 +14,7 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
     public bool AreAll => Taken > 0 && Held == Taken;
 
     /// <summary>Counts them, in one pass over all leases. Needs the pool's lock.</summary>
-    public static HeldPlaces Of(Scheduler scheduler, Waiter waiter, PoolRejectionReason reason, Func<PooledRequest, bool> isHeld)
+    public static HeldPlaces Of(Scheduler scheduler, Waiter waiter, PoolRejectionReason reason, Func<PooledCall, bool> isHeld)
     {
         var (held, taken, oldest) = (0, 0, TimeSpan.MaxValue);
         if (!IsOfLeases(reason))
@@ -30,7 +30,7 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
             }
 
             taken++;
-            if (isHeld((PooledRequest)lease))
+            if (isHeld((PooledCall)lease))
             {
                 held++;
                 oldest = lease.GrantedAt < oldest ? lease.GrantedAt : oldest;

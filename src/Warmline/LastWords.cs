@@ -89,31 +89,4 @@ internal static class LastWords
                 $"{key.Origin} closed the connection immediately after it was opened{said}."
                     + (key.IsHttps && said.Length == 0 ? " It may require a client certificate: see SslOptions." : ""), slot.EndCause);
     }
-
-    /// <summary>The error for a call whose HTTP/2 connection broke before the server's SETTINGS.</summary>
-    public static PoolConnectException NoSettings(ConnectionState connection, RequestVerdict verdict, Exception error)
-    {
-        var (slot, key) = ((Slot)connection.Slot!, connection.Key.Key);
-        if (connection.EndCause is DialException { TimedOut: true } overdue)
-        {
-            return new PoolConnectException(DialPhase.Http2Settings, verdict, overdue.Message, error is HttpRequestException ? error.InnerException : error);
-        }
-
-        var said = GoAway(slot) is { } goAway ? $" but {goAway}" : slot.HasEnded ? ", and closed the connection" : "";
-        return new PoolConnectException(DialPhase.Http2Settings, verdict,
-            $"{key.Origin} negotiated HTTP/2 but sent no SETTINGS{said}. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
-            slot.EndCause ?? (error is HttpRequestException ? error.InnerException : error));
-    }
-
-    /// <summary>What a server of HTTP/1.1 only, or for this request only, said, and what to change.</summary>
-    public static string Http1Required(PooledRequest call)
-    {
-        var frames = call.Slot.Frames!;
-        var (frame, code, text) = frames.HasGoAway && AsksForHttp1(frames.GoAwayCode)
-            ? ("GOAWAY", frames.GoAwayCode, frames.GoAwayText) : ("RST_STREAM", call.ResetCode, "");
-        var remedy = call.MayFallBack ? "From now on, calls that allow HTTP/1.1 will use it"
-            : call.Key!.Key.Protocols is HttpProtocols.Http2 && call.RequiresHttp2ByMode ? "Set Http2.Mode to Preferred"
-            : "Set VersionPolicy to RequestVersionOrLower";
-        return $"the server requires HTTP/1.1 ({frame} {CodeName(code)}, 0x{code:x}{(text.Length > 0 ? $": \"{text}\"" : "")}){(call.Verdict is RequestVerdict.Unprocessed ? " and did not process the request" : "")}. {remedy}.";
-    }
 }

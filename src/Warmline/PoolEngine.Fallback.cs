@@ -12,7 +12,7 @@ internal sealed partial class PoolEngine
         && Read((scheduler, now) => scheduler.Keys.Any(key => string.Equals(key.Key.Origin, origin, StringComparison.OrdinalIgnoreCase) && Scheduler.AvoidsHttp2(key, now)));
 
     /// <summary>A call on HTTP/2 failed and is not sent again: what that says about the origin counts for the next.</summary>
-    public void DoubtHttp2(PooledRequest call, Http2Doubt doubt)
+    public void DoubtHttp2(PooledCall call, Http2Doubt doubt)
     {
         var actions = RentActions();
         lock (_gate)
@@ -27,7 +27,7 @@ internal sealed partial class PoolEngine
     /// Puts a call back to its place in the queue if its origin's HTTP/2 is avoided, now at the latest. That is no repetition of what failed: it costs no try, and
     /// nothing of the retry budget.
     /// </summary>
-    bool TryFallBack_NeedsLock(PooledRequest call, Http2Doubt doubt, List<SchedulerAction> actions)
+    bool TryFallBack_NeedsLock(PooledCall call, Http2Doubt doubt, List<SchedulerAction> actions)
     {
         var now = Now;
         if (!_scheduler.DoubtHttp2(call.Connection!, doubt, now, actions))

@@ -38,7 +38,7 @@ internal sealed partial class PoolEngine
     /// Puts the call back to its place in the queue after an attempt that the server provably did not start on, or that may be repeated; false when it has used up its
     /// tries or, for an attempt that the server saw, the pool its budget.
     /// </summary>
-    public bool Redispatch(PooledRequest call, Fault asWhat, Http2Doubt doubt)
+    public bool Redispatch(PooledCall call, Fault asWhat, Http2Doubt doubt)
     {
         var costs = asWhat is not Fault.RetriedNotSent;   // what never reached a server asks no more of it; dials have a back-off of their own
         var actions = RentActions();
@@ -77,7 +77,7 @@ internal sealed partial class PoolEngine
         : asWhat is Fault.RetriedIdempotent ? LeaseOutcome.Unanswered : LeaseOutcome.NotSent;
 
     /// <summary>A response was let go, neither read to its end nor disposed; the garbage collector found it.</summary>
-    public void ReportLeak(PooledRequest call)
+    public void ReportLeak(PooledCall call)
     {
         Count(Fault.Leaked);
         LogMessages.ResponseLeaked(_logger, call.Key!.Key.Origin, (Now - call.GrantedAt).TotalSeconds, call.TakenBy?.ToString() ?? "unknown; set LeakThreshold to have the stack recorded");
@@ -127,9 +127,9 @@ internal sealed partial class PoolEngine
         }
 
         var now = Now;
-        foreach (var call in Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray()))
+        foreach (var call in Read(static (scheduler, _) => scheduler.Leased().Cast<PooledCall>().ToArray()))
         {
-            if (call.IsHeldFor(threshold, now) is { } held)
+            if (call.CheckHeld(threshold, now) is { } held)
             {
                 LogMessages.ResponseHeld(_logger, call.Key!.Key.Origin, held.TotalSeconds, call.TakenBy?.ToString() ?? "unknown");
             }

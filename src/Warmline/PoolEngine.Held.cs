@@ -22,7 +22,7 @@ internal sealed partial class PoolEngine
     volatile bool _isCheckingHeld;
 
     /// <summary>The error of a call that got no place.</summary>
-    Exception RefusalOf(PooledRequest call, in SchedulerAction action, TimeSpan lost)
+    Exception RefusalOf(PooledCall call, in SchedulerAction action, TimeSpan lost)
     {
         var reason = action.Reason;
         var (stats, held, step) = Read((scheduler, now) => (
@@ -33,7 +33,7 @@ internal sealed partial class PoolEngine
     }
 
     /// <summary>A call begins to wait. The timer runs only while some call may wait for long.</summary>
-    void WatchHeld(PooledRequest call)
+    void WatchHeld(PooledCall call)
     {
         if (_isCheckingHeld || call.Deadline - call.AskedAt <= LongWait)
         {
@@ -109,7 +109,7 @@ internal sealed partial class PoolEngine
         var goesOn = false;
         foreach (var lease in scheduler.Leased())
         {
-            ((PooledRequest)lease).RecordReads();
+            ((PooledCall)lease).RecordReads();
         }
 
         foreach (var key in scheduler.Keys)

@@ -19,7 +19,7 @@ internal sealed partial class PoolEngine
         Settings.Providers.PacingOf(key) ?? Settings.Pacing ? new BudgetKey(key.Origin, CredentialOf(request.Headers), Model(request, content)) : null;
 
     /// <summary>The head of an answer came: what it says of limits.</summary>
-    public void NoteLimits(PooledRequest call, HttpResponseMessage response)
+    public void NoteLimits(PooledCall call, HttpResponseMessage response)
     {
         var key = call.Key!;
         if (call.Budget is not null)
@@ -52,7 +52,7 @@ internal sealed partial class PoolEngine
     /// Inspects the body of a paced call's refusal while the caller reads it: some providers say only there how long to wait, or
     /// that requests grow too fast.
     /// </summary>
-    public void InspectRefusal(PooledRequest call, HttpResponseMessage response)
+    public void InspectRefusal(PooledCall call, HttpResponseMessage response)
     {
         if (call.Budget is null || (int)response.StatusCode is not (429 or 503 or 529))
         {
@@ -67,7 +67,7 @@ internal sealed partial class PoolEngine
         }
     }
 
-    void Advised(PooledRequest call, RefusalAdvice advice, TimeSpan answeredAt)
+    void Advised(PooledCall call, RefusalAdvice advice, TimeSpan answeredAt)
     {
         if (advice.Wait is { } wait)
         {
@@ -105,6 +105,6 @@ internal sealed partial class PoolEngine
             return new string((end < 0 ? rest : rest[..end])[..Math.Min(64, end < 0 ? rest.Length : end)]);
         }
 
-        return content is not null && PooledHandler.CanPeek(request, content) ? Peek<string?>.Into(content, ModelOf) ?? "" : "";
+        return content is not null && Bodies.CanInspect(request, content) ? Inspect<string?>.Into(content, ModelOf) ?? "" : "";
     }
 }

@@ -30,7 +30,7 @@ internal sealed partial class PoolEngine : IAsyncDisposable
         Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
         await WithinAsync(_connector.StopAsync(), cancellationToken).ConfigureAwait(false);
         await UntilLeasesEndAsync(deadline, cancellationToken).ConfigureAwait(false);
-        var running = Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray());
+        var running = Read(static (scheduler, _) => scheduler.Leased().Cast<PooledCall>().ToArray());
         StreamInfo[] cut = [.. running.Select(call => call.Describe(Now))];
         foreach (var call in running)
         {

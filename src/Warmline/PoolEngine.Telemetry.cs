@@ -21,7 +21,7 @@ internal sealed partial class PoolEngine : IMeasuredPool
     public void StreamEnded() => Interlocked.Decrement(ref _streams);
 
     /// <summary>Notes what a call waits for, if somebody wants to know, in the moment in which it begins to: a moment later it may have its place.</summary>
-    void NoteReason_NeedsLock(PooledRequest call)
+    void NoteReason_NeedsLock(PooledCall call)
     {
         Debug.Assert(_gate.IsHeldByCurrentThread);
         if (call.HasSpan && call.State is WaiterState.Waiting)

@@ -20,7 +20,7 @@ internal sealed partial class PoolEngine
     int _addressesLook;
 
     /// <summary>Looks at the connection of a call that was just placed. When it is gone the call is put back to its place, and has to be awaited again.</summary>
-    public bool Bypass(PooledRequest call)
+    public bool Bypass(PooledCall call)
     {
         var state = call.Slot.Look(call.Rested);
         if (state is WireState.Alive)
@@ -33,13 +33,13 @@ internal sealed partial class PoolEngine
 
     /// <summary>Takes a call off a connection on which no body gets on, and the connection out of use. False where there is no other to be
     /// had: then it has to wait there.</summary>
-    public bool TryMove(PooledRequest call) => Move(call, ConnectionEnd.Alone, always: false);
+    public bool TryMove(PooledCall call) => Move(call, ConnectionEnd.Alone, always: false);
 
     /// <summary>Lets a connection that takes no bodies end: it gets no further calls.</summary>
     public void TakeOutOfUse(ConnectionState connection) =>
         Play(connection, static (scheduler, connection, now, actions) => scheduler.TakeOutOfUse(connection, now, actions));
 
-    bool Move(PooledRequest call, ConnectionEnd end, bool always)
+    bool Move(PooledCall call, ConnectionEnd end, bool always)
     {
         var actions = RentActions();
         bool moves;
@@ -61,7 +61,7 @@ internal sealed partial class PoolEngine
 
     /// <summary>Notes how long the server keeps the connection (RFC 2068 section 19.7.1.1, said by Node and Apache): <c>Keep-Alive: timeout=5, max=100</c>. The call holds the lease, so that
     /// nobody else writes it.</summary>
-    public static void NoteHint(PooledRequest call, HttpResponseHeaders headers)
+    public static void NoteHint(PooledCall call, HttpResponseHeaders headers)
     {
         if (call.Connection is { IsHttp2: false } connection)
         {

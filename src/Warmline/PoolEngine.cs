@@ -104,7 +104,7 @@ internal sealed partial class PoolEngine
     /// <summary>Where a call comes from, if leaks are looked for.</summary>
     public StackTrace? StackOfCall() => Settings.LeakThreshold is null ? null : new StackTrace(skipFrames: 2);
 
-    public PooledRequest CreateRequest(in CallOptions options, LaneSettings? lane, StackTrace? stack, CancellationToken caller) => new(this, options.Over(lane?.Timeouts ?? Settings.Timeouts), caller)
+    public PooledCall CreateRequest(in CallOptions options, LaneSettings? lane, StackTrace? stack, CancellationToken caller) => new(this, options.Over(lane?.Timeouts ?? Settings.Timeouts), caller)
     {
         LaneName = lane?.Name ?? "",
         TenantName = options.Tenant ?? "",
@@ -114,7 +114,7 @@ internal sealed partial class PoolEngine
 
     /// <summary>Waits until the call has its place.</summary>
     /// <exception cref="PoolRejectedException">It gets none.</exception>
-    public ValueTask AcquireAsync(PooledRequest call, ConnectionKey key, string? userAgent, CancellationToken caller)
+    public ValueTask AcquireAsync(PooledCall call, ConnectionKey key, string? userAgent, CancellationToken caller)
     {
         if (caller.IsCancellationRequested)
         {
@@ -140,9 +140,9 @@ internal sealed partial class PoolEngine
         return PlacedAsync(call, caller);
     }
 
-    public ValueTask ReacquireAsync(PooledRequest call, CancellationToken caller) => PlacedAsync(call, caller);
+    public ValueTask ReacquireAsync(PooledCall call, CancellationToken caller) => PlacedAsync(call, caller);
 
-    public void UploadEnded(PooledRequest call)
+    public void UploadEnded(PooledCall call)
     {
         lock (_gate)
         {
@@ -150,7 +150,7 @@ internal sealed partial class PoolEngine
         }
     }
 
-    public void Release(PooledRequest call, LeaseOutcome outcome)
+    public void Release(PooledCall call, LeaseOutcome outcome)
     {
         var actions = RentActions();
         var idle = false;
@@ -191,9 +191,9 @@ internal sealed partial class PoolEngine
 
     public IReadOnlyList<WaiterInfo> GetWaiters(int max) => Read((scheduler, now) => scheduler.Waiters(now, max));
 
-    public IReadOnlyList<StreamInfo> GetStreams(int max) => Read<IReadOnlyList<StreamInfo>>((scheduler, now) => [.. scheduler.Leased().Take(max).Select(call => ((PooledRequest)call).Describe(now))]);
+    public IReadOnlyList<StreamInfo> GetStreams(int max) => Read<IReadOnlyList<StreamInfo>>((scheduler, now) => [.. scheduler.Leased().Take(max).Select(call => ((PooledCall)call).Describe(now))]);
 
-    async ValueTask PlacedAsync(PooledRequest call, CancellationToken caller)
+    async ValueTask PlacedAsync(PooledCall call, CancellationToken caller)
     {
         var placed = call.PlacedAsync();
         var lost = LostTime;
@@ -205,10 +205,10 @@ internal sealed partial class PoolEngine
         {
             _poolTime?.Watch(_isBusy);
             Safely(call, static (engine, call) => engine.WatchHeld(call));
-            var wait = call.BeginWait();
+            var wait = CallTelemetry.BeginWait(call);
             try
             {
-                using (caller.UnsafeRegister(static state => ((PooledRequest)state!).CancelWait(), call))
+                using (caller.UnsafeRegister(static state => ((PooledCall)state!).CancelWait(), call))
                 {
                     await placed.ConfigureAwait(false);
                 }
@@ -224,10 +224,10 @@ internal sealed partial class PoolEngine
             throw RefusalOf(call, action, LostTime - lost);
         }
 
-        Safely(call, static (_, call) => call.TellPlace());   // the call has its lease: nothing may end it here
+        Safely(call, static (_, call) => CallTelemetry.RecordPlace(call));   // the call has its lease: nothing may end it here
     }
 
-    internal void Cancel(PooledRequest call)
+    internal void Cancel(PooledCall call)
     {
         var actions = RentActions();
         bool gaveUp;
@@ -302,7 +302,7 @@ internal sealed partial class PoolEngine
         switch (action.Kind)
         {
             case ActionKind.Grant or ActionKind.Refuse:
-                ((PooledRequest)action.Waiter).Place(action);
+                ((PooledCall)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
                 _poolTime?.Watch(_isBusy);

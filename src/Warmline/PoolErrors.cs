@@ -146,7 +146,7 @@ public sealed class PoolAbortedException : IOException
 internal static class PoolErrors
 {
     public static Exception Refused(
-        PooledRequest call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed, HeldPlaces held = default, string detail = "")
+        PooledCall call, SchedulerAction action, PoolSettings settings, PoolStats stats, TimeSpan waited, bool disposed, HeldPlaces held = default, string detail = "")
     {
         if (action.Refusal is RefusalKind.DialFailed)
         {
@@ -184,7 +184,7 @@ internal static class PoolErrors
         "Avoid blocking calls (Send, Result, Wait), or raise ThreadPool.SetMinThreads and open connections ahead with WarmUpAsync";
 
     public static PoolRejectedException Rejected(
-        PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledRequest? call = null, HeldPlaces held = default)
+        PoolRejectionReason reason, PoolSettings settings, PoolStats stats, bool disposed, PooledCall? call = null, HeldPlaces held = default)
     {
         reason = disposed && reason is PoolRejectionReason.Draining ? PoolRejectionReason.Disposed : reason;
         var limit = LimitOf(reason, settings, call);
@@ -196,7 +196,7 @@ internal static class PoolErrors
         ? new PoolConnectException(dial.Phase, RequestVerdict.NotSent, dial.Message, dial.InnerException, dial.ProxyStatus) { LacksHttp2 = dial.LacksHttp2 }
         : new PoolConnectException(DialPhase.Tcp, RequestVerdict.NotSent, $"No connection to {key.Origin} could be opened{(error is null ? "" : $": {error.Message}")}.", error);
 
-    static int? LimitOf(PoolRejectionReason reason, PoolSettings settings, PooledRequest? call) => reason switch
+    static int? LimitOf(PoolRejectionReason reason, PoolSettings settings, PooledCall? call) => reason switch
     {
         PoolRejectionReason.LaneCeiling or PoolRejectionReason.LaneQueueFull when call is not null && settings.Sharing.Lanes.TryGetValue(call.LaneName, out var lane) =>
             reason is PoolRejectionReason.LaneCeiling ? lane.Ceiling : lane.MaxQueueLength,
@@ -211,7 +211,7 @@ internal static class PoolErrors
     };
 
     /// <summary>What is used up, and what to change: a sentence each for every reason. To raise <paramref name="clock"/>, which ended the wait, is a way too; null where there was none.</summary>
-    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats, PooledRequest? call, string? clock = null) => reason switch
+    static string Explain(PoolRejectionReason reason, int? limit, PoolStats stats, PooledCall? call, string? clock = null) => reason switch
     {
         PoolRejectionReason.MaxConnections => $"{AllBusy(limit, "", "MaxConnections")}. {Advice(clock, "Raise MaxConnections", "send fewer calls at once")}",
         PoolRejectionReason.MaxConnectionsPerHost => $"{AllBusy(limit, " to this origin", "MaxConnectionsPerHost")}. {Advice(clock, "Raise MaxConnectionsPerHost", "send fewer calls at once")}",

@@ -14,8 +14,8 @@ public static class PoolResponseExtensions
     public static bool TryGetPoolTimings(this HttpResponseMessage response, out RequestTimings timings)
     {
         ArgumentNullException.ThrowIfNull(response);
-        var call = (response.Content as PooledContent)?.Exchange as PooledRequest;
-        timings = call?.Timings ?? default;
+        var call = (response.Content as PooledContent)?.Exchange as PooledCall;
+        timings = call is null ? default : CallTelemetry.TimingsOf(call);
         return call is not null;
     }
 

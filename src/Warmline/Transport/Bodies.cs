@@ -257,6 +257,11 @@ internal static class Bodies
     public static bool IsMemory(HttpContent content) =>
         content.GetType() is var type && (type == typeof(StringContent) || type == typeof(ByteArrayContent) || type == typeof(ReadOnlyMemoryContent));
 
+    /// <summary>Whether the body can be inspected: JSON of a POST, in memory.</summary>
+    public static bool CanInspect(HttpRequestMessage request, HttpContent content) => request.Method == HttpMethod.Post
+        && (content is BufferedContent || (IsMemory(content) && content.Headers.ContentLength <= RequestShape.LargestBody))
+        && RequestShape.IsJson(content) && !RequestShape.IsEncoded(content);
+
     /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes, and what was buffered.</summary>
     public static bool IsReplayable(HttpContent content) =>
         content is ByteArrayContent or ReadOnlyMemoryContent || (content is MultipartContent parts && parts.All(IsReplayable));

@@ -238,10 +238,10 @@ internal sealed class BufferedContent : ByteArrayContent
 }
 
 /// <summary>Shows the bytes of a content that has them in memory, without a copy: such a content writes them as they are, at once.</summary>
-internal sealed class Peek<T> : WriteOnlyStream
+internal sealed class Inspect<T> : WriteOnlyStream
 {
     [ThreadStatic]
-    static Peek<T>? _spare;
+    static Inspect<T>? _spare;
 
     Func<ReadOnlySpan<byte>, T>? _look;
     T? _seen;
@@ -259,21 +259,21 @@ internal sealed class Peek<T> : WriteOnlyStream
             return default;
         }
 
-        var peek = _spare ?? new Peek<T>();
+        var inspect = _spare ?? new Inspect<T>();
         _spare = null;
-        peek._look = look;
+        inspect._look = look;
         try
         {
-            content.CopyTo(peek, null, CancellationToken.None);
+            content.CopyTo(inspect, null, CancellationToken.None);
         }
         catch (ObjectDisposedException)
         {
             // It is the send that tells of it.
         }
 
-        var seen = peek._seen;
-        (peek._look, peek._seen) = (null, default);
-        _spare = peek;
+        var seen = inspect._seen;
+        (inspect._look, inspect._seen) = (null, default);
+        _spare = inspect;
         return seen;
     }
 

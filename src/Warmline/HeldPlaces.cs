@@ -56,8 +56,9 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
 
     /// <summary>Whether a lease that ends is what the reason waits for.</summary>
     static bool IsOfLeases(PoolRejectionReason reason) => reason is PoolRejectionReason.MaxConcurrentRequests
-        or PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost or PoolRejectionReason.StreamLimit or PoolRejectionReason.LaneCeiling
-        or PoolRejectionReason.LaneReserve or PoolRejectionReason.TenantLimit or PoolRejectionReason.TenantConnections;
+        or PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost or PoolRejectionReason.StreamLimit
+        or PoolRejectionReason.LaneCeiling or PoolRejectionReason.LaneReserve or PoolRejectionReason.TenantLimit
+        or PoolRejectionReason.TenantConnections;
 
     static bool Competes(Waiter waiter, Waiter lease, PoolRejectionReason reason) => reason switch
     {

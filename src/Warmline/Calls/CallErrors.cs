@@ -94,7 +94,8 @@ internal static class CallErrors
     public static PoolRequestException OnlyHttp1(string origin, Version version, HttpVersionPolicy policy) =>
         new(RequestVerdict.NotSent, HttpRequestError.VersionNegotiationError,
             $"{origin} supports only HTTP/1.1, but the request requires {version}"
-            + $"{(policy is HttpVersionPolicy.RequestVersionOrHigher ? " or higher" : "")}. Set VersionPolicy to RequestVersionOrLower.", null);
+            + $"{(policy is HttpVersionPolicy.RequestVersionOrHigher ? " or higher" : "")}. "
+            + "Set VersionPolicy to RequestVersionOrLower.", null);
 
     public static PoolRequestException NoHttp3(Version version) =>
         new(RequestVerdict.NotSent, HttpRequestError.VersionNegotiationError,

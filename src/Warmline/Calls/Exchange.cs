@@ -23,7 +23,7 @@ internal enum StreamState : byte
 /// The second part of a <see cref="PooledCall"/>: one attempt on the connection that was granted. Its request body and its response body
 /// keep the lease; the lease ends when both have ended, failed or been left.
 /// </summary>
-internal abstract class Exchange : PlacedCall, IExchange
+internal abstract class Exchange : PlacedCall
 {
     /// <summary>A sentinel instead of a nullable, to save memory in each call.</summary>
     public static readonly TimeSpan Never = TimeSpan.MinValue;
@@ -67,8 +67,6 @@ internal abstract class Exchange : PlacedCall, IExchange
 
     public override bool HasAnswer => HeadersAt is not null;
 
-    public bool EndsWithItsAnswer => !Connection!.IsHttp2;
-
     public TimeSpan? HeadersAt => At(_headersAt);
 
     public TimeSpan? EndedAt => At(_endedAt);
@@ -83,10 +81,8 @@ internal abstract class Exchange : PlacedCall, IExchange
         set => Rare.Failure = value;
     }
 
-    public bool IsNothingWritten => _start.IsNothingWritten(Slot);
-
-    /// <summary>The server's GOAWAY proves that it did not process the call.</summary>
-    public bool IsAboveGoAway => _start.IsAboveGoAway(Slot);
+    /// <summary>What its connection had carried before the attempt.</summary>
+    public ref readonly AttemptStart Start => ref _start;
 
     /// <summary>
     /// Whether the upload is a part of the exchange that has not ended. The count of open parts answers that, because the upload's own
@@ -216,30 +212,6 @@ internal abstract class Exchange : PlacedCall, IExchange
         }
     }
 
-    /// <summary>
-    /// An HTTP/1.0 response may end its connection without saying so: then the connection must not be used again. Called before the body
-    /// is watched, as that may end the lease at once.
-    /// </summary>
-    public void CheckPersistence(HttpResponseMessage response)
-    {
-        if (Persistence.EndsConnection(response))
-        {
-            _isBroken = true;
-        }
-    }
-
-    public void ResponseAbandoned(bool isCounted)
-    {
-        if (isCounted)
-        {
-            Engine.Count(Fault.Abandoned);
-        }
-
-        Slot.Abandon();
-    }
-
-    public void StreamErrorSeen() => Engine.Count(Fault.StreamErrors);
-
     public void ResponseEnded(bool whole)
     {
         _endedAt = Now;
@@ -253,10 +225,6 @@ internal abstract class Exchange : PlacedCall, IExchange
 
         EndPart(whole);
     }
-
-    public abstract void ResponseLeaked();
-
-    public abstract Exception? Translate(Exception error, CancellationToken caller);
 
     /// <summary>The connection must not be used again.</summary>
     public void BreakConnection() => _isBroken = true;

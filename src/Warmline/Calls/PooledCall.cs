@@ -10,7 +10,7 @@ namespace Warmline;
 /// the lease (<see cref="Exchange"/>). It is one object for all of it, as there is one for every call. This class is what the pool sees and
 /// does with a call. <see cref="Resend"/>, <see cref="CallErrors"/> and <see cref="CallTelemetry"/> work on it.
 /// </summary>
-internal sealed class PooledCall : Exchange
+internal sealed class PooledCall : Exchange, IExchange
 {
     /// <summary>
     /// How long a connection may allow no byte of any body before new bodies avoid it: at most, and where the write clock is off.
@@ -62,6 +62,8 @@ internal sealed class PooledCall : Exchange
     {
         set => Rare.InspectedRefusal = value;
     }
+
+    public bool EndsWithItsAnswer => !Connection!.IsHttp2;
 
     /// <summary>The caller has the response and does not read on at this moment.</summary>
     public bool IsHeld => Phase is StreamPhase.Held;
@@ -160,9 +162,21 @@ internal sealed class PooledCall : Exchange
     /// <summary>True once for a call, however often its reader asks for an error.</summary>
     public bool TryCountFailure() => !Interlocked.Exchange(ref Rare.IsFailureCounted, true);
 
-    public override void ResponseLeaked() => Engine.ReportLeak(this);
+    public void ResponseAbandoned(bool isCounted)
+    {
+        if (isCounted)
+        {
+            Engine.Count(Fault.Abandoned);
+        }
 
-    public override Exception? Translate(Exception error, CancellationToken caller) => CallErrors.OfExchange(this, error, caller);
+        Slot.Abandon();
+    }
+
+    public void StreamErrorSeen() => Engine.Count(Fault.StreamErrors);
+
+    public void ResponseLeaked() => Engine.ReportLeak(this);
+
+    public Exception? Translate(Exception error, CancellationToken caller) => CallErrors.OfExchange(this, error, caller);
 
     protected override void EndWeight()
     {

@@ -1,5 +1,4 @@
 using System.Net;
-using Warmline.Options;
 using Warmline.Transport;
 
 namespace Warmline;
@@ -169,7 +168,11 @@ internal sealed class PooledHandler(PoolEngine engine, PoolRequestOptions? defau
         PoolEngine.NoteHint(call, response.Headers);
         engine.NoteLimits(call, response);
         engine.InspectRefusal(call, response);
-        call.CheckPersistence(response);
+        if (Persistence.EndsConnection(response))
+        {
+            call.BreakConnection();   // before the body is watched, because a body that is over ends the lease at once
+        }
+
         response.Content = new PooledContent(response, method, call, decompress);
     }
 

@@ -1,5 +1,4 @@
 using System.Net;
-using Warmline.Transport;
 
 namespace Warmline;
 

@@ -55,7 +55,7 @@ internal static class Resend
     /// </summary>
     public static void CheckLogin(ProxyLogin? login, ConnectionKey key, HttpResponseMessage response, HttpContent? content)
     {
-        if (login is not null && (content is null || Bodies.IsReplayable(content)) && login.IsRenewed(response))
+        if (login is not null && (content is null || Bodies.IsReplayable(content)) && login.TryRenew(response))
         {
             response.Dispose();
             throw new ProxyLoginException(key);
@@ -71,7 +71,8 @@ internal static class Resend
     /// least, and go out with the reset.
     /// </summary>
     public static RequestVerdict VerdictOfStall(PooledCall call, Exception error) =>
-        (call.IsNothingWritten || !call.Slot.SentRequest) && !(call.Upload.WasPulled && call.Connection!.IsHttp2) ? RequestVerdict.NotSent
+        (call.Start.IsNothingWritten(call.Slot) || !call.Slot.SentRequest) && !(call.Upload.WasPulled && call.Connection!.IsHttp2)
+            ? RequestVerdict.NotSent
         : Proof(call, error) ?? (IsNeverSent(call, error) ? RequestVerdict.NotSent : RequestVerdict.Unknown);
 
     static AttemptFailure Record(PooledCall call, Exception error, bool mayUseHttp1)
@@ -120,7 +121,7 @@ internal static class Resend
         var slot = call.Slot;
         if (call.Failure?.TlsRefusal is not null)
         {
-            return call.IsNothingWritten || LastWords.ProvesUnprocessed(slot) ? RequestVerdict.NotSent : null;
+            return call.Start.IsNothingWritten(slot) || LastWords.ProvesUnprocessed(slot) ? RequestVerdict.NotSent : null;
         }
 
         // The platform asks a slot for a second connection only when it would itself retry the request. On HTTP/2 that is proof: it does so
@@ -128,7 +129,7 @@ internal static class Resend
         // there the count of bytes decides.
         if (error is HttpRequestException { InnerException: SlotDeadException })
         {
-            return call.IsNothingWritten ? RequestVerdict.NotSent
+            return call.Start.IsNothingWritten(slot) ? RequestVerdict.NotSent
                 : call.Connection!.IsHttp2 ? RequestVerdict.Unprocessed : RequestVerdict.Unknown;
         }
 
@@ -138,7 +139,7 @@ internal static class Resend
         }
 
         // Whatever the platform makes of an end that comes right behind it: what the server said has been read.
-        if (call.IsAboveGoAway)
+        if (call.Start.IsAboveGoAway(slot))
         {
             return RequestVerdict.Unprocessed;
         }
@@ -185,7 +186,7 @@ internal static class Resend
     /// of bytes proves it. On HTTP/2 other calls write too: there the HEADERS of at least one call that was begun were never written.
     /// </summary>
     static bool NothingHandedOver(PooledCall call) =>
-        call.IsNothingWritten || (call.Connection!.IsHttp2 && call.Slot.Sends > call.Slot.Sent.Requests);
+        call.Start.IsNothingWritten(call.Slot) || (call.Connection!.IsHttp2 && call.Slot.Sends > call.Slot.Sent.Requests);
 
     /// <summary>
     /// HTTP/2 brought no answer for a reason of its own: not a clock, the caller, or the content. The platform may report a broken

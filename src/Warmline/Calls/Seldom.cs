@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Warmline.Options;
 using Warmline.Transport;
 
 namespace Warmline;

@@ -15,7 +15,7 @@ using Warmline.Scheduling;
 
 namespace Warmline.Bench;
 
-/// <summary>What telling metrics and spans of a call costs, without the call: everything that <see cref="PooledRequest"/> tells on its way, once.</summary>
+/// <summary>What metrics and spans cost a call, without the call: everything that <see cref="CallTelemetry"/> records, once.</summary>
 [MemoryDiagnoser(displayGenColumns: false)]
 [SuppressMessage("Design", "CA1001", Justification = "The runner calls End.")]
 public class TelemetryCost
@@ -23,7 +23,7 @@ public class TelemetryCost
     const int Rounds = 1_000;
 
     ConnectionPool _pool = null!;
-    PooledRequest _call = null!;
+    PooledCall _call = null!;
     HttpRequestMessage _request = null!;
     Activity? _caller;
     MeterListener? _listener;
@@ -84,7 +84,7 @@ public class TelemetryCost
     {
         _pool = new ConnectionPool();
         _request = new HttpRequestMessage(HttpMethod.Post, "https://api.provider.example/v1/chat/completions");
-        _call = new PooledRequest(_pool.Engine, CallTimeouts.Default, CancellationToken.None);
+        _call = new PooledCall(_pool.Engine, CallTimeouts.Default, CancellationToken.None);
         _listener = Heard is "metrics" or "all" ? HearMetrics() : null;
         _spans = Heard is "spans" or "all" ? HearSpans() : null;
         _caller = Heard is "caller's trace" ? new Activity("caller").Start() : null;
@@ -113,13 +113,13 @@ public class TelemetryCost
     {
         for (var i = 0; i < Rounds; i++)
         {
-            _call.IsPlaceTold = false;
-            _call.BeginTelling(_request);
-            _call.BeginWait();
-            _call.TellPlace();
-            _call.TellHeaders(200);
-            _call.EndTelling(_request);
-            _call.TellEnd();
+            _call.IsPlaceRecorded = false;
+            CallTelemetry.Begin(_call, _request);
+            CallTelemetry.BeginWait(_call);
+            CallTelemetry.RecordPlace(_call);
+            CallTelemetry.RecordHeaders(_call, 200);
+            _call.Trace?.TakeBack(_request);
+            CallTelemetry.RecordEnd(_call);
         }
     }
 }

@@ -114,7 +114,7 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(max, 1);
         return _engine.Core.Read<IReadOnlyList<StreamInfo>>((scheduler, now) =>
-            [.. scheduler.Leased().Take(max).Select(call => ((PooledRequest)call).Describe(now))]);
+            [.. scheduler.Leased().Take(max).Select(call => ((PooledCall)call).Describe(now))]);
     }
 
     /// <summary>Places and dials nothing for an origin until <see cref="Resume"/>; running calls go on, new ones wait.</summary>

@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Warmline.Scheduling;
@@ -14,7 +15,7 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
     public bool AreAll => Taken > 0 && Held == Taken;
 
     /// <summary>Counts them, in one pass over all leases. Needs the pool's lock.</summary>
-    public static HeldPlaces Of(Scheduler scheduler, Waiter waiter, PoolRejectionReason reason, Func<PooledRequest, bool> isHeld)
+    public static HeldPlaces Of(Scheduler scheduler, Waiter waiter, PoolRejectionReason reason, Func<PooledCall, bool> isHeld)
     {
         var (held, taken, oldest) = (0, 0, TimeSpan.MaxValue);
         if (!IsOfLeases(reason))
@@ -30,7 +31,7 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
             }
 
             taken++;
-            if (isHeld((PooledRequest)lease))
+            if (isHeld((PooledCall)lease))
             {
                 held++;
                 oldest = lease.GrantedAt < oldest ? lease.GrantedAt : oldest;
@@ -56,8 +57,9 @@ internal readonly record struct HeldPlaces(int Held, int Taken, TimeSpan OldestG
 
     /// <summary>Whether a lease that ends is what the reason waits for.</summary>
     static bool IsOfLeases(PoolRejectionReason reason) => reason is PoolRejectionReason.MaxConcurrentRequests
-        or PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost or PoolRejectionReason.StreamLimit or PoolRejectionReason.LaneCeiling
-        or PoolRejectionReason.LaneReserve or PoolRejectionReason.TenantLimit or PoolRejectionReason.TenantConnections;
+        or PoolRejectionReason.MaxConnections or PoolRejectionReason.MaxConnectionsPerHost or PoolRejectionReason.StreamLimit
+        or PoolRejectionReason.LaneCeiling or PoolRejectionReason.LaneReserve or PoolRejectionReason.TenantLimit
+        or PoolRejectionReason.TenantConnections;
 
     static bool Competes(Waiter waiter, Waiter lease, PoolRejectionReason reason) => reason switch
     {

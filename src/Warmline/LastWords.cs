@@ -1,3 +1,4 @@
+using Warmline.Pool;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
@@ -11,8 +12,11 @@ internal static class LastWords
     public const uint Http11Required = 13;
 
     /// <summary>The codes of RFC 9113, section 7.</summary>
-    static readonly string[] Codes = ["NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM",
-        "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"];
+    static readonly string[] Codes =
+    [
+        "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED", "FRAME_SIZE_ERROR",
+        "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
+    ];
 
     public static string CodeName(uint code) => code < Codes.Length ? Codes[code] : $"0x{code:x}";
 
@@ -24,8 +28,8 @@ internal static class LastWords
         ? $"GOAWAY {CodeName(frames.GoAwayCode)}{(frames.GoAwayText is { Length: > 0 } text ? $": \"{text}\"" : "")}" : null;
 
     /// <summary>
-    /// The alert in which the connection ended before an answer came. A TLS 1.3 server that refuses the handshake says so when this side believes it to be over, and
-    /// may have a request by then. It has processed none (RFC 8446, section 4.4.2.4).
+    /// The alert in which the connection ended before an answer came. A TLS 1.3 server that refuses the handshake says so when this side
+    /// believes it to be over, and may have a request by then. It has processed none (RFC 8446, section 4.4.2.4).
     /// </summary>
     public static DialException? Refusal(Slot slot, ConnectionKey key)
     {
@@ -37,13 +41,16 @@ internal static class LastWords
         // HTTP/2's first frames may come before the server has seen the client's certificate.
         var isEarly = slot.BytesRead == 0 || alert.IsOfHandshake;
         return isEarly ? new DialException(DialPhase.Tls,
-            $"The TLS handshake with {key.Authority} failed: the server refused it with the alert \"{alert.Name}\" ({alert.Code}).{alert.Advice(slot.SentCertificate)}", cause) : null;
+            $"The TLS handshake with {key.Authority} failed: the server refused it with the alert \"{alert.Name}\" ({alert.Code})."
+            + alert.Advice(slot.SentCertificate), cause) : null;
     }
 
     /// <summary>Whether such an alert proves that no request was processed.</summary>
     public static bool ProvesUnprocessed(Slot slot) => slot.IsTls13 && TlsAlert.Of(slot.EndCause) is { IsOfHandshake: true };
 
-    /// <summary>Notes with the scheduler's connection why it ends and what that says about HTTP/2; before the scheduler hears of the end.</summary>
+    /// <summary>
+    /// Records in the scheduler's connection why it ends and what that says about HTTP/2. Called before the event of that end.
+    /// </summary>
     public static void Record(ConnectionState connection, Slot slot, TimeSpan age)
     {
         if (slot.Frames is { HasGoAway: true } frames && AsksForHttp1(frames.GoAwayCode))
@@ -83,37 +90,12 @@ internal static class LastWords
             : GoAway(slot) is { } goAway ? $" ({goAway})"
             : slot.EndCause is { } cause ? $": {cause.GetBaseException().Message.TrimEnd('.', ' ')}" : "";
         return slot.Frames is { SawSettings: false }
-            ? new DialException(DialPhase.Http2Settings, $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS{said}.", slot.EndCause)
-            : slot.IsHttp2 ? new DialException(DialPhase.Http2Settings, $"{key.Origin} closed the HTTP/2 connection before any request was answered on it{said}.", slot.EndCause)
+            ? new DialException(DialPhase.Http2Settings,
+                $"{key.Origin} closed the connection before it sent its HTTP/2 SETTINGS{said}.", slot.EndCause)
+            : slot.IsHttp2 ? new DialException(DialPhase.Http2Settings,
+                $"{key.Origin} closed the HTTP/2 connection before any request was answered on it{said}.", slot.EndCause)
             : new DialException(key.IsHttps ? DialPhase.Tls : DialPhase.Tcp,
                 $"{key.Origin} closed the connection immediately after it was opened{said}."
                     + (key.IsHttps && said.Length == 0 ? " It may require a client certificate: see SslOptions." : ""), slot.EndCause);
-    }
-
-    /// <summary>The error for a call whose HTTP/2 connection broke before the server's SETTINGS.</summary>
-    public static PoolConnectException NoSettings(ConnectionState connection, RequestVerdict verdict, Exception error)
-    {
-        var (slot, key) = ((Slot)connection.Slot!, connection.Key.Key);
-        if (connection.EndCause is DialException { TimedOut: true } overdue)
-        {
-            return new PoolConnectException(DialPhase.Http2Settings, verdict, overdue.Message, error is HttpRequestException ? error.InnerException : error);
-        }
-
-        var said = GoAway(slot) is { } goAway ? $" but {goAway}" : slot.HasEnded ? ", and closed the connection" : "";
-        return new PoolConnectException(DialPhase.Http2Settings, verdict,
-            $"{key.Origin} negotiated HTTP/2 but sent no SETTINGS{said}. Set Http2.Mode to Disabled if its HTTP/2 is broken.",
-            slot.EndCause ?? (error is HttpRequestException ? error.InnerException : error));
-    }
-
-    /// <summary>What a server of HTTP/1.1 only, or for this request only, said, and what to change.</summary>
-    public static string Http1Required(PooledRequest call)
-    {
-        var frames = call.Slot.Frames!;
-        var (frame, code, text) = frames.HasGoAway && AsksForHttp1(frames.GoAwayCode)
-            ? ("GOAWAY", frames.GoAwayCode, frames.GoAwayText) : ("RST_STREAM", call.ResetCode, "");
-        var remedy = call.MayFallBack ? "From now on, calls that allow HTTP/1.1 will use it"
-            : call.Key!.Key.Protocols is HttpProtocols.Http2 && call.RequiresHttp2ByMode ? "Set Http2.Mode to Preferred"
-            : "Set VersionPolicy to RequestVersionOrLower";
-        return $"the server requires HTTP/1.1 ({frame} {CodeName(code)}, 0x{code:x}{(text.Length > 0 ? $": \"{text}\"" : "")}){(call.Verdict is RequestVerdict.Unprocessed ? " and did not process the request" : "")}. {remedy}.";
     }
 }

@@ -97,7 +97,7 @@ internal sealed class HeldWatch(PoolEngine pool) : IAsyncDisposable
         var goesOn = false;
         foreach (var lease in scheduler.Leased())
         {
-            ((PooledRequest)lease).RecordReads();
+            ((PooledCall)lease).RecordReads();
         }
 
         foreach (var key in scheduler.Keys)

@@ -31,7 +31,7 @@ internal sealed class LeakWatch : IAsyncDisposable
     public StackTrace? StackOfCall(int skipFrames) => _pool.Settings.LeakThreshold is null ? null : new StackTrace(skipFrames + 1);
 
     /// <summary>A response was garbage-collected before it was read to its end or disposed.</summary>
-    public void ReportLeak(PooledRequest call)
+    public void ReportLeak(PooledCall call)
     {
         _pool.Figures.Count(Fault.Leaked);
         LogMessages.ResponseLeaked(_pool.Logger, call.Key!.Key.Origin, (_pool.Now - call.GrantedAt).TotalSeconds,
@@ -49,9 +49,9 @@ internal sealed class LeakWatch : IAsyncDisposable
         }
 
         var now = _pool.Now;
-        foreach (var call in _pool.Core.Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray()))
+        foreach (var call in _pool.Core.Read(static (scheduler, _) => scheduler.Leased().Cast<PooledCall>().ToArray()))
         {
-            if (call.IsHeldFor(threshold, now) is { } held)
+            if (call.CheckHeld(threshold, now) is { } held)
             {
                 LogMessages.ResponseHeld(_pool.Logger, call.Key!.Key.Origin, held.TotalSeconds, call.TakenBy?.ToString() ?? "unknown");
             }

@@ -153,7 +153,7 @@ internal sealed class PoolEngine : IMeasuredPool, IAsyncDisposable
         switch (action.Kind)
         {
             case ActionKind.Grant or ActionKind.Refuse:
-                ((PooledRequest)action.Waiter).Place(action);
+                ((PooledCall)action.Waiter).Place(action);
                 break;
             case ActionKind.Dial:
                 Standstill.Watch();

@@ -82,7 +82,7 @@ internal sealed class PoolLifetime(PoolEngine pool, DrainProgress progress)
         pool.Core.Play(reason, static (scheduler, _, now, actions) => scheduler.Drain(now, actions));
         await WithinAsync(pool.Connector.StopAsync(), cancellationToken).ConfigureAwait(false);
         await UntilLeasesEndAsync(deadline, cancellationToken).ConfigureAwait(false);
-        var running = pool.Core.Read(static (scheduler, _) => scheduler.Leased().Cast<PooledRequest>().ToArray());
+        var running = pool.Core.Read(static (scheduler, _) => scheduler.Leased().Cast<PooledCall>().ToArray());
         StreamInfo[] cut = [.. running.Select(call => call.Describe(pool.Now))];
         foreach (var call in running)
         {

@@ -28,7 +28,7 @@ internal sealed class ProviderReader(PoolEngine pool)
     }
 
     /// <summary>The head of a response came: reads its rate-limit headers.</summary>
-    public void ReadLimits(PooledRequest call, HttpResponseMessage response)
+    public void ReadLimits(PooledCall call, HttpResponseMessage response)
     {
         var key = call.Key!;
         var profile = pool.Settings.Providers.ProfileOf(key.Key);
@@ -51,7 +51,7 @@ internal sealed class ProviderReader(PoolEngine pool)
     /// Inspects the body of a paced call's refusal while the caller reads it: some providers say only there how long to wait, or that
     /// requests grow too fast.
     /// </summary>
-    public void InspectRefusal(PooledRequest call, HttpResponseMessage response)
+    public void InspectRefusal(PooledCall call, HttpResponseMessage response)
     {
         if (call.Budget is null || (int)response.StatusCode is not (429 or 503 or 529))
         {
@@ -70,7 +70,7 @@ internal sealed class ProviderReader(PoolEngine pool)
     /// Records how long the server keeps the connection (RFC 2068 section 19.7.1.1, sent by Node and Apache): <c>Keep-Alive: timeout=5,
     /// max=100</c>. The call holds the lease, so nothing else writes it.
     /// </summary>
-    public static void ReadKeepAlive(PooledRequest call, HttpResponseHeaders headers)
+    public static void ReadKeepAlive(PooledCall call, HttpResponseHeaders headers)
     {
         if (call.Connection is { IsHttp2: false } connection)
         {
@@ -124,7 +124,7 @@ internal sealed class ProviderReader(PoolEngine pool)
         }
     });
 
-    void Apply(PooledRequest call, RefusalAdvice advice, TimeSpan answeredAt)
+    void Apply(PooledCall call, RefusalAdvice advice, TimeSpan answeredAt)
     {
         if (advice.Wait is { } wait)
         {
@@ -164,6 +164,6 @@ internal sealed class ProviderReader(PoolEngine pool)
             return new string((end < 0 ? rest : rest[..end])[..Math.Min(64, end < 0 ? rest.Length : end)]);
         }
 
-        return content is not null && PooledHandler.CanPeek(request, content) ? Peek<string?>.Into(content, ModelOf) ?? "" : "";
+        return content is not null && Bodies.CanInspect(request, content) ? Inspect<string?>.Into(content, ModelOf) ?? "" : "";
     }
 }

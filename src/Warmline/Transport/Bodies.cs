@@ -5,15 +5,15 @@ using Warmline.Providers;
 
 namespace Warmline.Transport;
 
-/// <summary>Who holds the lease that two bodies keep open. Each report comes once.</summary>
+/// <summary>A call whose two bodies keep its lease. Each report comes once.</summary>
 internal interface IExchange
 {
     RequestClocks Clocks { get; }
 
-    /// <summary>On the clock by which the call's times are told.</summary>
+    /// <summary>The time, on the clock of all times of the call.</summary>
     TimeSpan Now { get; }
 
-    /// <summary>What the response's stream of events tells; null for another response.</summary>
+    /// <summary>What is known of the response's stream of events; null for another response.</summary>
     SseWatcher? Events { get; set; }
 
     /// <summary>Whether leaving an answer unread costs the connection.</summary>
@@ -22,25 +22,27 @@ internal interface IExchange
     /// <summary>The platform pulls the request body.</summary>
     void UploadBegan();
 
-    /// <summary>Whether a piece of the body surely has nothing to wait for but the network, when <paramref name="written"/> bytes went
-    /// before it: the server's HTTP/2
-    /// credit covers it.</summary>
+    /// <summary>
+    /// Whether a piece of the body surely has nothing to wait for but the network, when <paramref name="written"/> bytes went before it:
+    /// the server's HTTP/2 credit covers it.
+    /// </summary>
     bool IsCovered(long written, int bytes);
 
     /// <summary>No more of the request body will be pulled. <paramref name="cancelled"/>: the platform stopped it.</summary>
     void UploadEnded(bool whole, bool cancelled);
 
-    /// <summary>The caller leaves the response body before its end. <paramref name="isCounted"/>: and before it had all that it could want
-    /// of it.</summary>
+    /// <summary>
+    /// The caller leaves the response body before its end. <paramref name="isCounted"/>: and before it had all that it could want of it.
+    /// </summary>
     void ResponseAbandoned(bool isCounted);
 
     /// <summary>The response's stream of events brought an error. Comes for its first only.</summary>
     void StreamErrorSeen();
 
-    /// <summary>The caller let the response go, neither read to its end nor disposed.</summary>
+    /// <summary>The response was garbage-collected, neither read to its end nor disposed.</summary>
     void ResponseLeaked();
 
-    /// <summary>The response body was read to its end, or nobody will read it further.</summary>
+    /// <summary>The response body was read to its end, or will not be read any further.</summary>
     void ResponseEnded(bool whole);
 
     /// <summary>What the caller should see instead of the platform's exception; null to let it pass.</summary>
@@ -55,7 +57,8 @@ internal sealed class PooledContent : HttpContent
     readonly Stream? _decoded;
     bool _isConsumed;
 
-    public PooledContent(HttpResponseMessage response, HttpMethod method, IExchange exchange, DecompressionMethods decompress = DecompressionMethods.None)
+    public PooledContent(
+        HttpResponseMessage response, HttpMethod method, IExchange exchange, DecompressionMethods decompress = DecompressionMethods.None)
     {
         var inner = response.Content;
         _inner = inner;
@@ -63,7 +66,8 @@ internal sealed class PooledContent : HttpContent
         Bodies.CopyHeaders(inner, this);
         var stream = inner.ReadAsStream();
         var framing = Bodies.FramingOf(response, method);
-        _body = new ResponseBody(stream, exchange, framing is Framing.None ? 0 : framing is Framing.Message && !Bodies.IsChunked(response) ? inner.Headers.ContentLength : null);
+        _body = new ResponseBody(stream, exchange, framing is Framing.None ? 0
+            : framing is Framing.Message && !Bodies.IsChunked(response) ? inner.Headers.ContentLength : null);
         if (decompress is not DecompressionMethods.None)
         {
             _decoded = Decompression.Decode(_body, Headers, decompress);
@@ -90,7 +94,8 @@ internal sealed class PooledContent : HttpContent
 
     protected override Stream CreateContentReadStream(CancellationToken cancellationToken) => Consume();
 
-    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) =>
+        SerializeToStreamAsync(stream, context, CancellationToken.None);
 
     protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
@@ -168,8 +173,9 @@ internal enum Coding
 
 internal static class Bodies
 {
-    /// <summary>What the platform gives as the body of an answer that has none: the same stream for each, also for a response that is made
-    /// by hand.</summary>
+    /// <summary>
+    /// What the platform gives as the body of an answer that has none: the same stream for each, also for a response that is made by hand.
+    /// </summary>
     public static readonly Stream NoBody = new HttpResponseMessage().Content.ReadAsStream();
 
     public static void CopyHeaders(HttpContent from, HttpContent to)
@@ -188,7 +194,8 @@ internal static class Bodies
     }
 
     /// <summary>Called a stream of events, and under no encoding that would hide them.</summary>
-    public static bool IsEventStream(HttpContent content) => IsCalledEventStream(content.Headers) && CodingOf(content.Headers) is not Coding.Compressed;
+    public static bool IsEventStream(HttpContent content) =>
+        IsCalledEventStream(content.Headers) && CodingOf(content.Headers) is not Coding.Compressed;
 
     public static bool IsCalledEventStream(HttpContentHeaders headers)
     {
@@ -199,7 +206,8 @@ internal static class Bodies
         }
 
         var value = values.ToString().AsSpan().Trim();
-        return value.StartsWith(Type, StringComparison.OrdinalIgnoreCase) && (value.Length == Type.Length || value[Type.Length] is ';' or ' ' or '\t');
+        return value.StartsWith(Type, StringComparison.OrdinalIgnoreCase)
+            && (value.Length == Type.Length || value[Type.Length] is ';' or ' ' or '\t');
     }
 
     /// <summary>What Content-Encoding says: of several codings each may hide what the others leave readable.</summary>
@@ -221,8 +229,9 @@ internal static class Bodies
         return coding;
     }
 
-    /// <summary>The framing of HTTP/1.1 overrides a length: https://www.rfc-editor.org/rfc/rfc9112#section-6.3. The platform goes by the
-    /// same look.</summary>
+    /// <summary>
+    /// The framing of HTTP/1.1 overrides a length: https://www.rfc-editor.org/rfc/rfc9112#section-6.3. The platform checks the same.
+    /// </summary>
     public static bool IsChunked(HttpResponseMessage response) => response.Version.Major < 2
         && response.Headers.NonValidated.Contains("Transfer-Encoding") && response.Headers.TransferEncodingChunked == true;
 
@@ -255,9 +264,17 @@ internal static class Bodies
 
     /// <summary>Whether a content is nothing but bytes in memory. By its very type: one derived from it may write what it likes.</summary>
     public static bool IsMemory(HttpContent content) =>
-        content.GetType() is var type && (type == typeof(StringContent) || type == typeof(ByteArrayContent) || type == typeof(ReadOnlyMemoryContent));
+        content.GetType() is var type
+        && (type == typeof(StringContent) || type == typeof(ByteArrayContent) || type == typeof(ReadOnlyMemoryContent));
 
-    /// <summary>Whether a content can be written a second time: those types of the platform that keep their bytes, and what was buffered.</summary>
+    /// <summary>Whether the body can be inspected: JSON of a POST, in memory.</summary>
+    public static bool CanInspect(HttpRequestMessage request, HttpContent content) => request.Method == HttpMethod.Post
+        && (content is BufferedContent || (IsMemory(content) && content.Headers.ContentLength <= RequestShape.LargestBody))
+        && RequestShape.IsJson(content) && !RequestShape.IsEncoded(content);
+
+    /// <summary>
+    /// Whether a content can be written a second time: those types of the platform that keep their bytes, and what was buffered.
+    /// </summary>
     public static bool IsReplayable(HttpContent content) =>
         content is ByteArrayContent or ReadOnlyMemoryContent || (content is MultipartContent parts && parts.All(IsReplayable));
 }

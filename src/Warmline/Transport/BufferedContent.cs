@@ -11,13 +11,16 @@ namespace Warmline.Transport;
 /// drops the length.
 /// </summary>
 /// <remarks>
-/// The platform may pull a body while the call looks over, and again after: a stream that was refused, an answer that came early. Bytes that change under it would be another
-/// call's. So each pull counts as a user, as the call does; who leaves last returns the buffer, and nobody gets in after that. A pull that did not end well keeps the
-/// buffer from the pool for good: nobody knows then what still reads it, and the garbage collector does.
+/// The platform may pull a body while the call looks over, and again after: a stream that was refused, an answer that came early. Bytes
+/// that change under it would be another call's. So each pull counts as a user, as the call does. The last user returns the buffer, and no
+/// further use begins after that. A pull that did not end well keeps the buffer from the pool for good: it is unknown then what still reads
+/// it, so the garbage collector has to take it.
 /// </remarks>
 internal sealed class BufferedContent : ByteArrayContent
 {
-    /// <summary>What is larger is not buffered: prompts are smaller, and a buffer for each file under way would be memory that nobody asked for.</summary>
+    /// <summary>
+    /// What is larger is not buffered: prompts are smaller, and a buffer for each file under way would be memory that no caller asked for.
+    /// </summary>
     public const int Largest = Providers.RequestShape.LargestBody;
 
     const int FirstRent = 4 * 1024;
@@ -42,10 +45,17 @@ internal sealed class BufferedContent : ByteArrayContent
     /// <summary>The body; valid until <see cref="Leave"/>.</summary>
     public ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, Length);
 
-    /// <summary>Whether a content of this length may be buffered. <see cref="JsonContent"/> tells none, and is nearly always small: it is tried, unless it streams what it sends.</summary>
-    public static bool Takes(HttpContent content, long? length) => length is { } told ? told is > 0 and <= Largest : content is JsonContent { Value: not IAsyncEnumerable<object?> };
+    /// <summary>
+    /// Whether a content of this length may be buffered. <see cref="JsonContent"/> states none, and is nearly always small: it is tried,
+    /// unless it streams what it sends.
+    /// </summary>
+    public static bool Takes(HttpContent content, long? length) => length is { } stated ? stated is > 0 and <= Largest
+        : content is JsonContent { Value: not IAsyncEnumerable<object?> };
 
-    /// <summary>Serialises a content. Completes at once for all that are made of memory; null for one that told no length and is longer than <see cref="Largest"/>: it is sent as it is.</summary>
+    /// <summary>
+    /// Serialises a content. Completes at once for all that are made of memory. Null for one that stated no length and is longer than
+    /// <see cref="Largest"/>: it is sent as it is.
+    /// </summary>
     /// <param name="content">The caller's.</param>
     /// <param name="length">Its length as it says.</param>
     /// <param name="pool">Where the buffer is from.</param>
@@ -54,7 +64,8 @@ internal sealed class BufferedContent : ByteArrayContent
     /// <param name="cancellationToken">The caller's.</param>
     /// <exception cref="HttpRequestException">It is not as long as it says. What the content itself throws comes as it is.</exception>
     /// <exception cref="OverdueException">It took too long.</exception>
-    public static async ValueTask<BufferedContent?> MakeAsync(HttpContent content, long? length, ArrayPool<byte> pool, TimeSpan limit, TimeProvider time, CancellationToken cancellationToken)
+    public static async ValueTask<BufferedContent?> MakeAsync(
+        HttpContent content, long? length, ArrayPool<byte> pool, TimeSpan limit, TimeProvider time, CancellationToken cancellationToken)
     {
         var sink = new Sink(pool, (int)(length ?? FirstRent), (int)(length ?? Largest));
         Task? copy = null;
@@ -66,7 +77,8 @@ internal sealed class BufferedContent : ByteArrayContent
                 if (!copy.IsCompleted)
                 {
                     // A content may heed no token. It then goes on by itself, and what it writes is taken no more.
-                    _ = copy.ContinueWith(static ended => ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+                    _ = copy.ContinueWith(static ended => ended.Exception, CancellationToken.None,
+                        TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
                 }
 
                 await (copy.IsCompleted ? copy : copy.WaitAsync(limit, time, cancellationToken)).ConfigureAwait(false);
@@ -77,12 +89,14 @@ internal sealed class BufferedContent : ByteArrayContent
             }
             catch (Exception) when (sink.IsOver)
             {
-                // Told below, whatever the content made of it.
+                // Reported below, whatever the content made of it.
             }
 
-            return length is not { } told ? sink.IsOver ? null : new BufferedContent(content, pool, sink.Detach(), sink.Count)
-                : sink.IsOver ? throw new HttpRequestException($"The request's content is longer than the {told} bytes of its Content-Length.")
-                : sink.Count < told ? throw new HttpRequestException($"The request's content is {sink.Count} bytes long; its Content-Length is {told}.")
+            return length is not { } stated ? sink.IsOver ? null : new BufferedContent(content, pool, sink.Detach(), sink.Count)
+                : sink.IsOver ? throw new HttpRequestException(
+                    $"The request's content is longer than the {stated} bytes of its Content-Length.")
+                : sink.Count < stated ? throw new HttpRequestException(
+                    $"The request's content is {sink.Count} bytes long; its Content-Length is {stated}.")
                 : new BufferedContent(content, pool, sink.Detach(), sink.Count);
         }
         finally
@@ -107,7 +121,8 @@ internal sealed class BufferedContent : ByteArrayContent
         }
     }
 
-    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) =>
+        SerializeToStreamAsync(stream, context, CancellationToken.None);
 
     protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
@@ -129,8 +144,9 @@ internal sealed class BufferedContent : ByteArrayContent
         }
     }
 
-    // Ways to the bytes that nobody could follow to their end. The platform, sent to asynchronously, takes none of them.
-    protected override void SerializeToStream(Stream stream, TransportContext? context, CancellationToken cancellationToken) => throw new NotSupportedException();
+    // Ways to the bytes whose end could not be seen. The platform takes none of them, as it is only sent to asynchronously.
+    protected override void SerializeToStream(Stream stream, TransportContext? context, CancellationToken cancellationToken) =>
+        throw new NotSupportedException();
 
     protected override Task<Stream> CreateContentReadStreamAsync() => throw new NotSupportedException();
 
@@ -237,21 +253,23 @@ internal sealed class BufferedContent : ByteArrayContent
     }
 }
 
-/// <summary>Shows the bytes of a content that has them in memory, without a copy: such a content writes them as they are, at once.</summary>
-internal sealed class Peek<T> : WriteOnlyStream
+/// <summary>
+/// Shows the bytes of a content that has them in memory, without a copy: such a content writes them as they are, at once.
+/// </summary>
+internal sealed class Inspect<T> : WriteOnlyStream
 {
     [ThreadStatic]
-    static Peek<T>? _spare;
+    static Inspect<T>? _spare;
 
-    Func<ReadOnlySpan<byte>, T>? _look;
+    Func<ReadOnlySpan<byte>, T>? _read;
     T? _seen;
 
     /// <summary>What is seen in the content's bytes; nothing in one that does not have them in memory.</summary>
-    public static T? Into(HttpContent content, Func<ReadOnlySpan<byte>, T> look)
+    public static T? Into(HttpContent content, Func<ReadOnlySpan<byte>, T> read)
     {
         if (content is BufferedContent buffered)
         {
-            return look(buffered.Bytes);
+            return read(buffered.Bytes);
         }
 
         if (!Bodies.IsMemory(content))
@@ -259,25 +277,25 @@ internal sealed class Peek<T> : WriteOnlyStream
             return default;
         }
 
-        var peek = _spare ?? new Peek<T>();
+        var inspect = _spare ?? new Inspect<T>();
         _spare = null;
-        peek._look = look;
+        inspect._read = read;
         try
         {
-            content.CopyTo(peek, null, CancellationToken.None);
+            content.CopyTo(inspect, null, CancellationToken.None);
         }
         catch (ObjectDisposedException)
         {
-            // It is the send that tells of it.
+            // The send reports it.
         }
 
-        var seen = peek._seen;
-        (peek._look, peek._seen) = (null, default);
-        _spare = peek;
+        var seen = inspect._seen;
+        (inspect._read, inspect._seen) = (null, default);
+        _spare = inspect;
         return seen;
     }
 
-    public override void Write(ReadOnlySpan<byte> buffer) => _seen = _look!(buffer);
+    public override void Write(ReadOnlySpan<byte> buffer) => _seen = _read!(buffer);
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
@@ -311,7 +329,8 @@ internal abstract class WriteOnlyStream : Stream
 
     public abstract override void Write(ReadOnlySpan<byte> buffer);
 
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
     public abstract override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default);
 

@@ -61,9 +61,11 @@ internal sealed class ProxyLogin(ConnectionKey key, ICredentials? credentials)
         }
     }
 
-    /// <summary>Whether the proxy wants a login and there is one that it has not seen, such as a password that was changed. Once for a
-    /// call.</summary>
-    public bool IsRenewed(HttpResponseMessage response)
+    /// <summary>
+    /// True if the proxy wants a login and there is one that it has not seen, such as a password that was changed. Then the next attempt
+    /// sends that one. Once for a call.
+    /// </summary>
+    public bool TryRenew(HttpResponseMessage response)
     {
         if (_renewed is not null || response.StatusCode is not HttpStatusCode.ProxyAuthenticationRequired
             || !response.Headers.ProxyAuthenticate.Any(

@@ -2,7 +2,10 @@ using System.Text.RegularExpressions;
 
 namespace Warmline.Tests.Guards;
 
-/// <summary>Which folder of the library may use which, checked on the sources: by the names of the types and extension methods that the folders declare.</summary>
+/// <summary>
+/// Which folder of the library may use which, checked on the sources: by the names of the types and extension methods that the folders
+/// declare.
+/// </summary>
 internal static partial class LayerRules
 {
     const string Root = "root";
@@ -16,9 +19,10 @@ internal static partial class LayerRules
         ["Telemetry"] = Leaves,
         ["Scheduling"] = [.. Leaves, "Scheduling"],
         ["Transport"] = [.. Leaves, "Transport"],
-        ["Pool"] = [.. Leaves, "Scheduling", "Transport", "Pool", Root],
-        [Root] = [.. Leaves, "Scheduling", "Transport", "Pool", Root],
-        ["Hosting"] = [.. Leaves, "Pool", Root, "Hosting"],
+        ["Pool"] = [.. Leaves, "Scheduling", "Transport", Root, "Pool", "Calls"],
+        ["Calls"] = [.. Leaves, "Scheduling", "Transport", Root, "Pool", "Calls"],
+        [Root] = [.. Leaves, "Scheduling", "Transport", Root, "Pool", "Calls"],
+        ["Hosting"] = [.. Leaves, Root, "Pool", "Hosting"],
     };
 
     /// <summary>One line for each use that the layout forbids.</summary>
@@ -65,13 +69,13 @@ internal static partial class LayerRules
     [GeneratedRegex(@"\b(?<name>\w+)(?:<[^<>()]*>)?\(this\s")]
     private static partial Regex Extensions();
 
-    [GeneratedRegex(@"(?<![\w.])(?:global::)?(?:(?:Warmline|Options|Providers|Telemetry|Scheduling|Transport|Pool|Hosting)\.)*(?<name>[A-Za-z_]\w*)\b(?!\s*(?:\{\s*get\b|=(?![=>])))")]   // a property's own name, declared or assigned to, is no use of the type
+    [GeneratedRegex(@"(?<![\w.])(?:global::)?(?:(?:Warmline|Options|Providers|Telemetry|Scheduling|Transport|Pool|Calls|Hosting)\.)*(?<name>[A-Za-z_]\w*)\b(?!\s*(?:\{\s*get\b|=(?![=>])))")]   // a property's own name, declared or assigned to, is no use of the type
     private static partial Regex Names();
 
     [GeneratedRegex(@"\.(?<name>\w+)(?:<[^<>()]*>)?\(")]
     private static partial Regex Calls();
 
-    [GeneratedRegex(@"\bWarmline\.(?<layer>Options|Providers|Telemetry|Scheduling|Transport|Pool|Hosting)\s*;")]
+    [GeneratedRegex(@"\bWarmline\.(?<layer>Options|Providers|Telemetry|Scheduling|Transport|Pool|Calls|Hosting)\s*;")]
     private static partial Regex Usings();
 
     [GeneratedRegex(@"(?<![\w.])(?:System\.(?:\w+\.)*)?(?:await|async|lock|Lock|Monitor|Interlocked|Socket\w*|Http\w*Message|HttpClient\w*|Stream|Task|ValueTask|Thread|Timer|TimeProvider|DateTime|DateTimeOffset|Stopwatch|ILogger)\b")]

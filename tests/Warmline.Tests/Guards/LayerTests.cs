@@ -38,6 +38,9 @@ public sealed class LayerTests
     [InlineData("Scheduling/A.cs", "class A { System.IO.Stream s; }", "no System.IO.Stream")]
     [InlineData("Scheduling/A.cs", "class A { async void M() { } }", "no async")]
     [InlineData("Hosting/A.cs", "class A { Slot s; }", "Transport (Slot)")]
+    [InlineData("Hosting/A.cs", "class A { Handler h; }", "Calls (Handler)")]
+    [InlineData("Scheduling/A.cs", "class A { Handler h; }", "Calls (Handler)")]
+    [InlineData("Transport/A.cs", "class A { Warmline.Calls.Handler h; }", "Calls (Handler)")]
     [InlineData("Gateway/A.cs", "", "not in the layout")]
     public void A_forbidden_use_is_named(string path, string text, string named)
     {
@@ -53,7 +56,8 @@ public sealed class LayerTests
     [InlineData("Scheduling/A.cs", "class A { string s = $$\"\"\"{Slot} \"{{1}}\" lock\"\"\"; string t = @\"a\\\"; string u = $\"{{Slot}} {1} await\"; }")]
     [InlineData("Scheduling/A.cs", "class A { object Slot { get; set; } }")]
     [InlineData("Scheduling/A.cs", "class A { object B() => new B { Slot = 1 }; }")]
-    [InlineData("A.cs", "class A { Slot s; Scheduler t; Setting u; }")]
+    [InlineData("A.cs", "class A { Slot s; Scheduler t; Setting u; Handler v; }")]
+    [InlineData("Calls/A.cs", "class A { Slot s; Scheduler t; Setting u; Pool v; }")]
     public void A_use_in_a_comment_a_string_or_an_allowed_direction_passes(string path, string text) =>
         Assert.Empty(LayerRules.Violations([.. Declared, (path, text)]));
 
@@ -62,6 +66,7 @@ public sealed class LayerTests
         ("Pool.cs", "public sealed class Pool;\nstatic class Extensions\n{\n    static object GetPool(this object request) => null;\n}"),
         ("Options/Setting.cs", "internal readonly record struct Setting(int Value);"),
         ("Scheduling/Scheduler.cs", "internal sealed partial class Scheduler\n{\n}"),
+        ("Calls/Handler.cs", "internal sealed class Handler;"),
         ("Transport/Slot.cs", "internal sealed class Slot : IDisposable;"),
     ];
 }

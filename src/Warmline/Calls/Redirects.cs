@@ -1,28 +1,37 @@
+using Warmline.Pool;
 using System.Net;
 using Warmline.Transport;
 
 namespace Warmline;
 
 /// <summary>
-/// Follows redirects (<see cref="ConnectionPoolOptions.AllowAutoRedirect"/>), by the platform's rules for statuses, methods and fragments. Each hop is a call of
-/// its own with a lease of its own; the lease of one is returned before the next is asked for, so a pool of a single place can follow. Each hop is a new request
-/// message: the caller's stays as it was, and <see cref="HttpResponseMessage.RequestMessage"/> is the one that was answered.
+/// Follows redirects (<see cref="ConnectionPoolOptions.AllowAutoRedirect"/>), by the platform's rules for statuses, methods and fragments.
+/// Each hop is a call of its own with a lease of its own. The lease of one is returned before the next is asked for, so a pool of a single
+/// place can follow. Each hop is a new request message: the caller's stays as it was, and
+/// <see cref="HttpResponseMessage.RequestMessage"/> is the one that was answered.
 /// </summary>
 internal static class Redirects
 {
     const int MostHops = 50;
 
-    /// <summary>The body of a redirect is a line of text for people: read, it leaves the connection usable. A longer or slower one is not waited for.</summary>
+    /// <summary>
+    /// The body of a redirect is a line of text for people: once it is read, the connection is usable. A longer or slower one is not worth
+    /// the wait.
+    /// </summary>
     const int MostDrained = 16 * 1024;
 
     static readonly TimeSpan DrainTime = TimeSpan.FromSeconds(2);
 
-    /// <summary>What proves to the first origin who is calling, and is nobody else's business.</summary>
+    /// <summary>What identifies the caller to the first origin. Another origin must not see it.</summary>
     static readonly string[] Credentials =
-        ["Authorization", "Proxy-Authorization", "Cookie", "x-api-key", "api-key", "x-goog-api-key", "Ocp-Apim-Subscription-Key", "X-Amz-Security-Token"];
+    [
+        "Authorization", "Proxy-Authorization", "Cookie", "x-api-key", "api-key", "x-goog-api-key", "Ocp-Apim-Subscription-Key",
+        "X-Amz-Security-Token",
+    ];
 
     public static async Task<HttpResponseMessage> FollowAsync(
-        HttpRequestMessage request, Func<HttpRequestMessage, CancellationToken, Task<HttpResponseMessage>> send, TimeProvider time, CancellationToken cancellationToken)
+        HttpRequestMessage request, Func<HttpRequestMessage, CancellationToken, Task<HttpResponseMessage>> send, TimeProvider time,
+        CancellationToken cancellationToken)
     {
         var response = await send(request, cancellationToken).ConfigureAwait(false);
         for (var hops = 0; hops < MostHops && Next(request.RequestUri!, response) is { } next; hops++)
@@ -37,8 +46,9 @@ internal static class Redirects
 
     static Uri? Next(Uri from, HttpResponseMessage response)
     {
-        if (response.StatusCode is not (HttpStatusCode.MultipleChoices or HttpStatusCode.MovedPermanently or HttpStatusCode.Found or HttpStatusCode.SeeOther
-            or HttpStatusCode.TemporaryRedirect or HttpStatusCode.PermanentRedirect) || response.Headers.Location is not { } location)
+        if (response.StatusCode is not (HttpStatusCode.MultipleChoices or HttpStatusCode.MovedPermanently or HttpStatusCode.Found
+            or HttpStatusCode.SeeOther or HttpStatusCode.TemporaryRedirect or HttpStatusCode.PermanentRedirect)
+            || response.Headers.Location is not { } location)
         {
             return null;
         }
@@ -56,7 +66,7 @@ internal static class Redirects
     {
         if (response.Content is not PooledContent content)
         {
-            response.Dispose();   // it came past the pool: there is no lease to give back
+            response.Dispose();   // it did not go through the pool: there is no lease to give back
             return;
         }
 
@@ -69,7 +79,7 @@ internal static class Redirects
         response.Dispose();
 
         // On HTTP/2 the request body may still be under way: it must not be read by two calls.
-        await ((PooledRequest)content.Exchange).SettledAsync().ConfigureAwait(false);
+        await ((PooledCall)content.Exchange).SettledAsync().ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
     }
 
@@ -81,7 +91,8 @@ internal static class Redirects
             HttpStatusCode.SeeOther => request.Method != HttpMethod.Get && request.Method != HttpMethod.Head,
             _ => false,
         };
-        var sameOrigin = Uri.Compare(request.RequestUri, next, UriComponents.SchemeAndServer, UriFormat.SafeUnescaped, StringComparison.OrdinalIgnoreCase) == 0;
+        var sameOrigin = Uri.Compare(request.RequestUri, next, UriComponents.SchemeAndServer, UriFormat.SafeUnescaped,
+            StringComparison.OrdinalIgnoreCase) == 0;
         var onward = new HttpRequestMessage(becomesGet ? HttpMethod.Get : request.Method, next)
         {
             Version = request.Version,
@@ -90,7 +101,8 @@ internal static class Redirects
         };
         foreach (var header in request.Headers.NonValidated)
         {
-            var stays = sameOrigin || !(header.Key.Equals("Host", StringComparison.OrdinalIgnoreCase) || Credentials.Contains(header.Key, StringComparer.OrdinalIgnoreCase));
+            var stays = sameOrigin || !(header.Key.Equals("Host", StringComparison.OrdinalIgnoreCase)
+                || Credentials.Contains(header.Key, StringComparer.OrdinalIgnoreCase));
             if (stays && !(becomesGet && header.Key.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase)))
             {
                 onward.Headers.TryAddWithoutValidation(header.Key, header.Value);

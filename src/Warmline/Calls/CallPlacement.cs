@@ -1,8 +1,9 @@
+using Warmline.Pool;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;
 
-namespace Warmline.Pool;
+namespace Warmline;
 
 /// <summary>Gives calls their place and takes it back: every event of a call.</summary>
 internal sealed class CallPlacement(PoolEngine pool)
@@ -21,7 +22,7 @@ internal sealed class CallPlacement(PoolEngine pool)
 
     /// <summary>Waits until the call has its place.</summary>
     /// <exception cref="PoolRejectedException">It gets none.</exception>
-    public ValueTask AcquireAsync(PooledRequest call, ConnectionKey key, string? userAgent, CancellationToken caller)
+    public ValueTask AcquireAsync(PooledCall call, ConnectionKey key, string? userAgent, CancellationToken caller)
     {
         if (caller.IsCancellationRequested)
         {
@@ -44,11 +45,11 @@ internal sealed class CallPlacement(PoolEngine pool)
     }
 
     /// <summary>Waits until the call has its place again.</summary>
-    public ValueTask ReacquireAsync(PooledRequest call, CancellationToken caller) => PlacedAsync(call, caller);
+    public ValueTask ReacquireAsync(PooledCall call, CancellationToken caller) => PlacedAsync(call, caller);
 
-    public void UploadEnded(PooledRequest call) => pool.Core.Play(call, static (scheduler, call, _, _) => scheduler.UploadEnded(call));
+    public void UploadEnded(PooledCall call) => pool.Core.Play(call, static (scheduler, call, _, _) => scheduler.UploadEnded(call));
 
-    public void Release(PooledRequest call, LeaseOutcome outcome)
+    public void Release(PooledCall call, LeaseOutcome outcome)
     {
         var hasEnded = call.Slot.HasEnded;   // before the connection is offered to the next call, which would find it closed
         var isIdle = pool.Core.Play((placement: this, call, outcome, hasEnded), static (scheduler, release, now, actions) =>
@@ -73,7 +74,7 @@ internal sealed class CallPlacement(PoolEngine pool)
     /// The caller gave up. A call that was granted in the same moment goes on and sees the cancelled token at its next step: it has a lease
     /// to give back.
     /// </summary>
-    public void Cancel(PooledRequest call)
+    public void Cancel(PooledCall call)
     {
         var gaveUp = pool.Core.Play(call, static (scheduler, call, now, actions) =>
         {
@@ -91,7 +92,7 @@ internal sealed class CallPlacement(PoolEngine pool)
     /// Puts the call back to its place in the queue after an attempt that the server provably did not start on, or that may be repeated.
     /// False if the call has used up its tries or, for an attempt that the server saw, the pool its budget.
     /// </summary>
-    public bool Redispatch(PooledRequest call, Fault asWhat, Http2Doubt doubt)
+    public bool Redispatch(PooledCall call, Fault asWhat, Http2Doubt doubt)
     {
         var isRepeated = pool.Core.Play((placement: this, call, asWhat, doubt), static (scheduler, failed, now, actions) =>
             failed.placement.Redispatch(scheduler, failed.call, failed.asWhat, failed.doubt, now, actions));
@@ -102,7 +103,7 @@ internal sealed class CallPlacement(PoolEngine pool)
     /// <summary>
     /// Checks the connection of a call that was just placed. If it is gone, the call is put back to its place and has to be awaited again.
     /// </summary>
-    public bool TryReplaceStale(PooledRequest call)
+    public bool TryReplaceStale(PooledCall call)
     {
         var state = call.Slot.Look(call.Rested);
         return state is not WireState.Alive && TryMove(call, always: true, state switch
@@ -117,18 +118,18 @@ internal sealed class CallPlacement(PoolEngine pool)
     /// Takes a call off a connection on which no request body makes progress, and the connection out of use. False if there is no other
     /// connection: then the call has to wait there.
     /// </summary>
-    public bool TryMove(PooledRequest call) => TryMove(call, always: false, ConnectionEnd.Alone);
+    public bool TryMove(PooledCall call) => TryMove(call, always: false, ConnectionEnd.Alone);
 
     /// <summary>Lets a connection that takes no request bodies end: it gets no further calls.</summary>
     public void TakeOutOfUse(ConnectionState connection) =>
         pool.Core.Play(connection, static (scheduler, connection, now, actions) => scheduler.TakeOutOfUse(connection, now, actions));
 
     /// <summary>A call on HTTP/2 failed and is not sent again: what that says about the origin counts for the next.</summary>
-    public void DoubtHttp2(PooledRequest call, Http2Doubt doubt) =>
+    public void DoubtHttp2(PooledCall call, Http2Doubt doubt) =>
         pool.Core.Play((call, doubt), static (scheduler, failed, now, actions) =>
         scheduler.DoubtHttp2(failed.call.Connection!, failed.doubt, now, actions));
 
-    bool TryMove(PooledRequest call, bool always, ConnectionEnd end) =>
+    bool TryMove(PooledCall call, bool always, ConnectionEnd end) =>
         pool.Core.Play((call, always, end), static (scheduler, move, now, actions) =>
     {
         if (!move.always && !scheduler.CanMove(move.call))
@@ -142,7 +143,7 @@ internal sealed class CallPlacement(PoolEngine pool)
         return true;
     });
 
-    bool Redispatch(Scheduler scheduler, PooledRequest call, Fault asWhat, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
+    bool Redispatch(Scheduler scheduler, PooledCall call, Fault asWhat, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
     {
         call.ResetPlacement();   // before the event: it may be placed within it
 
@@ -173,7 +174,7 @@ internal sealed class CallPlacement(PoolEngine pool)
     /// Puts a call back to its place in the queue if its origin's HTTP/2 is avoided, now at the latest. That does not repeat what failed:
     /// it costs no try, and nothing of the retry budget.
     /// </summary>
-    static bool TryFallBack(Scheduler scheduler, PooledRequest call, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
+    static bool TryFallBack(Scheduler scheduler, PooledCall call, Http2Doubt doubt, TimeSpan now, List<SchedulerAction> actions)
     {
         if (!scheduler.DoubtHttp2(call.Connection!, doubt, now, actions))
         {
@@ -202,7 +203,7 @@ internal sealed class CallPlacement(PoolEngine pool)
     /// <summary>
     /// Records what a call waits for, if its span shows that, at the moment the wait begins: a moment later it may have its place.
     /// </summary>
-    static void RecordReason(Scheduler scheduler, PooledRequest call)
+    static void RecordReason(Scheduler scheduler, PooledCall call)
     {
         if (call.HasSpan && call.State is WaiterState.Waiting)
         {
@@ -217,7 +218,7 @@ internal sealed class CallPlacement(PoolEngine pool)
         return longest > TimeSpan.Zero ? now + longest : TimeSpan.MaxValue;
     }
 
-    async ValueTask PlacedAsync(PooledRequest call, CancellationToken caller)
+    async ValueTask PlacedAsync(PooledCall call, CancellationToken caller)
     {
         var placed = call.PlacedAsync();
         var lost = pool.Standstill.Lost;
@@ -229,10 +230,10 @@ internal sealed class CallPlacement(PoolEngine pool)
         {
             pool.Standstill.Watch();
             pool.Background.Run((pool.Held, call), static wait => wait.Held.Watch(wait.call));
-            var wait = call.BeginWait();
+            var wait = CallTelemetry.BeginWait(call);
             try
             {
-                using (caller.UnsafeRegister(static state => ((PooledRequest)state!).CancelWait(), call))
+                using (caller.UnsafeRegister(static state => ((PooledCall)state!).CancelWait(), call))
                 {
                     await placed.ConfigureAwait(false);
                 }
@@ -248,11 +249,11 @@ internal sealed class CallPlacement(PoolEngine pool)
             throw RefusalOf(call, action, pool.Standstill.Lost - lost);
         }
 
-        pool.Background.Run(call, static call => call.TellPlace());   // the call has its lease: nothing may end it here
+        pool.Background.Run(call, static call => CallTelemetry.RecordPlace(call));   // the call has its lease: nothing may end it here
     }
 
     /// <summary>The error of a call that got no place.</summary>
-    Exception RefusalOf(PooledRequest call, SchedulerAction action, TimeSpan lost)
+    Exception RefusalOf(PooledCall call, SchedulerAction action, TimeSpan lost)
     {
         var reason = action.Reason;
         var (stats, held, step) = pool.Core.Read((scheduler, now) => (

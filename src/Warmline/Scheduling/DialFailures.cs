@@ -22,8 +22,8 @@ internal sealed class DialFailures(
     public void FailDial(ConnectionState connection, Exception? error, bool isGone)
     {
         var key = connection.Key;
-        var isSilent = connection is { Phase: ConnectionPhase.AwaitingSettings, EndCause: null };
-        pool.CountFailedDial(connection, isSilent ? DialPhase.Http2Settings : connection.FailedIn);
+        var lacksSettings = connection is { Phase: ConnectionPhase.AwaitingSettings, EndCause: null };
+        pool.CountFailedDial(connection, lacksSettings ? DialPhase.Http2Settings : connection.FailedIn);
         key.LastDialError = error;
         var wasDialing = connection.Phase is ConnectionPhase.Dialing;
         if (isGone)

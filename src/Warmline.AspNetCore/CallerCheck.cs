@@ -5,14 +5,17 @@ using Microsoft.Extensions.Primitives;
 namespace Warmline.AspNetCore;
 
 /// <summary>
-/// Whether a caller is on this machine. The address alone does not tell: a proxy beside the application makes every caller look local, so a request that shows signs of one is not;
-/// and a web page may have its own name resolve to 127.0.0.1 and read the answer as its own (DNS rebinding), so the name in the address bar must be a local one too.
+/// Whether a caller is on this machine. The address alone does not tell: a proxy beside the application makes every caller look local, so a
+/// request that shows signs of one is not; and a web page may have its own name resolve to 127.0.0.1 and read the answer as its own (DNS
+/// rebinding), so the name in the address bar must be a local one too.
 /// </summary>
-/// <remarks>No address at all counts as local: it is what requests have that came over no network (a Unix socket, a named pipe, the test host). What cannot be seen is a proxy on this machine
-/// that adds no header: the page on monitoring says so.</remarks>
+/// <remarks>No address at all counts as local: it is what requests have that came over no network (a Unix socket, a named pipe, the test
+/// host). What cannot be seen is a proxy on this machine that adds no header: the page on monitoring says so.</remarks>
 internal static class CallerCheck
 {
-    /// <summary>What proxies add; <c>X-Original-For</c> is where ASP.NET Core's own middleware puts what it has taken from <c>X-Forwarded-For</c>.</summary>
+    /// <summary>
+    /// What proxies add; <c>X-Original-For</c> is where ASP.NET Core's own middleware puts what it has taken from <c>X-Forwarded-For</c>.
+    /// </summary>
     static readonly string[] ProxyHeaders =
     [
         "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "X-Original-For", "X-Original-Host", "X-Original-Proto",

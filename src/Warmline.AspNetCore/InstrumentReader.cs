@@ -22,13 +22,15 @@ internal enum MetricKind
 /// <summary>One series at one moment.</summary>
 /// <param name="Labels">Its labels, as between the braces.</param>
 /// <param name="Value">Its value; of a histogram the sum.</param>
-/// <param name="Buckets">Of a histogram, how many measurements fell between each bound and the one before, and beyond the last; null else.</param>
+/// <param name="Buckets">Of a histogram, how many measurements fell between each bound and the one before, and beyond the last; null
+/// else.</param>
 internal readonly record struct Point(string Labels, double Value, long[]? Buckets);
 
 /// <summary>Takes the measurements of one instrument.</summary>
 /// <remarks>
-/// Measurements come from the threads of the pool's calls: the known series of a set of tags is found without lock and without allocation, and is then locked for a few additions. A new set
-/// of tags costs a string. Beyond the most series, new sets of tags go to one of their own, as OpenTelemetry's SDK does it: a mistake in a tag costs detail, not memory.
+/// Measurements come from the threads of the pool's calls: the known series of a set of tags is found without lock and without allocation,
+/// and is then locked for a few additions. A new set of tags costs a string. Beyond the most series, new sets of tags go to one of their
+/// own, as OpenTelemetry's SDK does it: a mistake in a tag costs detail, not memory.
 /// </remarks>
 internal sealed class InstrumentReader
 {
@@ -113,7 +115,10 @@ internal sealed class InstrumentReader
         }
     }
 
-    /// <summary>All series as they are now. Of an observable instrument those that it told since <see cref="Begin"/>; others are forgotten, so that what comes and goes takes no place for ever.</summary>
+    /// <summary>
+    /// All series as they are now. Of an observable instrument those that it told since <see cref="Begin"/>; others are forgotten, so that
+    /// what comes and goes takes no place for ever.
+    /// </summary>
     public List<Point> Read()
     {
         var points = new List<Point>(_count + 1);
@@ -182,7 +187,8 @@ internal sealed class InstrumentReader
             Histogram<int> { Advice.HistogramBucketBoundaries: { } bounds } => bounds.Select(bound => (double)bound),
             _ => null,
         };
-        return [.. (advised ?? (instrument.Unit == "s" ? SecondBounds : OtherBounds)).Where(double.IsFinite)];   // the infinite one is always there
+        // The infinite one is always there.
+        return [.. (advised ?? (instrument.Unit == "s" ? SecondBounds : OtherBounds)).Where(double.IsFinite)];
     }
 
     sealed class Series(string labels, int buckets)

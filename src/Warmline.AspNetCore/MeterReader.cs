@@ -5,7 +5,10 @@ namespace Warmline.AspNetCore;
 /// <summary>Metrics of one name: those of all pools together.</summary>
 internal sealed record Family(string Name, string Unit, string Help, MetricKind Kind, double[] Bounds, IReadOnlyCollection<Point> Points);
 
-/// <summary>Listens to the meters of one name and tells, when asked, what they measured. Small, because it knows one purpose; all members are thread-safe.</summary>
+/// <summary>
+/// Listens to the meters of one name and tells, when asked, what they measured. Small, because it knows one purpose; all members are
+/// thread-safe.
+/// </summary>
 internal sealed class MeterReader : IDisposable
 {
     /// <summary>As in OpenTelemetry's SDK.</summary>
@@ -18,7 +21,8 @@ internal sealed class MeterReader : IDisposable
 
     /// <summary>Listens from now on.</summary>
     /// <param name="meter">The meters' name.</param>
-    /// <param name="factory">The application's own: its meters count, and those that no factory made; those of another application in the process do not.</param>
+    /// <param name="factory">The application's own: its meters count, and those that no factory made; those of another application in the
+    /// process do not.</param>
     /// <param name="maxSeries">The most series of one instrument.</param>
     public MeterReader(string meter, IMeterFactory? factory, int maxSeries = DefaultMaxSeries)
     {
@@ -51,7 +55,10 @@ internal sealed class MeterReader : IDisposable
         _listener.Start();
     }
 
-    /// <summary>Asks the observable instruments, and tells all families in the order of their names. One reader at a time: what an observation brings belongs to one reading.</summary>
+    /// <summary>
+    /// Asks the observable instruments, and tells all families in the order of their names. One reader at a time: what an observation
+    /// brings belongs to one reading.
+    /// </summary>
     /// <param name="failed">Takes what an instrument's callback threw; the others are told all the same.</param>
     public IReadOnlyList<Family> Read(Action<Exception> failed)
     {
@@ -79,7 +86,10 @@ internal sealed class MeterReader : IDisposable
 
     public void Dispose() => _listener.Dispose();
 
-    /// <summary>Pools that share a name share their series: these are added up, as a series may stand in an answer only once. Of gauges the last counts.</summary>
+    /// <summary>
+    /// Pools that share a name share their series: these are added up, as a series may stand in an answer only once. Of gauges the last
+    /// counts.
+    /// </summary>
     static Family Merge(InstrumentReader[] instruments)
     {
         var first = instruments[0];

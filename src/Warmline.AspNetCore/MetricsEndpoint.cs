@@ -46,7 +46,10 @@ internal sealed partial class MetricsEndpoint(MeterReader reader, ILogger logger
         await output.FlushAsync(context.RequestAborted).ConfigureAwait(false);
     }
 
-    /// <summary>OpenMetrics where the caller likes it at least as well as plain text; text for whoever does not say, or says it in a way that cannot be read.</summary>
+    /// <summary>
+    /// OpenMetrics where the caller likes it at least as well as plain text; text for whoever does not say, or says it in a way that cannot
+    /// be read.
+    /// </summary>
     internal static bool WantsOpenMetrics(StringValues accept)
     {
         if (!MediaTypeHeaderValue.TryParseList(accept, out var types))

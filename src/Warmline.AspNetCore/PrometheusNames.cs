@@ -5,7 +5,8 @@ using System.Text;
 namespace Warmline.AspNetCore;
 
 /// <summary>
-/// How an instrument and its tags are called in Prometheus: the rules of OpenTelemetry's specification, "Prometheus and OpenMetrics Compatibility", section "OTLP Metric points to Prometheus".
+/// How an instrument and its tags are called in Prometheus: the rules of OpenTelemetry's specification, "Prometheus and OpenMetrics
+/// Compatibility", section "OTLP Metric points to Prometheus".
 /// </summary>
 internal static class PrometheusNames
 {
@@ -33,7 +34,10 @@ internal static class PrometheusNames
         return suffix.Length == 0 || name.EndsWith("_" + suffix, StringComparison.Ordinal) ? (name, suffix) : ($"{name}_{suffix}", suffix);
     }
 
-    /// <summary>Tags as they stand between the braces: sorted by name, so that the same ones in another order are the same series. A tag without a value is left out: an empty label is none.</summary>
+    /// <summary>
+    /// Tags as they stand between the braces: sorted by name, so that the same ones in another order are the same series. A tag without a
+    /// value is left out: an empty label is none.
+    /// </summary>
     public static string Labels(ReadOnlySpan<KeyValuePair<string, object?>> tags)
     {
         var labels = new SortedDictionary<string, string>(StringComparer.Ordinal);
@@ -43,7 +47,8 @@ internal static class PrometheusNames
             if (text.Length > 0)
             {
                 var name = Clean(key, collapse: false);
-                labels[name] = labels.TryGetValue(name, out var other) ? $"{other};{text}" : text;   // two tags whose names differ only in what a label's name cannot have
+                // Two tags whose names differ only in what a label's name cannot have.
+                labels[name] = labels.TryGetValue(name, out var other) ? $"{other};{text}" : text;
             }
         }
 
@@ -63,7 +68,10 @@ internal static class PrometheusNames
         return quotes ? text.Replace("\"", "\\\"", StringComparison.Ordinal) : text;
     }
 
-    /// <summary>A bucket's upper bound. Always with a point, as OpenMetrics wants it: it is a part of the series' identity, which must not change with the format.</summary>
+    /// <summary>
+    /// A bucket's upper bound. Always with a point, as OpenMetrics wants it: it is a part of the series' identity, which must not change
+    /// with the format.
+    /// </summary>
     public static string Bound(double bound)
     {
         var text = bound.ToString(CultureInfo.InvariantCulture);

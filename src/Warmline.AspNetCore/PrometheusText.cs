@@ -4,7 +4,10 @@ using System.Text;
 
 namespace Warmline.AspNetCore;
 
-/// <summary>Writes families in Prometheus's text format 0.0.4 or as OpenMetrics 1.0.0; these differ in the counters' family names, in units, in escapes and in the end.</summary>
+/// <summary>
+/// Writes families in Prometheus's text format 0.0.4 or as OpenMetrics 1.0.0; these differ in the counters' family names, in units, in
+/// escapes and in the end.
+/// </summary>
 internal sealed class PrometheusText(IBufferWriter<byte> output, bool openMetrics)
 {
     public const string TextType = "text/plain; version=0.0.4; charset=utf-8";

@@ -26,7 +26,10 @@ internal sealed class StatsEndpoint(ShownPools pools, PoolStatsEndpointOptions o
         return JsonSerializer.SerializeAsync(context.Response.Body, Look(chosen), StatsJson.Document, context.RequestAborted);
     }
 
-    /// <summary>A document now and one after each interval, until the reader leaves or the host stops. A reader that does not keep up gets fewer: the next look is taken when the last is sent.</summary>
+    /// <summary>
+    /// A document now and one after each interval, until the reader leaves or the host stops. A reader that does not keep up gets fewer:
+    /// the next look is taken when the last is sent.
+    /// </summary>
     public async Task LiveAsync(HttpContext context)
     {
         if (Choose(context) is not { } chosen)
@@ -53,7 +56,8 @@ internal sealed class StatsEndpoint(ShownPools pools, PoolStatsEndpointOptions o
             {
                 var body = context.Response.Body;
                 await body.WriteAsync("data: "u8.ToArray(), end.Token).ConfigureAwait(false);
-                await JsonSerializer.SerializeAsync(body, Look(chosen), StatsJson.Document, end.Token).ConfigureAwait(false);   // no line breaks in it: one event
+                // No line breaks in it: one event.
+                await JsonSerializer.SerializeAsync(body, Look(chosen), StatsJson.Document, end.Token).ConfigureAwait(false);
                 await body.WriteAsync("\n\n"u8.ToArray(), end.Token).ConfigureAwait(false);
                 await body.FlushAsync(end.Token).ConfigureAwait(false);
                 await Task.Delay(options.LiveInterval, _time, end.Token).ConfigureAwait(false);

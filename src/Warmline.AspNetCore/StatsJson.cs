@@ -11,8 +11,8 @@ internal sealed record StatsDocument(IReadOnlyList<PoolDocument> Pools);
 internal sealed record PoolDocument(string Name, PoolStats Stats, IReadOnlyList<WaiterInfo> Waiters, IReadOnlyList<StreamInfo> Streams);
 
 /// <summary>
-/// The records as they are, in camelCase; enums and the keys of dictionaries too. A time is a number of seconds, and its name says so: <c>MaxQueueWait</c> is <c>maxQueueWaitSeconds</c>.
-/// A property that a record gains is in the JSON by itself.
+/// The records as they are, in camelCase; enums and the keys of dictionaries too. A time is a number of seconds, and its name says so:
+/// <c>MaxQueueWait</c> is <c>maxQueueWaitSeconds</c>. A property that a record gains is in the JSON by itself.
 /// </summary>
 [JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DictionaryKeyPolicy = JsonKnownNamingPolicy.CamelCase)]
 [JsonSerializable(typeof(StatsDocument))]

@@ -24,7 +24,8 @@ public enum MockConnectionEnd
 /// <param name="PeakStreams">The most at one time.</param>
 /// <param name="TlsResumed">The TLS session was resumed. Known by what the server sent: less than its certificate is long.</param>
 /// <param name="End">How it ended.</param>
-/// <param name="CloseNotify">The client said TLS close_notify before its FIN. Seen only where somebody reads: HTTP/1.1 does not while it answers.</param>
+/// <param name="CloseNotify">The client said TLS close_notify before its FIN. Seen only where somebody reads: HTTP/1.1 does not while it
+/// answers.</param>
 public sealed record MockConnectionRecord(long Id, string? Protocol, int Requests, int StreamsOpen, int PeakStreams, bool TlsResumed, MockConnectionEnd End, bool CloseNotify);
 
 /// <summary>One request as the server saw it, with <see cref="MockLlmOptions.RecordRequests"/>.</summary>
@@ -37,13 +38,15 @@ public sealed record MockConnectionRecord(long Id, string? Protocol, int Request
 /// <param name="BodyLength">Bytes of its body that were read.</param>
 /// <param name="Status">The status answered; 0 while there is none.</param>
 /// <param name="Started">When its head had arrived.</param>
-/// <param name="Ended">When the last byte of the answer was handed to the connection, or when it was broken off; null while it runs.</param>
+/// <param name="Ended">When the last byte of the answer was handed to the connection, or when it was broken off; null while it
+/// runs.</param>
 /// <param name="Aborted">The client went away before the answer ended.</param>
 /// <param name="Processed">
-/// False when the server did nothing with it but note its head: refused (REFUSED_STREAM), above a GOAWAY's last stream, or on a connection that a script
-/// closed, reset or let vanish before. No id may have two records with true unless its client sent it twice without proof.
+/// False when the server did nothing with it but note its head: refused (REFUSED_STREAM), above a GOAWAY's last stream, or on a connection
+/// that a script closed, reset or let vanish before. No id may have two records with true unless its client sent it twice without proof.
 /// </param>
-/// <param name="Attempt">Which attempt with the same <c>x-mock-id</c> it was, from 1, unprocessed ones counted; 1 without that header.</param>
+/// <param name="Attempt">Which attempt with the same <c>x-mock-id</c> it was, from 1, unprocessed ones counted; 1 without that
+/// header.</param>
 /// <param name="NumberOnConnection">Which request of its connection it was, from 1.</param>
 /// <param name="Tokens">Tokens of a stream that were handed to the connection, whether somebody read them or not.</param>
 public sealed record MockRequestRecord(

@@ -3,7 +3,10 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 
 namespace Warmline.MockLlm;
 
-/// <summary>Which certificate the server presents. Whatever it is, <see cref="MockLlmServer.CertificateAuthority"/> is the authority a client trusts.</summary>
+/// <summary>
+/// Which certificate the server presents. Whatever it is, <see cref="MockLlmServer.CertificateAuthority"/> is the authority a client
+/// trusts.
+/// </summary>
 public enum MockCertificate
 {
     /// <summary>Valid for localhost, 127.0.0.1, ::1, the address listened on and <see cref="MockLlmOptions.HostNames"/>.</summary>
@@ -29,7 +32,8 @@ public sealed class MockLlmOptions
     public int Port { get; set; }
 
     /// <summary>
-    /// TLS with a certificate of an authority made at start. Default: true. Without it, HTTP/2 needs <see cref="Protocols"/> to be HTTP/2 only (prior knowledge).
+    /// TLS with a certificate of an authority made at start. Default: true. Without it, HTTP/2 needs <see cref="Protocols"/> to be HTTP/2
+    /// only (prior knowledge).
     /// </summary>
     public bool UseTls { get; set; } = true;
 
@@ -42,12 +46,15 @@ public sealed class MockLlmOptions
     /// </summary>
     public int MaxStreamsPerConnection { get; set; } = 100;
 
-    /// <summary>Simulated round-trip time, 0 to 60 s: half of it passes each way, below TLS. Bandwidth is not limited. Default: 0.</summary>
+    /// <summary>
+    /// Simulated round-trip time, 0 to 60 s: half of it passes each way, below TLS. Bandwidth is not limited. Default: 0.
+    /// </summary>
     public TimeSpan RoundTripTime { get; set; }
 
     /// <summary>
-    /// The first bytes of a connection are held for one more <see cref="RoundTripTime"/> after it was accepted, because the TCP handshake of a local client
-    /// costs nothing. Default: true. Must be false for clients that use <see cref="MockLlmServer.CreateNetwork"/>: there the client pays for it.
+    /// The first bytes of a connection are held for one more <see cref="RoundTripTime"/> after it was accepted, because the TCP handshake
+    /// of a local client costs nothing. Default: true. Must be false for clients that use <see cref="MockLlmServer.CreateNetwork"/>: there
+    /// the client pays for it.
     /// </summary>
     public bool TcpHandshakeAtServer { get; set; } = true;
 
@@ -57,13 +64,20 @@ public sealed class MockLlmOptions
     /// <summary>Tokens per completion, 0 or more; a smaller <c>max_tokens</c> of the request wins. Default: 16.</summary>
     public int Tokens { get; set; } = 16;
 
-    /// <summary>Time between two tokens of a stream; the schedule is absolute, so lateness does not add up. Default: 0, all at once.</summary>
+    /// <summary>
+    /// Time between two tokens of a stream; the schedule is absolute, so lateness does not add up. Default: 0, all at once.
+    /// </summary>
     public TimeSpan TokenGap { get; set; }
 
-    /// <summary>Time after which an idle connection is closed by the server (checked once a second). Default: 400 s, as the edge of public providers does.</summary>
+    /// <summary>
+    /// Time after which an idle connection is closed by the server (checked once a second). Default: 400 s, as the edge of public providers
+    /// does.
+    /// </summary>
     public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromSeconds(400);
 
-    /// <summary>The only API key accepted, as <c>Authorization: Bearer</c> or <c>x-api-key</c>; others get 401. Default: null, any or none.</summary>
+    /// <summary>
+    /// The only API key accepted, as <c>Authorization: Bearer</c> or <c>x-api-key</c>; others get 401. Default: null, any or none.
+    /// </summary>
     public string? RequiredApiKey { get; set; }
 
     /// <summary>A rate limit that is enforced. Default: null: nothing is, and the headers tell of limits that nobody reaches.</summary>
@@ -75,13 +89,19 @@ public sealed class MockLlmOptions
     /// <summary>The certificate presented. Default: <see cref="MockCertificate.Valid"/>.</summary>
     public MockCertificate Certificate { get; set; }
 
-    /// <summary>Called for each request before its body is read; null leaves the answer as it is. Called from many threads. Default: null.</summary>
+    /// <summary>
+    /// Called for each request before its body is read; null leaves the answer as it is. Called from many threads. Default: null.
+    /// </summary>
     public Func<MockRequest, MockReply?>? OnRequest { get; set; }
 
-    /// <summary>Called for each accepted connection before a byte is read; null serves it normally. Called from many threads. Default: null.</summary>
+    /// <summary>
+    /// Called for each accepted connection before a byte is read; null serves it normally. Called from many threads. Default: null.
+    /// </summary>
     public Func<MockConnectionInfo, MockConnectionPlan?>? OnConnection { get; set; }
 
-    /// <summary>Keeps a <see cref="MockRequestRecord"/> for every request until <see cref="MockLlmServer.ResetCounters"/>. Default: false.</summary>
+    /// <summary>
+    /// Keeps a <see cref="MockRequestRecord"/> for every request until <see cref="MockLlmServer.ResetCounters"/>. Default: false.
+    /// </summary>
     public bool RecordRequests { get; set; }
 
     internal void Validate()

@@ -13,17 +13,22 @@ using Microsoft.Extensions.Hosting;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// A provider that needs no key: OpenAI and Anthropic shapes over real TLS, HTTP/1.1 and HTTP/2, with a simulated round-trip time, scripted faults and exact
-/// counters. For demos and for tests. All members are thread-safe.
+/// A provider that needs no key: OpenAI and Anthropic shapes over real TLS, HTTP/1.1 and HTTP/2, with a simulated round-trip time, scripted
+/// faults and exact counters. For demos and for tests. All members are thread-safe.
 /// </summary>
 /// <remarks>
-/// Per request, by headers, so from any language: <c>x-mock-status</c>, <c>x-mock-fault</c> (a <see cref="MockFault"/>, as <c>go-away</c>), <c>x-mock-fault-after-tokens</c>,
-/// <c>x-mock-before-body</c> (true), <c>x-mock-fail-first</c> (status and fault only in the first N attempts of the same <c>x-mock-id</c>; 503 where neither is named),
-/// <c>x-mock-error-code</c>, <c>x-mock-retry-after</c> (seconds), <c>x-mock-retry-after-forms</c> (such as <c>http-date,milliseconds</c>), <c>x-mock-should-retry</c>, <c>x-mock-service-ms</c>,
-/// <c>x-mock-body-delay-ms</c>, <c>x-mock-tail-delay-ms</c> (these three also <c>never</c>), <c>x-mock-tokens</c>, <c>x-mock-token-gap-ms</c>, <c>x-mock-ping-ms</c>,
-/// <c>x-mock-dribble-bytes</c>, <c>x-mock-dribble-gap-ms</c>, <c>x-mock-truncate-after-bytes</c>, <c>x-mock-extra-bytes</c>, <c>x-mock-header-padding</c>, <c>x-mock-read-bytes-per-second</c>.
-/// They mean what the members of <see cref="MockReply"/> with those names do; a script's reply wins over them.
-/// A request that offers tools is answered with a call of the first one until it brings a tool's result (chat completions and messages).
+/// Per request, by headers, so from any language: <c>x-mock-status</c>, <c>x-mock-fault</c> (a <see cref="MockFault"/>, as <c>go-away</c>),
+/// <c>x-mock-fault-after-tokens</c>,
+/// <c>x-mock-before-body</c> (true), <c>x-mock-fail-first</c> (status and fault only in the first N attempts of the same <c>x-mock-id</c>;
+/// 503 where neither is named),
+/// <c>x-mock-error-code</c>, <c>x-mock-retry-after</c> (seconds), <c>x-mock-retry-after-forms</c> (such as <c>http-date,milliseconds</c>),
+/// <c>x-mock-should-retry</c>, <c>x-mock-service-ms</c>,
+/// <c>x-mock-body-delay-ms</c>, <c>x-mock-tail-delay-ms</c> (these three also <c>never</c>), <c>x-mock-tokens</c>,
+/// <c>x-mock-token-gap-ms</c>, <c>x-mock-ping-ms</c>,
+/// <c>x-mock-dribble-bytes</c>, <c>x-mock-dribble-gap-ms</c>, <c>x-mock-truncate-after-bytes</c>, <c>x-mock-extra-bytes</c>,
+/// <c>x-mock-header-padding</c>, <c>x-mock-read-bytes-per-second</c>. They mean what the members of <see cref="MockReply"/> with those
+/// names do; a script's reply wins over them. A request that offers tools is answered with a call of the first one until it brings a tool's
+/// result (chat completions and messages).
 /// </remarks>
 public sealed class MockLlmServer : IAsyncDisposable
 {
@@ -51,7 +56,9 @@ public sealed class MockLlmServer : IAsyncDisposable
         _app = Build();
     }
 
-    /// <summary>Where it listens: <c>https://localhost:port</c>, or the address when that is not a local one; <c>http</c> without TLS.</summary>
+    /// <summary>
+    /// Where it listens: <c>https://localhost:port</c>, or the address when that is not a local one; <c>http</c> without TLS.
+    /// </summary>
     public Uri BaseAddress { get; private set; } = null!;
 
     /// <summary>The authority that signed the server's certificate, without its key: trust this and nothing else.</summary>
@@ -87,7 +94,10 @@ public sealed class MockLlmServer : IAsyncDisposable
         return server;
     }
 
-    /// <summary>TLS options for a client that trusts <see cref="CertificateAuthority"/> and nothing else, without revocation checks. New at each call.</summary>
+    /// <summary>
+    /// TLS options for a client that trusts <see cref="CertificateAuthority"/> and nothing else, without revocation checks. New at each
+    /// call.
+    /// </summary>
     public SslClientAuthenticationOptions CreateClientSslOptions()
     {
         var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
@@ -99,7 +109,8 @@ public sealed class MockLlmServer : IAsyncDisposable
     public MockCounters GetCounters() => _board.Snapshot();
 
     /// <summary>
-    /// Sets every count to zero and forgets closed connections, recorded requests and attempts; what is open now stays counted as open and as the peak.
+    /// Sets every count to zero and forgets closed connections, recorded requests and attempts; what is open now stays counted as open and
+    /// as the peak.
     /// </summary>
     public void ResetCounters()
     {
@@ -108,8 +119,8 @@ public sealed class MockLlmServer : IAsyncDisposable
     }
 
     /// <summary>
-    /// Completes when the counters satisfy the condition, at once if they do already. Looks after every change, but changes in quick succession may be seen as
-    /// one: wait for totals and peaks, not for a passing value.
+    /// Completes when the counters satisfy the condition, at once if they do already. Looks after every change, but changes in quick
+    /// succession may be seen as one: wait for totals and peaks, not for a passing value.
     /// </summary>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public Task WaitForAsync(Func<MockCounters, bool> reached, CancellationToken cancellationToken = default)
@@ -119,9 +130,9 @@ public sealed class MockLlmServer : IAsyncDisposable
     }
 
     /// <summary>
-    /// Announces another SETTINGS_MAX_CONCURRENT_STREAMS, 0 included, to every live HTTP/2 connection and to those to come. Returns before the frames are sent:
-    /// see <see cref="MockCounters.SettingsInjected"/> and <see cref="MockCounters.SettingsAcknowledged"/>. Streams above it are counted
-    /// (<see cref="MockCounters.StreamsBeyondLimit"/>) and served.
+    /// Announces another SETTINGS_MAX_CONCURRENT_STREAMS, 0 included, to every live HTTP/2 connection and to those to come. Returns before
+    /// the frames are sent: see <see cref="MockCounters.SettingsInjected"/> and <see cref="MockCounters.SettingsAcknowledged"/>. Streams
+    /// above it are counted (<see cref="MockCounters.StreamsBeyondLimit"/>) and served.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">
     /// Negative, or more than <see cref="MockLlmOptions.MaxStreamsPerConnection"/>, above which streams are refused.
@@ -143,7 +154,8 @@ public sealed class MockLlmServer : IAsyncDisposable
     }
 
     /// <summary>Lets live connections fail now: all of them, or those that are chosen. Returns before the last of it has left.</summary>
-    /// <param name="fault"><see cref="MockFault.Fin"/>, <see cref="MockFault.Reset"/>, <see cref="MockFault.GoAway"/> or <see cref="MockFault.Vanish"/>.</param>
+    /// <param name="fault"><see cref="MockFault.Fin"/>, <see cref="MockFault.Reset"/>, <see cref="MockFault.GoAway"/> or
+    /// <see cref="MockFault.Vanish"/>.</param>
     /// <param name="which">Chooses by what the server knows of a connection. Default: all.</param>
     /// <returns>How many were told to.</returns>
     /// <exception cref="ArgumentOutOfRangeException">A fault that is none of a connection.</exception>
@@ -174,7 +186,8 @@ public sealed class MockLlmServer : IAsyncDisposable
             : new MockNetwork(_scheduler, IsAny(_options.Address) ? IPAddress.Loopback : _options.Address, _options.RoundTripTime);
 
     /// <summary>
-    /// The requests since the start or the last <see cref="ResetCounters"/>, in order of arrival; empty without <see cref="MockLlmOptions.RecordRequests"/>.
+    /// The requests since the start or the last <see cref="ResetCounters"/>, in order of arrival; empty without
+    /// <see cref="MockLlmOptions.RecordRequests"/>.
     /// </summary>
     public IReadOnlyList<MockRequestRecord> GetRequests() => _board.Requests();
 

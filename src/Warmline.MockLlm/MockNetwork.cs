@@ -4,7 +4,8 @@ using System.Net.Sockets;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// The client's side of a simulated network: real loopback sockets, but a DNS lookup and a TCP handshake take as long as they would over the server's
+/// The client's side of a simulated network: real loopback sockets, but a DNS lookup and a TCP handshake take as long as they would over
+/// the server's
 /// <see cref="MockLlmOptions.RoundTripTime"/>. Every host name leads to the server. Thread-safe.
 /// </summary>
 public sealed class MockNetwork

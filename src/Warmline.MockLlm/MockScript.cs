@@ -26,7 +26,10 @@ public sealed class MockRequest
     /// <summary>The number of its connection, as in <see cref="MockConnectionRecord.Id"/>.</summary>
     public long ConnectionId { get; }
 
-    /// <summary>Which request of its connection it is, from 1: from 2 on the connection is reused. HTTP/2 counts in the order in which the streams were opened.</summary>
+    /// <summary>
+    /// Which request of its connection it is, from 1: from 2 on the connection is reused. HTTP/2 counts in the order in which the streams
+    /// were opened.
+    /// </summary>
     public int NumberOnConnection { get; }
 
     /// <summary>Which attempt with the same <c>x-mock-id</c> this is, from 1; 1 without that header.</summary>
@@ -74,7 +77,9 @@ public enum MockConnectionAct
     /// <summary>Answer the first bytes with something that is no TLS record, then close.</summary>
     GarbageForTls,
 
-    /// <summary>Complete TLS, answer the first bytes with something that is neither a status line nor an HTTP/2 frame, then close.</summary>
+    /// <summary>
+    /// Complete TLS, answer the first bytes with something that is neither a status line nor an HTTP/2 frame, then close.
+    /// </summary>
     GarbageForHttp,
 }
 
@@ -85,14 +90,15 @@ public sealed record MockConnectionPlan
     public MockConnectionAct Act { get; init; }
 
     /// <summary>
-    /// Close after the answer to this many requests, without a <c>Connection: close</c> before: HTTP/1.1 by FIN, HTTP/2 by GOAWAY. Default: null, never.
+    /// Close after the answer to this many requests, without a <c>Connection: close</c> before: HTTP/1.1 by FIN, HTTP/2 by GOAWAY. Default:
+    /// null, never.
     /// </summary>
     public int? CloseAfterRequests { get; init; }
 
     /// <summary>
-    /// <see cref="IdleFault"/> when no request has run for this time, more than 0; counted from the end of the handshake or of the last answer, by the server's
-    /// clock and exact, other than <see cref="MockLlmOptions.IdleTimeout"/>. For <see cref="MockFault.Vanish"/> every byte of the client counts, an HTTP/2 PING too, as
-    /// for a middlebox that forgets a flow. Default: null, never.
+    /// <see cref="IdleFault"/> when no request has run for this time, more than 0; counted from the end of the handshake or of the last
+    /// answer, by the server's clock and exact, other than <see cref="MockLlmOptions.IdleTimeout"/>. For <see cref="MockFault.Vanish"/>
+    /// every byte of the client counts, an HTTP/2 PING too, as for a middlebox that forgets a flow. Default: null, never.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">0 or less.</exception>
     public TimeSpan? IdleTimeout
@@ -102,7 +108,8 @@ public sealed record MockConnectionPlan
     }
 
     /// <summary>
-    /// What happens after <see cref="IdleTimeout"/>: <see cref="MockFault.Fin"/> (the default), <see cref="MockFault.Reset"/>, <see cref="MockFault.GoAway"/> or
+    /// What happens after <see cref="IdleTimeout"/>: <see cref="MockFault.Fin"/> (the default), <see cref="MockFault.Reset"/>,
+    /// <see cref="MockFault.GoAway"/> or
     /// <see cref="MockFault.Vanish"/>.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">Another one.</exception>
@@ -113,11 +120,15 @@ public sealed record MockConnectionPlan
     } = MockFault.Fin;
 
     /// <summary>
-    /// HTTP/2: only the first so many requests, 0 or more, are processed; the GOAWAY that comes with request <see cref="GoAwayAtRequest"/> names the last of
-    /// them as its last stream. Requests after it are in flight above that: they wait unprocessed, and are recorded so. Then FIN. Default: null, never.
+    /// HTTP/2: only the first so many requests, 0 or more, are processed; the GOAWAY that comes with request <see cref="GoAwayAtRequest"/>
+    /// names the last of them as its last stream. Requests after it are in flight above that: they wait unprocessed, and are recorded so.
+    /// Then FIN. Default: null, never.
     /// </summary>
     public int? GoAwayAfterRequests { get; init; }
 
-    /// <summary>The request, by its number on the connection, whose arrival sends the GOAWAY; at least 1. Default: null, that of <see cref="GoAwayAfterRequests"/>.</summary>
+    /// <summary>
+    /// The request, by its number on the connection, whose arrival sends the GOAWAY; at least 1. Default: null, that of
+    /// <see cref="GoAwayAfterRequests"/>.
+    /// </summary>
     public int? GoAwayAtRequest { get; init; }
 }

@@ -21,16 +21,20 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 
     /// <summary>Makes a pool. Nothing is dialled yet, except for <see cref="OriginOptions.WarmConnections"/>.</summary>
     /// <param name="options">How it behaves; copied, so that later changes need <see cref="TryUpdate"/>. The defaults when null.</param>
-    /// <param name="loggerFactory">Where it logs, under the category <c>Warmline</c>, or <c>Warmline.name</c> where <see cref="ConnectionPoolOptions.Name"/> is set. Nowhere when null.</param>
+    /// <param name="loggerFactory">Where it logs, under the category <c>Warmline</c>, or <c>Warmline.name</c> where
+    /// <see cref="ConnectionPoolOptions.Name"/> is set. Nowhere when null.</param>
     /// <param name="timeProvider">Its clock. The system's when null.</param>
-    /// <param name="meterFactory">Whose meter <c>Warmline</c> shows it. The process's one when null; either costs nothing until somebody listens.</param>
+    /// <param name="meterFactory">Whose meter <c>Warmline</c> shows it. The process's one when null; either costs nothing until somebody
+    /// listens.</param>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem with name, value and range.</exception>
-    public ConnectionPool(ConnectionPoolOptions? options = null, ILoggerFactory? loggerFactory = null, TimeProvider? timeProvider = null, IMeterFactory? meterFactory = null)
+    public ConnectionPool(ConnectionPoolOptions? options = null, ILoggerFactory? loggerFactory = null, TimeProvider? timeProvider = null,
+        IMeterFactory? meterFactory = null)
         : this(options, loggerFactory, timeProvider, network: null, meterFactory)
     {
     }
 
-    internal ConnectionPool(ConnectionPoolOptions? options, ILoggerFactory? loggerFactory, TimeProvider? timeProvider, INetwork? network, IMeterFactory? meterFactory = null)
+    internal ConnectionPool(ConnectionPoolOptions? options, ILoggerFactory? loggerFactory, TimeProvider? timeProvider, INetwork? network,
+        IMeterFactory? meterFactory = null)
     {
         var settings = Freeze(options ?? new ConnectionPoolOptions());
 #pragma warning disable RS0030 // The outermost entry: the one place that may name the system's clock.
@@ -39,7 +43,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         if (time == TimeProvider.System)   // any other is turned by hand, and knows nothing of this process's threads
         {
             time = new PoolTime(
-                time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false), static () => ThreadPool.CompletedWorkItemCount);
+                time, static work => ThreadPool.UnsafeQueueUserWorkItem(static work => work(), work, preferLocal: false), static () =>
+                    ThreadPool.CompletedWorkItemCount);
         }
 
         _engine = new PoolEngine(settings, logger, time, network ?? new SystemNetwork(settings.TcpKeepAlive), meterFactory);
@@ -50,8 +55,11 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     /// <summary>What metrics, spans and logs call it: <see cref="ConnectionPoolOptions.Name"/>, or <c>default</c>.</summary>
     public string Name => _engine.Name;
 
-    /// <summary>An ordinary client on this pool. Its own timeout is infinite: the pool's clocks rule. Disposing it leaves the pool open.</summary>
-    /// <param name="baseAddress">The address that relative ones start from; a missing final slash is added, so that <c>/v1</c> is not lost.</param>
+    /// <summary>
+    /// An ordinary client on this pool. Its own timeout is infinite: the pool's clocks rule. Disposing it leaves the pool open.
+    /// </summary>
+    /// <param name="baseAddress">The address that relative ones start from; a missing final slash is added, so that <c>/v1</c> is not
+    /// lost.</param>
     /// <param name="defaults">What its calls want of the pool where they do not say.</param>
     /// <exception cref="ArgumentException">The address is not absolute http or https, or the defaults are out of range.</exception>
     public HttpClient CreateClient(Uri? baseAddress = null, PoolRequestOptions? defaults = null)
@@ -59,13 +67,16 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         if (baseAddress is not null)
         {
             CheckOrigin(baseAddress, nameof(baseAddress));
-            baseAddress = baseAddress.AbsolutePath.EndsWith('/') ? baseAddress : new UriBuilder(baseAddress) { Path = baseAddress.AbsolutePath + "/" }.Uri;
+            baseAddress = baseAddress.AbsolutePath.EndsWith('/')
+                ? baseAddress : new UriBuilder(baseAddress) { Path = baseAddress.AbsolutePath + "/" }.Uri;
         }
 
         return new HttpClient(CreateHandler(defaults)) { BaseAddress = baseAddress, Timeout = Timeout.InfiniteTimeSpan };
     }
 
-    /// <summary>A handler on this pool, for an <see cref="HttpClient"/> or <see cref="HttpMessageInvoker"/> of your own. Disposing it does nothing.</summary>
+    /// <summary>
+    /// A handler on this pool, for an <see cref="HttpClient"/> or <see cref="HttpMessageInvoker"/> of your own. Disposing it does nothing.
+    /// </summary>
     /// <param name="defaults">What its calls want of the pool where they do not say.</param>
     /// <exception cref="ArgumentException">The defaults are out of range.</exception>
     public HttpMessageHandler CreateHandler(PoolRequestOptions? defaults = null)
@@ -78,9 +89,13 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         return new PooledHandler(_engine, defaults);
     }
 
-    /// <summary>Opens connections ahead of the calls that will need them and completes when they are ready: TCP, TLS and the server's HTTP/2 SETTINGS are through.</summary>
+    /// <summary>
+    /// Opens connections ahead of the calls that will need them and completes when they are ready: TCP, TLS and the server's HTTP/2
+    /// SETTINGS are through.
+    /// </summary>
     /// <param name="origin">Where to; a path is ignored.</param>
-    /// <param name="connections">How many should be ready. Range: 1 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>, or they would be closed again.</param>
+    /// <param name="connections">How many should be ready. Range: 1 to <see cref="ConnectionPoolOptions.MaxIdleConnections"/>, or they
+    /// would be closed again.</param>
     /// <param name="cancellationToken">Ends the wait; dials under way go on.</param>
     /// <returns>How many are ready: fewer than asked for when some dials failed or no more connections are allowed.</returns>
     /// <exception cref="PoolConnectException">None could be opened.</exception>
@@ -94,7 +109,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
             throw new ArgumentOutOfRangeException(nameof(connections), connections, $"Must be 1 to {most} (the smaller of MaxIdleConnections and MaxConnectionsPerHost): idle connections beyond it would be closed again. Raise MaxIdleConnections.");
         }
 
-        return _engine.WarmUp.RunAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Proxy), connections, cancellationToken);
+        return _engine.WarmUp.RunAsync(PoolSettings.KeyOf(origin, _engine.Settings.Http2Mode, _engine.Proxy), connections,
+            cancellationToken);
     }
 
     /// <summary>What the pool did and does.</summary>
@@ -119,7 +135,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
 
     /// <summary>Places and dials nothing for an origin until <see cref="Resume"/>; running calls go on, new ones wait.</summary>
     /// <param name="origin">Which; all when null.</param>
-    /// <param name="atLeast">How long the pause will last in any case, if that is known: a call whose wait would end before is refused at once. It does not end the pause. Range: above 0, 24 days at most.</param>
+    /// <param name="atLeast">How long the pause will last in any case, if that is known: a call whose wait would end before is refused at
+    /// once. It does not end the pause. Range: above 0, 24 days at most.</param>
     /// <exception cref="ArgumentException">The origin is not absolute http or https, or the time is out of range.</exception>
     public void Pause(Uri? origin = null, TimeSpan? atLeast = null)
     {
@@ -135,12 +152,18 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
     /// <param name="origin">Which; all when null: that ends a pause of all, not those of single origins.</param>
     public void Resume(Uri? origin = null) => SetPaused(origin, isPaused: false, TimeSpan.Zero);
 
-    /// <summary>Replaces the connections to an origin: idle ones close now, busy ones when their calls have ended, new calls ride new ones.</summary>
+    /// <summary>
+    /// Replaces the connections to an origin: idle ones close now, busy ones when their calls have ended, new calls ride new ones.
+    /// </summary>
     /// <param name="origin">Which; all when null.</param>
     public void Reconnect(Uri? origin = null) => _engine.Names.Reconnect(OriginOf(origin));
 
-    /// <summary>Changes limits, timeouts, lanes, tenants, pacing, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool runs. Connections beyond a lowered limit end when their calls have.</summary>
-    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: the name, HTTP/2 mode and pings, DNS, TCP, TLS, the proxy, tenants' isolation, the stats log.</returns>
+    /// <summary>
+    /// Changes limits, timeouts, lanes, tenants, pacing, warm connections and <see cref="ConnectionPoolOptions.Enabled"/> while the pool
+    /// runs. Connections beyond a lowered limit end when their calls have.
+    /// </summary>
+    /// <returns>False, and nothing changed, when the options differ in what is fixed for a pool's life: the name, HTTP/2 mode and pings,
+    /// DNS, TCP, TLS, the proxy, tenants' isolation, the stats log.</returns>
     /// <exception cref="ArgumentException">Options are invalid; the message lists every problem.</exception>
     public bool TryUpdate(ConnectionPoolOptions options)
     {
@@ -202,7 +225,8 @@ public sealed class ConnectionPool : IAsyncDisposable, IDisposable
         }
     }
 
-    void SetPaused(Uri? origin, bool isPaused, TimeSpan atLeast) => _engine.Core.Play((origin: OriginOf(origin), isPaused, atLeast), static (scheduler, pause, now, actions) =>
+    void SetPaused(Uri? origin, bool isPaused, TimeSpan atLeast) =>
+        _engine.Core.Play((origin: OriginOf(origin), isPaused, atLeast), static (scheduler, pause, now, actions) =>
         scheduler.SetPaused(pause.origin, pause.isPaused, now, actions, pause.atLeast));
 
     static void CheckOrigin(Uri origin, string name)

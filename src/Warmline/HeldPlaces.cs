@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Warmline.Scheduling;

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using Warmline.Options;
 using Warmline.Scheduling;
 using Warmline.Transport;

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using System.Globalization;
 using Warmline.Options;
 using Warmline.Scheduling;

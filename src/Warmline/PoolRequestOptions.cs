@@ -3,29 +3,40 @@ using Warmline.Options;
 namespace Warmline;
 
 /// <summary>
-/// What one call, or all calls of one client, want of the pool. Each property is taken from the nearest options that set it: the request's own, then those of <see cref="Use"/> (an inner scope
-/// before those around it), then the client's defaults; of <see cref="Timeouts"/> each clock by itself, and behind all of these come the lane's clocks and the pool's. So a client's defaults
-/// may name the lane, a scope the tenant, and one request its priority.
+/// What one call, or all calls of one client, want of the pool. Each property is taken from the nearest options that set it: the request's
+/// own, then those of <see cref="Use"/> (an inner scope before those around it), then the client's defaults; of <see cref="Timeouts"/> each
+/// clock by itself, and behind all of these come the lane's clocks and the pool's. So a client's defaults may name the lane, a scope the
+/// tenant, and one request its priority.
 /// </summary>
 public sealed class PoolRequestOptions
 {
     static readonly AsyncLocal<PoolRequestOptions?> Scope = new();
 
-    /// <summary>The longest wait for a place; a shorter <see cref="PoolTimeouts.Pool"/> ends it before. None by default: then that rules alone. Range: above 0, 24 days at most, or infinite, which switches both off.</summary>
+    /// <summary>
+    /// The longest wait for a place; a shorter <see cref="PoolTimeouts.Pool"/> ends it before. None by default: then that rules alone.
+    /// Range: above 0, 24 days at most, or infinite, which switches both off.
+    /// </summary>
     public TimeSpan? MaxQueueTime { get; init; }
 
-    /// <summary>Clocks that differ from the lane's and the pool's; those left unset fall back to them. <see cref="PoolTimeouts.Connect"/> is the pool's alone and must be left unset.</summary>
+    /// <summary>
+    /// Clocks that differ from the lane's and the pool's; those left unset fall back to them. <see cref="PoolTimeouts.Connect"/> is the
+    /// pool's alone and must be left unset.
+    /// </summary>
     public PoolTimeouts? Timeouts { get; init; }
 
-    /// <summary>The class of traffic that the call belongs to: one of <see cref="ConnectionPoolOptions.Lanes"/>. None by default: then it is known by what the call asks for, as described there.
-    /// A pool without lanes takes no notice; one that has lanes, but not this one, throws <see cref="ArgumentException"/>.</summary>
+    /// <summary>The class of traffic that the call belongs to: one of <see cref="ConnectionPoolOptions.Lanes"/>. None by default: then it
+    /// is known by what the call asks for, as described there. A pool without lanes takes no notice; one that has lanes, but not this one,
+    /// throws <see cref="ArgumentException"/>.</summary>
     public string? Lane { get; init; }
 
-    /// <summary>Whom the call is made for, e.g. a customer: tenants share the pool fairly, see <see cref="ConnectionPoolOptions.Tenants"/>. It shows in figures and lists, so do not use a key. None by default.
-    /// Range: 1 to 128 characters.</summary>
+    /// <summary>Whom the call is made for, e.g. a customer: tenants share the pool fairly, see <see cref="ConnectionPoolOptions.Tenants"/>.
+    /// It shows in figures and lists, so do not use a key. None by default. Range: 1 to 128 characters.</summary>
     public string? Tenant { get; init; }
 
-    /// <summary>Who goes first among the waiting calls of one tenant in one lane: the higher number, then who came first. Default 0. Range: -10 to 10.</summary>
+    /// <summary>
+    /// Who goes first among the waiting calls of one tenant in one lane: the higher number, then who came first. Default 0. Range: -10 to
+    /// 10.
+    /// </summary>
     public int? Priority { get; init; }
 
     /// <summary>
@@ -52,8 +63,8 @@ public sealed class PoolRequestOptions
     /// <summary>The options that <see cref="Use"/> set for the code that runs now: within several scopes, all of them together.</summary>
     public static PoolRequestOptions? Current => Scope.Value;
 
-    /// <summary>Sets the options for every call that is made until the result is disposed, in this asynchronous flow: for SDKs that do not show their request. What they leave unset stays as
-    /// the scopes around have it.</summary>
+    /// <summary>Sets the options for every call that is made until the result is disposed, in this asynchronous flow: for SDKs that do not
+    /// show their request. What they leave unset stays as the scopes around have it.</summary>
     /// <exception cref="ArgumentException">Options are out of range; the message lists every problem.</exception>
     public static IDisposable Use(PoolRequestOptions options)
     {
@@ -109,7 +120,8 @@ internal readonly struct CallOptions(PoolRequestOptions? own, PoolRequestOptions
     public CallTimeouts Over(CallTimeouts timeouts)
     {
         timeouts = timeouts.With(defaults?.Timeouts).With(scope?.Timeouts).With(own?.Timeouts);
-        return (own?.MaxQueueTime ?? scope?.MaxQueueTime ?? defaults?.MaxQueueTime) is { } longest && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool)
+        return (own?.MaxQueueTime ?? scope?.MaxQueueTime ?? defaults?.MaxQueueTime) is { } longest
+            && (timeouts.Pool < TimeSpan.Zero || longest < timeouts.Pool)
             ? timeouts with { Pool = longest, PoolClock = nameof(PoolRequestOptions.MaxQueueTime) }
             : timeouts;
     }
@@ -127,5 +139,6 @@ public static class PoolRequestExtensions
         requestOptions.Set(Key, options);
     }
 
-    internal static PoolRequestOptions? GetPool(this HttpRequestMessage request) => request.Options.TryGetValue(Key, out var options) ? options : null;
+    internal static PoolRequestOptions? GetPool(this HttpRequestMessage request) =>
+        request.Options.TryGetValue(Key, out var options) ? options : null;
 }

@@ -168,7 +168,10 @@ internal sealed class BenchReport(BenchSettings settings)
 
     static string Times(LatencyHistogram times, double share, TimeSpan limit) => string.Create(CultureInfo.InvariantCulture, $"p{share * 100:0} is {times.Quantile(share) / limit:0.00} times that");
 
-    /// <summary>A tenth of what a call takes by itself, and more than timers are late on a quiet machine. The other latencies are no measure: they hold the lateness.</summary>
+    /// <summary>
+    /// A tenth of what a call takes by itself, and more than timers are late on a quiet machine. The other latencies are no measure: they
+    /// hold the lateness.
+    /// </summary>
     static bool IsTooSlow(BenchTally tally) => tally.Late.Quantile(0.99) is var late && late > TimeSpan.FromMilliseconds(3) && (tally.Served.Count == 0 || late > tally.Served.Min / 10);
 
     public string Json(BenchResult result)

@@ -137,7 +137,10 @@ internal sealed class BenchTally
 /// <summary>What a run gave.</summary>
 internal sealed record BenchResult(BenchTally Tally, TimeSpan Sending, TimeSpan Whole, PoolStats Stats, TimeSpan? RoundTrip, double MeanLeases, double PeakUtilization, bool IsInterrupted);
 
-/// <summary>Sends calls at their times, whether or not those before have been answered: an open loop. Latency counts from when a call was meant to be sent.</summary>
+/// <summary>
+/// Sends calls at their times, whether or not those before have been answered: an open loop. Latency counts from when a call was meant to
+/// be sent.
+/// </summary>
 internal sealed class BenchRun(BenchSettings settings, TimeProvider time)
 {
     const int RehearsalCalls = 48;

@@ -1,8 +1,8 @@
 namespace Warmline.Cli.Bench;
 
 /// <summary>
-/// Times, counted in buckets whose width grows with the time: 64 to each doubling, so that every figure read from it is within 1.6 % of the truth, from a microsecond to hours, in 16 KB.
-/// Not thread-safe.
+/// Times, counted in buckets whose width grows with the time: 64 to each doubling, so that every figure read from it is within 1.6 % of the
+/// truth, from a microsecond to hours, in 16 KB. Not thread-safe.
 /// </summary>
 internal sealed class LatencyHistogram
 {
@@ -61,7 +61,9 @@ internal sealed class LatencyHistogram
         }
     }
 
-    /// <summary>The same in at most so many rows, each of as many whole buckets, from the least to the most; rows without a call included.</summary>
+    /// <summary>
+    /// The same in at most so many rows, each of as many whole buckets, from the least to the most; rows without a call included.
+    /// </summary>
     public IReadOnlyList<(TimeSpan From, TimeSpan To, long Count)> Rows(int most)
     {
         if (Count == 0)

@@ -23,7 +23,9 @@ internal sealed record SvgPanel(double Left, double Top, double Width, double He
     public double AtY(double value) => Bottom - (Height * (value - Y.From) / (Y.To - Y.From));
 }
 
-/// <summary>A picture in one file: no script, no font and no picture of others, its colours chosen by the reader's light or dark scheme.</summary>
+/// <summary>
+/// A picture in one file: no script, no font and no picture of others, its colours chosen by the reader's light or dark scheme.
+/// </summary>
 internal sealed class SvgPage
 {
     const string Style = """

@@ -23,7 +23,8 @@ internal static class BenchCommand
     static readonly TimeSpan Frame = TimeSpan.FromMilliseconds(200);
     static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(2);
 
-    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same
+    // exit code.
     static readonly Argument<string?> Url = new("URL") { Description = "An OpenAI- or Anthropic-compatible endpoint, such as https://api.openai.com. Real calls cost money. Without one: a simulated provider.", Arity = ArgumentArity.ZeroOrOne };
     static readonly Option<string?> Rate = Text("--rate", "Calls to send, such as 20/s or 90/m, whether or not those before are answered. Default: 10/s; 2/s to a provider that is not on this machine.");
     static readonly Option<string?> For = Text("--for", "For how long, such as 30s. Default: 10s.");

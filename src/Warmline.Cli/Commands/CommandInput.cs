@@ -8,7 +8,9 @@ using Warmline.Options;
 
 namespace Warmline.Cli.Commands;
 
-/// <summary>What the commands read from the command line, and where they write. A mistake is one sentence with value, range and remedy.</summary>
+/// <summary>
+/// What the commands read from the command line, and where they write. A mistake is one sentence with value, range and remedy.
+/// </summary>
 internal static class CommandInput
 {
     const int RedirectedWidth = 80;

@@ -11,7 +11,8 @@ internal static class DemoCommand
     const int BadInput = 2;
     const int Interrupted = 130;
 
-    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same
+    // exit code.
     static readonly Option<string?> CallCount = Text("--calls", "Calls per way, 1 to 10000. Default: 100; 20 for agent and abandon, 10 with --url.");
     static readonly Option<string?> RoundTrip = Text("--rtt", "Simulated round-trip time in milliseconds, 0 to 10000. Default: 50.");
     static readonly Option<string?> Service = Text("--service", "Simulated time of the provider to its first byte in milliseconds, 0 to 60000. Default: 100.");

@@ -11,7 +11,8 @@ internal static class MockCommand
 {
     const int BadInput = 2;
 
-    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same
+    // exit code.
     static readonly Option<string> Address = Text("--address", "The IP address to listen on.", "127.0.0.1");
     static readonly Option<string> Port = Text("--port", "The TCP port to listen on; 0 takes a free one.", "8443");
     static readonly Option<string> RoundTrip = Text("--rtt", "Simulated round-trip time, such as 50ms.", "0ms");

@@ -8,10 +8,13 @@ using static Warmline.Cli.Commands.CommandInput;
 
 namespace Warmline.Cli.Commands;
 
-/// <summary><c>warmline probe</c>: what a connection to an address costs, what the server allows, and what keeping the connection saves.</summary>
+/// <summary>
+/// <c>warmline probe</c>: what a connection to an address costs, what the server allows, and what keeping the connection saves.
+/// </summary>
 internal static class ProbeCommand
 {
-    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same
+    // exit code.
     static readonly Argument<string?> Url = new("URL") { Description = "The address to call, such as https://api.openai.com/v1/models.", Arity = ArgumentArity.ZeroOrOne };
     static readonly Option<string?> Method = Text("--method", "The method. Default: GET. Calls that generate cost money; GET /v1/models does not.");
     static readonly Option<string[]> Header = new("--header") { Description = "One more header, as 'Name: value'. Repeatable. Never printed.", DefaultValueFactory = _ => [] };

@@ -9,7 +9,9 @@ using static Warmline.Cli.Commands.CommandInput;
 
 namespace Warmline.Cli.Commands;
 
-/// <summary><c>warmline size</c>: how large a pool must be for so many users: by a formula, by simulation, or by what a running pool has seen.</summary>
+/// <summary>
+/// <c>warmline size</c>: how large a pool must be for so many users: by a formula, by simulation, or by what a running pool has seen.
+/// </summary>
 internal static class SizeCommand
 {
     const int Failed = 1;
@@ -18,7 +20,8 @@ internal static class SizeCommand
 
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same exit code.
+    // All values are read as text and checked by Read, so that every mistake gets one sentence with value, range and remedy, and the same
+    // exit code.
     static readonly Option<string?> Users = Text("--users", "Users at the same time. Required, unless --from is given.");
     static readonly Option<string?> Response = Text("--response", "How long a call takes to the last byte of its answer, such as 8s, 500ms or 2m. Required as --users is.");
     static readonly Option<string?> Interval = Text("--interval", "How often a user asks, from one call's start to the next one's, such as 30s. Required as --users is.");

@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>Readers who leave in the middle of a stream: how long the server goes on for nobody, and what is left of the connections.</summary>
+/// <summary>
+/// Readers who leave in the middle of a stream: how long the server goes on for nobody, and what is left of the connections.
+/// </summary>
 internal sealed class AbandonDemo : ParallelDemo
 {
     const int TokensRead = 8;

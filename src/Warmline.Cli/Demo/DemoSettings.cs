@@ -76,7 +76,9 @@ internal sealed record DemoSettings
 
     public TimeSpan TokenGap => Stream && Target is null ? StreamTokenGap : TimeSpan.Zero;
 
-    /// <summary>What one call takes on an open, idle connection: a round trip, the service and the pace of the tokens. No way can beat it.</summary>
+    /// <summary>
+    /// What one call takes on an open, idle connection: a round trip, the service and the pace of the tokens. No way can beat it.
+    /// </summary>
     public TimeSpan CallLimit => RoundTrip + Service + (TokenGap * (Tokens - 1));
 
     /// <summary>What all calls take when nothing but physics delays them; null where it is not known.</summary>

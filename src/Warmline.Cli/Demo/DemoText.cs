@@ -53,7 +53,9 @@ internal static class DemoText
         }
     }
 
-    /// <summary>What the network and the provider ask of every call, and the rest, which is waiting for a processor: mostly for handshakes.</summary>
+    /// <summary>
+    /// What the network and the provider ask of every call, and the rest, which is waiting for a processor: mostly for handshakes.
+    /// </summary>
     static string Remainder(DemoSettings settings, WayResult result, string whose)
     {
         var ideal = Ideal(settings, result);

@@ -53,8 +53,8 @@ internal abstract class Endpoint : IAsyncDisposable
 }
 
 /// <summary>
-/// A provider in this process, over real sockets and real TLS. Each way gets a server and a host name that nobody has talked to: no TLS session to resume, no
-/// connection left over.
+/// A provider in this process, over real sockets and real TLS. Each way gets a server and a host name that nobody has talked to: no TLS
+/// session to resume, no connection left over.
 /// </summary>
 internal sealed class SimulatedEndpoint : Endpoint
 {
@@ -111,7 +111,10 @@ internal sealed class SimulatedEndpoint : Endpoint
 
     public override ValueTask DisposeAsync() => _server.DisposeAsync();
 
-    /// <summary>The pool's view of the mock's network. A lookup takes a round trip: that is what one costs that the resolver next door has not cached.</summary>
+    /// <summary>
+    /// The pool's view of the mock's network. A lookup takes a round trip: that is what one costs that the resolver next door has not
+    /// cached.
+    /// </summary>
     sealed class SimulatedNetwork(MockNetwork network) : INetwork
     {
         public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken) => network.ResolveAsync(host, cancellationToken);

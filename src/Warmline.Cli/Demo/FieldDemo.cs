@@ -3,12 +3,16 @@ using System.Text;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>Five things that go wrong between a client and an API, each with the pool and with .NET's own handler at the same servers.</summary>
+/// <summary>
+/// Five things that go wrong between a client and an API, each with the pool and with .NET's own handler at the same servers.
+/// </summary>
 internal sealed partial class FieldDemo : ParallelDemo
 {
     static readonly string[] Names = ["dead address", "slow name", "HTTP/1.1 required", "slow upload", "odd content type"];
 
-    /// <summary>When each begins. Their servers' certificates and their uploads take processor time, which is not to be in the times of the others.</summary>
+    /// <summary>
+    /// When each begins. Their servers' certificates and their uploads take processor time, which is not to be in the times of the others.
+    /// </summary>
     static readonly TimeSpan[] Begins = [TimeSpan.Zero, TimeSpan.FromSeconds(0.7), TimeSpan.FromSeconds(1.2), TimeSpan.FromSeconds(1.7), TimeSpan.FromSeconds(2.7)];
 
     readonly Tracker[] _trackers;
@@ -83,7 +87,9 @@ internal sealed partial class FieldDemo : ParallelDemo
 
     static Task ToTheEndAsync(HttpResponseMessage response, CancellationToken stop) => response.Content.CopyToAsync(Stream.Null, stop);
 
-    /// <summary>As SDKs read a stream: they leave at the last event, and the end of the body comes behind it. Fails when it does not come.</summary>
+    /// <summary>
+    /// As SDKs read a stream: they leave at the last event, and the end of the body comes behind it. Fails when it does not come.
+    /// </summary>
     static async Task ToTheLastEventAsync(HttpResponseMessage response, CancellationToken stop)
     {
         using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(stop), Encoding.UTF8);

@@ -8,8 +8,8 @@ using Warmline.Transport;
 namespace Warmline.Cli.Demo;
 
 /// <summary>
-/// This machine's sockets behind a name server of the demo's own: every name has the same addresses, which exist in this process only, and each of them leads to a
-/// local server.
+/// This machine's sockets behind a name server of the demo's own: every name has the same addresses, which exist in this process only, and
+/// each of them leads to a local server.
 /// </summary>
 /// <param name="routes">The addresses in the order of the name server's answer, and where each leads.</param>
 /// <param name="firstLookup">How long the first lookup takes; the others take no time.</param>
@@ -75,7 +75,9 @@ internal sealed class FieldSide : IAsyncDisposable
     readonly ConnectionPool? _pool;
     readonly FieldNetwork _network;
 
-    /// <summary>How long a connection may take to open for .NET's handler, which has no limit of its own: what people set, and the pool's default.</summary>
+    /// <summary>
+    /// How long a connection may take to open for .NET's handler, which has no limit of its own: what people set, and the pool's default.
+    /// </summary>
     public static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
 
     public FieldSide(bool isPool, SslClientAuthenticationOptions trust, FieldNetwork network, Action<ConnectionPoolOptions>? configure, TimeProvider time)
@@ -96,7 +98,9 @@ internal sealed class FieldSide : IAsyncDisposable
 
     public int Connections => _network.Connections;
 
-    /// <summary>Makes one call and reads its answer as <paramref name="read"/> does; after <paramref name="patience"/> the demo gives up.</summary>
+    /// <summary>
+    /// Makes one call and reads its answer as <paramref name="read"/> does; after <paramref name="patience"/> the demo gives up.
+    /// </summary>
     public async Task<FieldCall> CallAsync(HttpRequestMessage request, Func<HttpResponseMessage, CancellationToken, Task> read, TimeSpan patience, TimeProvider time, CancellationToken stop)
     {
         using var limit = new CancellationTokenSource(patience, time);
@@ -119,7 +123,9 @@ internal sealed class FieldSide : IAsyncDisposable
         }
     }
 
-    /// <summary>As a log shows it. What .NET's handler ends by its ConnectTimeout is called a cancellation, and the reason stands within.</summary>
+    /// <summary>
+    /// As a log shows it. What .NET's handler ends by its ConnectTimeout is called a cancellation, and the reason stands within.
+    /// </summary>
     static string Describe(Exception error) =>
         $"{error.GetType().Name}: {error.Message}" + (error is OperationCanceledException && error.GetBaseException() is TimeoutException inner ? $" ({inner.Message})" : "");
 

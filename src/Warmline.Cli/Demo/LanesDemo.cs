@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>Chat beside batch: first a backlog of batch calls holds all it may, and chat comes after it; then streams flood, and batch has to go on.</summary>
+/// <summary>
+/// Chat beside batch: first a backlog of batch calls holds all it may, and chat comes after it; then streams flood, and batch has to go on.
+/// </summary>
 internal sealed class LanesDemo : ParallelDemo
 {
     const int Places = 40, Reserve = 10;

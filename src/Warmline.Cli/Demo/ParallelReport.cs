@@ -5,7 +5,9 @@ using Spectre.Console;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>What a demo with parallel ways shows: to a person the conditions, a table, pictures and sentences; to a program every figure.</summary>
+/// <summary>
+/// What a demo with parallel ways shows: to a person the conditions, a table, pictures and sentences; to a program every figure.
+/// </summary>
 internal sealed class ParallelReport(IAnsiConsole console, ParallelDemo demo)
 {
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };

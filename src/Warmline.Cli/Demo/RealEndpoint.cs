@@ -62,7 +62,9 @@ internal sealed class RealEndpoint(RealTarget target, bool stream) : Endpoint
         }
     }
 
-    /// <summary>One call before anything is measured, so that a wrong key or address is one clear sentence. Gives the target that works.</summary>
+    /// <summary>
+    /// One call before anything is measured, so that a wrong key or address is one clear sentence. Gives the target that works.
+    /// </summary>
     /// <exception cref="DemoException">It does not work.</exception>
     public static async Task<RealTarget> CheckAsync(RealTarget target, TimeProvider time, CancellationToken stop)
     {

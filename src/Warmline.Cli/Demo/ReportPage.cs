@@ -41,7 +41,8 @@ internal sealed class ReportPage(IAnsiConsole console)
 
     public static IRenderable Drawing(IAnsiConsole console, IReadOnlyList<ReportBar> bars)
     {
-        var beside = bars.Max(bar => bar.Name.Length) + bars.Max(bar => bar.Label.Length) + 5;   // the column's padding, and a space before the label
+        // The column's padding, and a space before the label.
+        var beside = bars.Max(bar => bar.Name.Length) + bars.Max(bar => bar.Label.Length) + 5;
         var width = Math.Clamp(console.Profile.Width - Math.Max(36, beside), 10, 72);
         var longest = bars.Max(bar => bar.Value);
         var grid = new Grid().AddColumn(new GridColumn().NoWrap().Padding(2, 0, 2, 0)).AddColumn(new GridColumn().NoWrap().Padding(0, 0, 0, 0));

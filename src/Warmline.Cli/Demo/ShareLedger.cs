@@ -11,8 +11,8 @@ internal readonly record struct SharedCall(int Group, DateTimeOffset Asked, Date
     public TimeSpan Wait => Got > Asked ? Got - Asked : TimeSpan.Zero;
 }
 
-/// <summary>What is worked out of the calls of one way when they have ended: who held how much, who waited, what lay idle meanwhile. All ways are judged by the same
-/// records, so nobody's own figures are believed.</summary>
+/// <summary>What is worked out of the calls of one way when they have ended: who held how much, who waited, what lay idle meanwhile. All
+/// ways are judged by the same records, so nobody's own figures are believed.</summary>
 internal sealed class ShareLedger
 {
     readonly IReadOnlyList<SharedCall> _calls;
@@ -55,8 +55,8 @@ internal sealed class ShareLedger
     /// <summary>Nearest rank: a value that was measured. Null of nothing.</summary>
     public static TimeSpan? Percentile(IReadOnlyList<TimeSpan> ordered, double share) => ordered.Count == 0 ? null : ordered[Math.Max(0, (int)Math.Ceiling(share * ordered.Count) - 1)];
 
-    /// <summary>Places that nobody had although somebody waited, on average over the time in which somebody did; of those no more count than the waiters might have had
-    /// with so many for each group at most.</summary>
+    /// <summary>Places that nobody had although somebody waited, on average over the time in which somebody did; of those no more count
+    /// than the waiters might have had with so many for each group at most.</summary>
     public double Unused(int places, int each = int.MaxValue)
     {
         var (time, idle) = (0.0, 0.0);
@@ -78,7 +78,10 @@ internal sealed class ShareLedger
         return time > 0 ? Math.Round(idle / time, 1) : 0;
     }
 
-    /// <summary>The most places at one time of one group, or of all together. By the server's times alone, so that a call on its way is in nobody's count: never too many.</summary>
+    /// <summary>
+    /// The most places at one time of one group, or of all together. By the server's times alone, so that a call on its way is in nobody's
+    /// count: never too many.
+    /// </summary>
     public int Peak(int? group)
     {
         var most = 0;
@@ -90,8 +93,8 @@ internal sealed class ShareLedger
         return most;
     }
 
-    /// <summary>Places of each group, on average over the time in which every group had somebody waiting, from when so many calls had left: the first places go to who comes
-    /// first, as nobody waits yet, and nobody can be fair with what is not given back.</summary>
+    /// <summary>Places of each group, on average over the time in which every group had somebody waiting, from when so many calls had left:
+    /// the first places go to who comes first, as nobody waits yet, and nobody can be fair with what is not given back.</summary>
     public double[] HeldWhileAllWaited(int left)
     {
         var (time, mean) = (0.0, new double[_groups]);
@@ -111,7 +114,9 @@ internal sealed class ShareLedger
         return [.. mean.Select(sum => time > 0 ? sum / time : 0)];
     }
 
-    /// <summary>How even the places are: 1 when all groups hold the same, 1/n when one of n holds everything (Jain, Chiu, Hawe 1984).</summary>
+    /// <summary>
+    /// How even the places are: 1 when all groups hold the same, 1/n when one of n holds everything (Jain, Chiu, Hawe 1984).
+    /// </summary>
     public static double Jain(IReadOnlyList<double> held)
     {
         var (sum, squares) = (held.Sum(), held.Sum(value => value * value));
@@ -140,7 +145,10 @@ internal sealed class ShareLedger
 
     IEnumerable<SharedCall> Of(int group) => _calls.Where(call => call.Group == group);
 
-    /// <summary>Times between two changes, in seconds, with what each group holds and how many of it wait. The arrays are used again for the next step.</summary>
+    /// <summary>
+    /// Times between two changes, in seconds, with what each group holds and how many of it wait. The arrays are used again for the next
+    /// step.
+    /// </summary>
     IEnumerable<(DateTimeOffset At, double Length, int[] Held, int[] Waiting)> Steps(TimeSpan inset)
     {
         var changes = new List<(DateTimeOffset At, int Group, int Held, int Waiting)>(_calls.Count * 3);

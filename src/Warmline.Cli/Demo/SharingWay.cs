@@ -4,7 +4,10 @@ using System.Net.Http.Headers;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>One way to share places among lanes or tenants, which are groups here, at a server of its own. HTTP/1.1, so that a place is a connection for everybody.</summary>
+/// <summary>
+/// One way to share places among lanes or tenants, which are groups here, at a server of its own. HTTP/1.1, so that a place is a connection
+/// for everybody.
+/// </summary>
 internal abstract class SharingWay(SimulatedEndpoint endpoint, int groups, TimeProvider time) : IAsyncDisposable
 {
     /// <summary>Tokens of a streamed answer; its time is spread over them.</summary>
@@ -34,7 +37,9 @@ internal abstract class SharingWay(SimulatedEndpoint endpoint, int groups, TimeP
     public static SharingWay Platform(SimulatedEndpoint endpoint, int groups, int connections, TimeProvider time) =>
         new ByHand(endpoint, groups, [.. Enumerable.Repeat(Handler(new PlainDialer(endpoint, time), connections), 1)], _ => 0, null, null, time);
 
-    /// <summary>What people make of it: a client for each group with so many connections, and places that all share, if there are.</summary>
+    /// <summary>
+    /// What people make of it: a client for each group with so many connections, and places that all share, if there are.
+    /// </summary>
     public static SharingWay PoolPerGroup(SimulatedEndpoint endpoint, IReadOnlyList<int> connections, int? inAll, TimeProvider time)
     {
         var dialer = new PlainDialer(endpoint, time);
@@ -55,7 +60,10 @@ internal abstract class SharingWay(SimulatedEndpoint endpoint, int groups, TimeP
         return new Pooled(endpoint, new ConnectionPool(options, null, time, endpoint.Network), groups, time);
     }
 
-    /// <summary>Opens the connections that the groups may have, so that no figure holds a handshake: so many calls of each group at once, none of which ends before all have begun.</summary>
+    /// <summary>
+    /// Opens the connections that the groups may have, so that no figure holds a handshake: so many calls of each group at once, none of
+    /// which ends before all have begun.
+    /// </summary>
     public async Task OpenAsync(IReadOnlyList<int> each, TimeSpan roundTrip, CancellationToken stop)
     {
         await Task.WhenAll(each.SelectMany((calls, group) => Enumerable.Range(0, calls).Select(_ => CallAsync(group, TimeSpan.FromMilliseconds(400) + (4 * roundTrip), false, null, stop))));

@@ -9,13 +9,18 @@ internal sealed class StaleDemo : ParallelDemo
     /// <summary>When a connection has been idle for so long, it goes.</summary>
     static readonly TimeSpan Limit = TimeSpan.FromSeconds(4);
 
-    /// <summary>What a client sets that knows the limit. .NET's handler looks for idle connections once a second at the most, so half of the limit is safe for it.</summary>
+    /// <summary>
+    /// What a client sets that knows the limit. .NET's handler looks for idle connections once a second at the most, so half of the limit
+    /// is safe for it.
+    /// </summary>
     static readonly TimeSpan Known = Limit / 2;
 
     /// <summary>A call without an answer for so long is given up.</summary>
     static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
-    /// <summary>Shorter than the limit, longer, and into the round trip in which the server's FIN and the next request cross on their way.</summary>
+    /// <summary>
+    /// Shorter than the limit, longer, and into the round trip in which the server's FIN and the next request cross on their way.
+    /// </summary>
     static readonly int[] PausesMs = [500, 1500, 2500, 3200, 3800, 3955, 3965, 3975, 3985, 4100, 4500, 5000];
 
     /// <summary>Calls of one client, with the same pause between each two.</summary>

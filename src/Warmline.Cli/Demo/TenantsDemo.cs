@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace Warmline.Cli.Demo;
 
-/// <summary>Customers who share a pool: one who asks for ten times as much as each of nine others; three of different weight; fifty with a limit each under a limit for all.</summary>
+/// <summary>
+/// Customers who share a pool: one who asks for ten times as much as each of nine others; three of different weight; fifty with a limit
+/// each under a limit for all.
+/// </summary>
 internal sealed class TenantsDemo : ParallelDemo
 {
     const int Places = 40, EachByHand = 10;
@@ -149,7 +152,8 @@ internal sealed class TenantsDemo : ParallelDemo
             _ => SharingWay.Pool(server, load.Places, load.Configure, [.. Enumerable.Range(0, tenants).Select(tenant => new PoolRequestOptions { Tenant = Tenant(tenant) })], Time),
         };
 
-        // By hand each tenant has its connections; elsewhere they are everybody's, and each tenant opens its part. Not all at once under a limit for all.
+        // By hand each tenant has its connections; elsewhere they are everybody's, and each tenant opens its part. Not all at once under a
+        // limit for all.
         var each = Enumerable.Range(0, tenants).Select(tenant => (load.Places / tenants) + (tenant < load.Places % tenants ? 1 : 0)).ToArray();
         await way.OpenAsync(number == 1 ? load.Limits : each, _roundTrip, stop);
         _running[number] = way;

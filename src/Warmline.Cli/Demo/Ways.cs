@@ -133,9 +133,10 @@ internal sealed class CountingNetwork(INetwork inner) : INetwork
 }
 
 /// <summary>
-/// Handlers of the platform on the demo's network, with their handshakes timed. The platform takes an <see cref="SslStream"/> that comes out of its
-/// ConnectCallback as it is, so DNS, TCP and TLS are done there, one after the other and each on the clock: the same work that it would do itself, with the
-/// options that it would use for HTTP/1.1 (no ALPN). Like the platform, it looks the name up for every connection.
+/// Handlers of the platform on the demo's network, with their handshakes timed. The platform takes an <see cref="SslStream"/> that comes
+/// out of its ConnectCallback as it is, so DNS, TCP and TLS are done there, one after the other and each on the clock: the same work that
+/// it would do itself, with the options that it would use for HTTP/1.1 (no ALPN). Like the platform, it looks the name up for every
+/// connection.
 /// </summary>
 internal sealed class PlainDialer(Endpoint endpoint, TimeProvider time)
 {

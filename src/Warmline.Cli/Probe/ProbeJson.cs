@@ -2,7 +2,9 @@ using System.Text.Json;
 
 namespace Warmline.Cli.Probe;
 
-/// <summary>What a program reads; docs/probe.md lists the names, and they stay. Times are in milliseconds unless the name says otherwise.</summary>
+/// <summary>
+/// What a program reads; docs/probe.md lists the names, and they stay. Times are in milliseconds unless the name says otherwise.
+/// </summary>
 internal static class ProbeJson
 {
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };

@@ -4,7 +4,9 @@ using Warmline.Transport;
 
 namespace Warmline.Cli.Probe;
 
-/// <summary>The machine's network, with the bytes counted that come in: the platform does not tell whether a TLS session was resumed, its size does.</summary>
+/// <summary>
+/// The machine's network, with the bytes counted that come in: the platform does not tell whether a TLS session was resumed, its size does.
+/// </summary>
 internal sealed class ProbeNetwork(INetwork inner) : INetwork
 {
     StrongBox<long> _bytes = new();

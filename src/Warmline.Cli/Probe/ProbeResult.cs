@@ -69,8 +69,8 @@ internal sealed record ProbeCall(HttpStatusCode Status, TimeSpan FirstByte, Time
     public TimeSpan Total => FirstByte + Body;
 }
 
-/// <summary>A connection and the first call on it. The handshake's bytes are those that came before the first request: far fewer when a TLS session was resumed, as the
-/// certificates are left out.</summary>
+/// <summary>A connection and the first call on it. The handshake's bytes are those that came before the first request: far fewer when a TLS
+/// session was resumed, as the certificates are left out.</summary>
 internal sealed record ProbeConnection(DialTimings Dial, IPEndPoint? Remote, long HandshakeBytes, ProbeCall Call)
 {
     public TimeSpan Total => Dial.Total + Call.Total;

@@ -5,8 +5,9 @@ using Warmline.Cli.Demo;
 namespace Warmline.Cli.Sizing;
 
 /// <summary>
-/// What to change in a running pool, and why. Calls in flight follow from Little's law: arrivals times the mean time that a call holds its place; how many places these need, from the theory of
-/// queues (M/M/c), and from the most that were in flight at once, where nothing held that down.
+/// What to change in a running pool, and why. Calls in flight follow from Little's law: arrivals times the mean time that a call holds its
+/// place; how many places these need, from the theory of queues (M/M/c), and from the most that were in flight at once, where nothing held
+/// that down.
 /// </summary>
 internal sealed class PoolAdvice
 {
@@ -39,7 +40,8 @@ internal sealed class PoolAdvice
         _isMixed = Math.Min(http1, http2) * 20 > http1 + http2;
         _streams = Math.Max(1, Math.Min(new Http2Options().MaxStreamsPerConnection, pool.Origins.Where(origin => origin is { IsHttp2: true, StreamLimit: > 0 }).Select(origin => origin.StreamLimit!.Value).DefaultIfEmpty(int.MaxValue).Min()));
 
-        // Where calls were held back, the most in flight is the limit's doing; the arrivals, which count those that were refused as well, are not.
+        // Where calls were held back, the most in flight is the limit's doing; the arrivals, which count those that were refused as well,
+        // are not.
         var maxWait = (_lease / 20) + (pool.Handshake ?? TimeSpan.Zero);
         _places = Math.Max(Queueing.PlacesFor(_inFlight, _lease, maxWait), pool.PeakActive);
         var connections = _isHttp2 && !_isMixed ? Math.Max(Math.Min((_places + 7) / 8, 8), (_places + _streams - 1) / _streams) : _places;
@@ -94,7 +96,8 @@ internal sealed class PoolAdvice
         {
             await errors.WriteLineAsync(string.Create(CultureInfo.InvariantCulture, $"watching for {length.TotalSeconds:0.#} s"));
             await Task.Delay(length, time, stop);
-            var before = readings.GroupBy(pool => pool.Name).ToDictionary(pools => pools.Key, pools => new Queue<PoolReading>(pools));   // pools may share a name; their order stays
+            // Pools may share a name; their order stays.
+            var before = readings.GroupBy(pool => pool.Name).ToDictionary(pools => pools.Key, pools => new Queue<PoolReading>(pools));
             readings = [.. (await source.ReadAsync(stop)).Select(pool => before.TryGetValue(pool.Name, out var earlier) && earlier.TryDequeue(out var first) ? pool.Since(first) : pool)];
         }
 
@@ -216,7 +219,10 @@ internal sealed class PoolAdvice
         _ => "that is no matter of size.",
     };
 
-    /// <summary>A mean of a pool with few calls is small and not nothing: it gets two digits behind the point, and what they cannot show is said to be less.</summary>
+    /// <summary>
+    /// A mean of a pool with few calls is small and not nothing: it gets two digits behind the point, and what they cannot show is said to
+    /// be less.
+    /// </summary>
     static string Small(double value, string format, string less) => value switch
     {
         >= 1 => value.ToString(format, CultureInfo.InvariantCulture),
@@ -236,7 +242,8 @@ internal static class Queueing
     /// <param name="maxWait">The time.</param>
     public static int PlacesFor(double load, TimeSpan service, TimeSpan maxWait)
     {
-        // Erlang's B, by its recursion: the share of calls that would find all of c places taken if nobody waited. C, of those that have to wait, follows from it.
+        // Erlang's B, by its recursion: the share of calls that would find all of c places taken if nobody waited. C, of those that have to
+        // wait, follows from it.
         var blocked = 1.0;
         for (var places = 1; ; places++)
         {

@@ -10,7 +10,9 @@ namespace Warmline.Cli.Sizing;
 /// <summary>One origin of a running pool, or a part of it.</summary>
 internal sealed record OriginReading(string Origin, string Partition, bool? IsHttp2, int? StreamLimit, long Requests);
 
-/// <summary>What a running pool says of itself; of its life since it was made, unless <see cref="Since"/> took an earlier reading away.</summary>
+/// <summary>
+/// What a running pool says of itself; of its life since it was made, unless <see cref="Since"/> took an earlier reading away.
+/// </summary>
 internal sealed record PoolReading
 {
     public required string Name { get; init; }

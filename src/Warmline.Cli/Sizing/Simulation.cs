@@ -15,7 +15,10 @@ internal enum ArrivalKind
     /// <summary>Users come at any moment, each with all of its calls at once.</summary>
     Bursts,
 
-    /// <summary>A fixed number of users, each of whom waits for its answers and then thinks, as the formula means them: no more calls than users times calls.</summary>
+    /// <summary>
+    /// A fixed number of users, each of whom waits for its answers and then thinks, as the formula means them: no more calls than users
+    /// times calls.
+    /// </summary>
     Closed,
 }
 
@@ -54,7 +57,10 @@ internal sealed record SimulationSettings
     /// <summary>Calls measured at each size.</summary>
     public required int Calls { get; init; }
 
-    /// <summary>Calls that come before, unmeasured, so that the pool that is empty at the beginning does not count: a tenth as many, and at least as many as come within ten response times.</summary>
+    /// <summary>
+    /// Calls that come before, unmeasured, so that the pool that is empty at the beginning does not count: a tenth as many, and at least as
+    /// many as come within ten response times.
+    /// </summary>
     public int CallsBefore => (int)Math.Min(int.MaxValue / 4, Math.Max(Calls / 10.0, 10 * Rate * Response.TotalSeconds));
 
     public required int Seed { get; init; }
@@ -97,9 +103,9 @@ internal sealed record SimulatedPool
 }
 
 /// <summary>
-/// Plays calls against the pool's own scheduler, on a clock of its own: an event at a time, in the order of their times. What a real pool's shell does between (sockets, TLS) takes the
-/// settings' handshake here; all decisions are the scheduler's.
-/// Every size meets the same calls, drawn from the same seed: so that sizes differ, and not their luck.
+/// Plays calls against the pool's own scheduler, on a clock of its own: an event at a time, in the order of their times. What a real pool's
+/// shell does between (sockets, TLS) takes the settings' handshake here; all decisions are the scheduler's. Every size meets the same
+/// calls, drawn from the same seed: so that sizes differ, and not their luck.
 /// </summary>
 internal sealed class Simulation
 {
@@ -253,7 +259,9 @@ internal sealed class Simulation
         }
     }
 
-    /// <summary>A user's calls come, or one call of nobody in particular; and, unless users wait for their answers, the next ones are due.</summary>
+    /// <summary>
+    /// A user's calls come, or one call of nobody in particular; and, unless users wait for their answers, the next ones are due.
+    /// </summary>
     void Ask(User? user)
     {
         var calls = user is not null || _settings.Arrivals is ArrivalKind.Bursts ? _settings.CallsPerUser : 1;

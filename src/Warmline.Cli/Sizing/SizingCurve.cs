@@ -3,7 +3,8 @@ using System.Globalization;
 namespace Warmline.Cli.Sizing;
 
 /// <summary>
-/// Pools of many sizes under the same calls, and where more connections stop to help. The knee is the smallest size whose 99th percentile of the wait is at most
+/// Pools of many sizes under the same calls, and where more connections stop to help. The knee is the smallest size whose 99th percentile
+/// of the wait is at most
 /// <see cref="MaxWait"/>, as is that of every larger size that was simulated.
 /// </summary>
 internal sealed record SizingCurve
@@ -17,7 +18,9 @@ internal sealed record SizingCurve
     /// <summary>Sizes before the steps between them double: a knee far off is looked for in longer strides.</summary>
     const int SizesPerStride = 16;
 
-    /// <summary>Sizes at once, on whatever processors there are: the same on every machine, so that all of them show the same sizes.</summary>
+    /// <summary>
+    /// Sizes at once, on whatever processors there are: the same on every machine, so that all of them show the same sizes.
+    /// </summary>
     const int Batch = 4;
 
     public required SimulationSettings Settings { get; init; }
@@ -41,7 +44,10 @@ internal sealed record SizingCurve
     /// <summary>The options of the knee's pool.</summary>
     public static string Code(int connections) => $"new ConnectionPoolOptions {{ MaxConnections = {connections}, MaxIdleConnections = {(connections + 1) / 2} }}";
 
-    /// <summary>A wait that nobody notices beside the answer: a twentieth of it, and one handshake, as no size spares a call the dial of its own connection.</summary>
+    /// <summary>
+    /// A wait that nobody notices beside the answer: a twentieth of it, and one handshake, as no size spares a call the dial of its own
+    /// connection.
+    /// </summary>
     public static TimeSpan DefaultMaxWait(SimulationSettings settings) => (settings.Response / 20) + settings.Handshake;
 
     /// <summary>Simulates.</summary>
@@ -119,7 +125,9 @@ internal sealed record SizingCurve
         settings.Arrivals is ArrivalKind.Closed ? (int)Math.Min(65_535, (long)settings.Users * settings.CallsPerUser) : 65_535;
 }
 
-/// <summary>Tells on standard error how far a simulation is: in one line that is rewritten, or a line for each size where that is no terminal.</summary>
+/// <summary>
+/// Tells on standard error how far a simulation is: in one line that is rewritten, or a line for each size where that is no terminal.
+/// </summary>
 internal sealed class SizingProgress(TextWriter errors)
 {
     readonly bool _isTerminal = !Console.IsErrorRedirected;

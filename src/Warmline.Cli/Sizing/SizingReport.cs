@@ -6,7 +6,9 @@ using Warmline.Options;
 
 namespace Warmline.Cli.Sizing;
 
-/// <summary>A simulated curve for a person: a table, a picture, a recommendation; for a program: every figure; for a page: an SVG.</summary>
+/// <summary>
+/// A simulated curve for a person: a table, a picture, a recommendation; for a program: every figure; for a page: an SVG.
+/// </summary>
 internal sealed class SizingReport(SizingCurve curve)
 {
     /// <summary>More rows than this fill more than a screen.</summary>

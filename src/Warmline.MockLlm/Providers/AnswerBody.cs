@@ -237,7 +237,8 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
             Count();
             if (http.Response is { HasStarted: true, ContentLength: not null })
             {
-                await FlushAsync().ConfigureAwait(false);   // Kestrel does not, when a body of known length is completed after its head had gone
+                // Kestrel does not, when a body of known length is completed after its head had gone.
+                await FlushAsync().ConfigureAwait(false);
             }
         }
         else
@@ -249,7 +250,9 @@ internal sealed class AnswerBody(HttpContext http, RequestEntry entry, ReplyPlan
         await http.Response.CompleteAsync().ConfigureAwait(false);
     }
 
-    /// <summary>Before the last bytes leave: a client that answers the end with its next request must never find two streams open.</summary>
+    /// <summary>
+    /// Before the last bytes leave: a client that answers the end with its next request must never find two streams open.
+    /// </summary>
     void Count() => board.RequestEnded(entry, http.Response.StatusCode, completed: plan.TruncateAfterBytes is null, abortedByClient: false);
 
     Task FlushAsync() => _whole ? http.Response.BodyWriter.FlushAsync(aborted).AsTask() : http.Response.Body.FlushAsync(aborted);

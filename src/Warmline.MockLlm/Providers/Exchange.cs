@@ -5,7 +5,9 @@ using Microsoft.AspNetCore.Http;
 
 namespace Warmline.MockLlm;
 
-/// <summary>Thrown out of the handler on purpose: Kestrel then ends the stream without its end, after everything written has left.</summary>
+/// <summary>
+/// Thrown out of the handler on purpose: Kestrel then ends the stream without its end, after everything written has left.
+/// </summary>
 internal sealed class BrokenOffException() : Exception("scripted: broken off");
 
 /// <summary>One request and its answer: the parsed body, the pacing, and the exact moment at which it ends.</summary>

@@ -30,7 +30,10 @@ internal static class OpenAiApi
         static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
     }
 
-    /// <summary>As OpenAI writes durations: <c>120ms</c>, <c>1s</c>, <c>6m0s</c>, <c>1h0m0s</c>: Go's form. Rounded up: a client that waits so long is not early.</summary>
+    /// <summary>
+    /// As OpenAI writes durations: <c>120ms</c>, <c>1s</c>, <c>6m0s</c>, <c>1h0m0s</c>: Go's form. Rounded up: a client that waits so long
+    /// is not early.
+    /// </summary>
     static string Duration(TimeSpan exact)
     {
         var time = TimeSpan.FromMilliseconds(Math.Ceiling(exact.TotalMilliseconds));

@@ -1,19 +1,24 @@
 namespace Warmline.MockLlm;
 
-/// <summary>A limit on requests and tokens, enforced: what is above it gets 429, and every answer says in its headers what is left.</summary>
+/// <summary>
+/// A limit on requests and tokens, enforced: what is above it gets 429, and every answer says in its headers what is left.
+/// </summary>
 public sealed record MockRateLimit
 {
     /// <summary>Requests in one <see cref="Window"/>, 1 or more. Only POST counts. Default: null, not limited.</summary>
     public int? Requests { get; init; }
 
-    /// <summary>Tokens in one <see cref="Window"/>, 1 or more: those of the prompt and those that the answer will have. Default: null, not limited.</summary>
+    /// <summary>
+    /// Tokens in one <see cref="Window"/>, 1 or more: those of the prompt and those that the answer will have. Default: null, not limited.
+    /// </summary>
     public long? Tokens { get; init; }
 
     /// <summary>The time in which so many are let through, 10 ms to 1 day. Default: 1 min, as providers count.</summary>
     public TimeSpan Window { get; init; } = TimeSpan.FromMinutes(1);
 
     /// <summary>
-    /// A bucket that refills all the time, as Anthropic's: the reset in the headers is when it would be full. Default: false: windows that begin at multiples of
+    /// A bucket that refills all the time, as Anthropic's: the reset in the headers is when it would be full. Default: false: windows that
+    /// begin at multiples of
     /// <see cref="Window"/> by the server's clock.
     /// </summary>
     public bool Refills { get; init; }

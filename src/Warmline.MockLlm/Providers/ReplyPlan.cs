@@ -3,7 +3,9 @@ using Microsoft.AspNetCore.Http;
 
 namespace Warmline.MockLlm;
 
-/// <summary>What one request is answered: the options, over them the request's <c>x-mock-*</c> headers, over them the script's reply.</summary>
+/// <summary>
+/// What one request is answered: the options, over them the request's <c>x-mock-*</c> headers, over them the script's reply.
+/// </summary>
 internal sealed record ReplyPlan
 {
     const double Day = 86_400_000;

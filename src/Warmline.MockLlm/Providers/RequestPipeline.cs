@@ -48,7 +48,8 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
                 return;
             }
 
-            // 4 count it, as providers do when they have read a request; what is above the limit is refused at once, the rest takes its time
+            // 4 count it, as providers do when they have read a request; what is above the limit is refused at once, the rest takes its
+            // time
             if (hasBody && _rate.Take(time.GetUtcNow(), exchange.PromptTokens + plan.Tokens) is var (wait, isTokens))
             {
                 exchange.Refuse(wait, isTokens);
@@ -105,7 +106,8 @@ internal sealed class RequestPipeline(MockLlmOptions options, CounterBoard board
             OpenAiApi.WriteHeaders(exchange, _rate, rate);
         }
 
-        response.Headers.Date = time.GetUtcNow().ToString("R", CultureInfo.InvariantCulture);   // by the clock that the resets are told by: Kestrel has its own
+        // By the clock that the resets are told by: Kestrel has its own.
+        response.Headers.Date = time.GetUtcNow().ToString("R", CultureInfo.InvariantCulture);
         WriteRetryHeaders(response.Headers, exchange, isAnthropic);
         var answer = status < 400 ? Route(exchange, isAnthropic) : null;
         foreach (var (name, value) in exchange.Plan.Headers ?? new Dictionary<string, string>())

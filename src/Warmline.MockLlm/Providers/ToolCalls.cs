@@ -4,8 +4,8 @@ using System.Text.Json;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// Tools: a request that offers any is answered with a call of the first one, until its conversation holds a tool's result; then with text. The arguments fit the
-/// tool's schema as far as names and simple types go.
+/// Tools: a request that offers any is answered with a call of the first one, until its conversation holds a tool's result; then with text.
+/// The arguments fit the tool's schema as far as names and simple types go.
 /// </summary>
 internal sealed record ToolCall(string Name, string Arguments)
 {

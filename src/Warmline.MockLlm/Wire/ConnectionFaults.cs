@@ -4,8 +4,8 @@ using Microsoft.AspNetCore.Connections;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// What scripts do to one connection, above TLS. One lock decides between a request that begins and an end that comes at the same moment: either the request is
-/// processed and the end finds it running, or the end has come and the request is recorded as not processed.
+/// What scripts do to one connection, above TLS. One lock decides between a request that begins and an end that comes at the same moment:
+/// either the request is processed and the end finds it running, or the end has come and the request is recorded as not processed.
 /// </summary>
 internal sealed class ConnectionFaults(MockConnection connection, DelayScheduler scheduler)
 {
@@ -78,7 +78,9 @@ internal sealed class ConnectionFaults(MockConnection connection, DelayScheduler
         }
     }
 
-    /// <summary>Bytes have come. Only a connection that is to vanish counts from there: what forgets a flow on the way knows nothing of requests.</summary>
+    /// <summary>
+    /// Bytes have come. Only a connection that is to vanish counts from there: what forgets a flow on the way knows nothing of requests.
+    /// </summary>
     public void Touch()
     {
         if (connection.Plan is { IdleTimeout: not null, IdleFault: MockFault.Vanish })

@@ -5,12 +5,15 @@ using System.Threading.Channels;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// One direction of a simulated link: whatever enters leaves a fixed time later, in order, end included. Pipelined: many chunks travel at the same
-/// time, each with its own due time, so the delay costs latency and no bandwidth. Checked against a real link of 25 ms each way.
+/// One direction of a simulated link: whatever enters leaves a fixed time later, in order, end included. Pipelined: many chunks travel at
+/// the same time, each with its own due time, so the delay costs latency and no bandwidth. Checked against a real link of 25 ms each way.
 /// </summary>
 internal sealed class DelayLine
 {
-    /// <summary>Bytes under way before the sender has to wait: far more than a flow-control window, so it binds only where the receiver has stopped reading.</summary>
+    /// <summary>
+    /// Bytes under way before the sender has to wait: far more than a flow-control window, so it binds only where the receiver has stopped
+    /// reading.
+    /// </summary>
     internal const int Window = 4 * 1024 * 1024;
 
     readonly DelayScheduler _scheduler;

@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// Waits that end within a fraction of a millisecond. The timers of .NET have a resolution of a millisecond and share the pool's timer thread; a simulated
-/// call crosses the network six times and more, and that lateness would add up. So one thread of its own keeps a queue by due time and sleeps in between
-/// (on Linux with the kernel's high-resolution timer, elsewhere to the next millisecond). Never early.
+/// Waits that end within a fraction of a millisecond. The timers of .NET have a resolution of a millisecond and share the pool's timer
+/// thread; a simulated call crosses the network six times and more, and that lateness would add up. So one thread of its own keeps a queue
+/// by due time and sleeps in between (on Linux with the kernel's high-resolution timer, elsewhere to the next millisecond). Never early.
 /// </summary>
 /// <param name="time">The clock.</param>
 /// <param name="isSystemClock">Only the system's clock can be slept on; any other is asked to wait by its own timers.</param>

@@ -2,7 +2,9 @@ using System.Buffers.Binary;
 
 namespace Warmline.MockLlm;
 
-/// <summary>SETTINGS_MAX_CONCURRENT_STREAMS as the server wants it now, for connections to come and, through their taps, for those that live.</summary>
+/// <summary>
+/// SETTINGS_MAX_CONCURRENT_STREAMS as the server wants it now, for connections to come and, through their taps, for those that live.
+/// </summary>
 internal sealed class StreamLimit(int value)
 {
     int _value = value;

@@ -6,9 +6,9 @@ using Microsoft.AspNetCore.Connections;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// Sits between Kestrel's HTTP/2 and TLS on one connection. It puts frames in between those of Kestrel (another stream limit, GOAWAY), cuts a stream's body short,
-/// knows the order in which streams were opened, and counts those above the limit the client has acknowledged. Kestrel takes the extra acknowledgement; the limit
-/// it enforces stays the one of the start.
+/// Sits between Kestrel's HTTP/2 and TLS on one connection. It puts frames in between those of Kestrel (another stream limit, GOAWAY), cuts
+/// a stream's body short, knows the order in which streams were opened, and counts those above the limit the client has acknowledged.
+/// Kestrel takes the extra acknowledgement; the limit it enforces stays the one of the start.
 /// </summary>
 internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnection? connection = null)
 {
@@ -29,7 +29,8 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
     int? _toAnnounce;
     int _lastStream, _opened, _limitInForce = int.MaxValue;
 
-    // Going away, in this order: the last stream that is processed is settled, the frame is on its way, it has left, the streams up to it have ended.
+    // Going away, in this order: the last stream that is processed is settled, the frame is on its way, it has left, the streams up to it
+    // have ended.
     int _lastProcessed = int.MaxValue;
     bool _goAwayQueued, _goAwayLeft;
     int _payloadToPass;
@@ -305,7 +306,9 @@ internal sealed class Http2Tap(CounterBoard board, StreamLimit limit, MockConnec
         }
     }
 
-    /// <summary>A frame of a body: as it is, or shorter with END_STREAM where it is truncated, or null when that end has gone before it.</summary>
+    /// <summary>
+    /// A frame of a body: as it is, or shorter with END_STREAM where it is truncated, or null when that end has gone before it.
+    /// </summary>
     FrameHeader? Cut(FrameHeader frame)
     {
         const byte EndStream = 1;

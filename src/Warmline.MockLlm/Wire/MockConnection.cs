@@ -6,8 +6,8 @@ using Microsoft.AspNetCore.Http.Features;
 namespace Warmline.MockLlm;
 
 /// <summary>
-/// A connection as the layers above the simulated link see it: same features and addresses as Kestrel's, but bytes, the end and an abort pass through
-/// the link, and who closed first is remembered.
+/// A connection as the layers above the simulated link see it: same features and addresses as Kestrel's, but bytes, the end and an abort
+/// pass through the link, and who closed first is remembered.
 /// </summary>
 internal sealed class MockConnection : ConnectionContext
 {
@@ -56,7 +56,9 @@ internal sealed class MockConnection : ConnectionContext
     public int Requests, StreamsOpen, PeakStreams;
     public bool TlsResumed;
 
-    /// <summary>Bytes sent before the last bytes were received: at the end of a handshake that is the server's flight without the session tickets.</summary>
+    /// <summary>
+    /// Bytes sent before the last bytes were received: at the end of a handshake that is the server's flight without the session tickets.
+    /// </summary>
     public long SentBeforeLastRead => Volatile.Read(ref _sentAtLastRead);
 
     public MockConnectionEnd End => (MockConnectionEnd)Volatile.Read(ref _end);
@@ -99,8 +101,8 @@ internal sealed class MockConnection : ConnectionContext
 
         if (End is MockConnectionEnd.ClientFin or MockConnectionEnd.ClientReset && Volatile.Read(ref StreamsOpen) == 0)
         {
-            // Kestrel aborts also because the client has gone. Nothing runs that an abort could free, everything above reads the end by itself; and an abort would
-            // show the client our FIN before the connection is counted as closed.
+            // Kestrel aborts also because the client has gone. Nothing runs that an abort could free, everything above reads the end by
+            // itself; and an abort would show the client our FIN before the connection is counted as closed.
             return;
         }
 
@@ -138,7 +140,9 @@ internal sealed class MockConnection : ConnectionContext
         }
     }
 
-    /// <summary>Our side ends the connection now, unless the client has done so before: then <see cref="OnInputEnded"/> knows how.</summary>
+    /// <summary>
+    /// Our side ends the connection now, unless the client has done so before: then <see cref="OnInputEnded"/> knows how.
+    /// </summary>
     public void EndedHere()
     {
         if (!_inner.ConnectionClosed.IsCancellationRequested && !CloseNotify)   // after close_notify the FIN is on its way
@@ -154,7 +158,9 @@ internal sealed class MockConnection : ConnectionContext
         return End == MockConnectionEnd.Open ? _inputEnded.Task : Task.CompletedTask;
     }
 
-    /// <summary>Kestrel ends the input in good order for the client's FIN, with a reset for its RST, and with an abort when the end is ours.</summary>
+    /// <summary>
+    /// Kestrel ends the input in good order for the client's FIN, with a reset for its RST, and with an abort when the end is ours.
+    /// </summary>
     void OnInputEnded(Exception? error)
     {
         EndedBy(error switch
@@ -203,8 +209,9 @@ internal sealed class MockConnection : ConnectionContext
         }
 
         /// <summary>
-        /// After everybody who reads. Kestrel stops reading when the client's GOAWAY or its FIN is known, and the client's close_notify may be there unread, or on its
-        /// way behind the GOAWAY; so we look once more. After a GOAWAY we wait for it, else we take only what is there.
+        /// After everybody who reads. Kestrel stops reading when the client's GOAWAY or its FIN is known, and the client's close_notify may
+        /// be there unread, or on its way behind the GOAWAY; so we look once more. After a GOAWAY we wait for it, else we take only what is
+        /// there.
         /// </summary>
         public async Task FinishAsync()
         {
@@ -245,7 +252,9 @@ internal sealed class MockConnection : ConnectionContext
         }
     }
 
-    /// <summary>Sees the end as early as whoever reads does; the end of an input that nobody reads comes by the pipe's own callback.</summary>
+    /// <summary>
+    /// Sees the end as early as whoever reads does; the end of an input that nobody reads comes by the pipe's own callback.
+    /// </summary>
     sealed class Observer(PipeReader inner, MockConnection connection) : PipeReaderTap(inner)
     {
         protected override void OnBytes(ReadOnlySpan<byte> bytes) => Volatile.Write(ref connection._sentAtLastRead, connection._counter.Written);

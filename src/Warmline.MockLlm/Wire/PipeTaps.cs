@@ -21,7 +21,9 @@ internal abstract class PipeReaderTap(PipeReader inner) : PipeReader
 
     protected PipeReader Inner => inner;
 
-    /// <summary>An end that comes together with bytes is shown when these are consumed: for a consumer that takes whatever there is.</summary>
+    /// <summary>
+    /// An end that comes together with bytes is shown when these are consumed: for a consumer that takes whatever there is.
+    /// </summary>
     protected virtual bool ShowsEndApart => false;
 
     protected abstract void OnBytes(ReadOnlySpan<byte> bytes);

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 namespace Warmline;
 
 /// <summary>

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using Warmline.Options;

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using System.Net;
 using Warmline.Transport;
 

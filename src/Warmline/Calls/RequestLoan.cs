@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using System.Net;
 using System.Net.Http.Headers;
 using Warmline.Options;

@@ -1,4 +1,3 @@
-using Warmline.Pool;
 using Warmline.Transport;
 
 namespace Warmline;

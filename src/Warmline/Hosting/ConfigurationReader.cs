@@ -6,8 +6,8 @@ using Warmline.Options;
 namespace Warmline.Hosting;
 
 /// <summary>
-/// Reads a section of the configuration into options. By hand, and not by the platform's binder: that one ignores a misspelt key, takes <c>30</c> for thirty days,
-/// and stops at the first mistake. Here each is a problem with its path, reported together with all others.
+/// Reads a section of the configuration into options. By hand, and not by the platform's binder: that one ignores a misspelt key, takes
+/// <c>30</c> for thirty days, and stops at the first mistake. Here each is a problem with its path, reported together with all others.
 /// </summary>
 internal static class ConfigurationReader
 {
@@ -168,7 +168,10 @@ internal static class ConfigurationReader
         }
     }
 
-    /// <summary>Configuration keys are split at each colon, an address's own too: below Hosts every step that is no option of a host is a part of its address.</summary>
+    /// <summary>
+    /// Configuration keys are split at each colon, an address's own too: below Hosts every step that is no option of a host is a part of
+    /// its address.
+    /// </summary>
     static void ReadHosts(ConnectionPoolOptions options, string address, Value value)
     {
         foreach (var section in value.Section.GetChildren())
@@ -291,7 +294,8 @@ internal static class ConfigurationReader
     /// <summary>Letters to insert, leave out or replace until one word is the other (Levenshtein), whatever their case.</summary>
     static int Edits(string from, string to)
     {
-        var row = Enumerable.Range(0, to.Length + 1).ToArray();   // from the beginning of one, as far as it was read, to each beginning of the other
+        // From the beginning of one, as far as it was read, to each beginning of the other.
+        var row = Enumerable.Range(0, to.Length + 1).ToArray();
         for (var i = 1; i <= from.Length; i++)
         {
             var diagonal = row[0];

@@ -5,7 +5,10 @@ using Warmline.Hosting;
 
 namespace Warmline;
 
-/// <summary>A connection pool that is being added to an application. Whatever the order of the calls: code rules over configuration, and both over a preset.</summary>
+/// <summary>
+/// A connection pool that is being added to an application. Whatever the order of the calls: code rules over configuration, and both over a
+/// preset.
+/// </summary>
 public sealed class ConnectionPoolBuilder
 {
     readonly PoolRegistration _registration;
@@ -18,9 +21,10 @@ public sealed class ConnectionPoolBuilder
     /// <summary>The application's services.</summary>
     public IServiceCollection Services { get; }
 
-    /// <summary>Reads options from the configuration: those of <see cref="ConnectionPoolOptions"/> by their names, <c>Preset</c> by its name, and <see cref="PoolHostingOptions"/> below
-    /// <c>Hosting</c>. Times have a unit (<c>30s</c>, <c>500ms</c>, <c>2m</c>) or colons. A key that is no option is a mistake and keeps the application from starting. When the configuration
-    /// changes, the running pool is changed, or it is logged why not.</summary>
+    /// <summary>Reads options from the configuration: those of <see cref="ConnectionPoolOptions"/> by their names, <c>Preset</c> by its
+    /// name, and <see cref="PoolHostingOptions"/> below
+    /// <c>Hosting</c>. Times have a unit (<c>30s</c>, <c>500ms</c>, <c>2m</c>) or colons. A key that is no option is a mistake and keeps
+    /// the application from starting. When the configuration changes, the running pool is changed, or it is logged why not.</summary>
     /// <param name="configuration">The section, like <c>builder.Configuration.GetSection("Llm")</c>.</param>
     public ConnectionPoolBuilder Bind(IConfiguration configuration)
     {

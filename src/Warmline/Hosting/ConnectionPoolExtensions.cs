@@ -10,14 +10,19 @@ namespace Microsoft.Extensions.DependencyInjection;
 /// <summary>Adds connection pools to an application.</summary>
 public static class ConnectionPoolServiceCollectionExtensions
 {
-    /// <summary>Adds the application's connection pool: as <see cref="ConnectionPool"/>, checked and warmed up when the host starts, drained when it stops.</summary>
+    /// <summary>
+    /// Adds the application's connection pool: as <see cref="ConnectionPool"/>, checked and warmed up when the host starts, drained when it
+    /// stops.
+    /// </summary>
     /// <param name="services">The application's services.</param>
-    /// <param name="configure">How it behaves; rules over what <see cref="ConnectionPoolBuilder.Bind"/> reads. Called again whenever the configuration changes.</param>
+    /// <param name="configure">How it behaves; rules over what <see cref="ConnectionPoolBuilder.Bind"/> reads. Called again whenever the
+    /// configuration changes.</param>
     public static ConnectionPoolBuilder AddConnectionPool(this IServiceCollection services, Action<ConnectionPoolOptions>? configure = null) =>
         AddConnectionPool(services, Options.Options.DefaultName, configure);
 
-    /// <summary>Adds a connection pool with a name: as a keyed <see cref="ConnectionPool"/> (<c>[FromKeyedServices("llm")]</c>), and without a key too while it is the only one.
-    /// One pool serves any number of hosts; several are for applications that want separate limits. Called again with the same name, it configures the same pool.</summary>
+    /// <summary>Adds a connection pool with a name: as a keyed <see cref="ConnectionPool"/> (<c>[FromKeyedServices("llm")]</c>), and
+    /// without a key too while it is the only one. One pool serves any number of hosts; several are for applications that want separate
+    /// limits. Called again with the same name, it configures the same pool.</summary>
     /// <inheritdoc cref="AddConnectionPool(IServiceCollection, Action{ConnectionPoolOptions}?)"/>
     /// <param name="services">The application's services.</param>
     /// <param name="name">Its name.</param>
@@ -51,8 +56,8 @@ public static class ConnectionPoolServiceCollectionExtensions
         return configure is null ? builder : builder.Configure(configure);
     }
 
-    /// <summary>Sends the client's calls through a connection pool: the pool's handler is its primary one and is never replaced, and the client's own timeout is infinite, because
-    /// the pool's clocks rule.</summary>
+    /// <summary>Sends the client's calls through a connection pool: the pool's handler is its primary one and is never replaced, and the
+    /// client's own timeout is infinite, because the pool's clocks rule.</summary>
     /// <param name="builder">The client.</param>
     /// <param name="name">The pool's name; the default pool, or the only one, without it.</param>
     /// <param name="defaults">What its calls want of the pool where they do not say.</param>
@@ -66,8 +71,9 @@ public static class ConnectionPoolServiceCollectionExtensions
             .ConfigureHttpClient(static client => client.Timeout = Timeout.InfiniteTimeSpan);
     }
 
-    /// <summary>Adds a health check of a connection pool. Healthy: its warm connections are ready and nothing queues. Degraded: some are missing, more than 80 % is in use, calls
-    /// wait for longer than a second, or it is switched off. Unhealthy: it drains, was disposed, has none of its warm connections, or cannot reach an origin in use.</summary>
+    /// <summary>Adds a health check of a connection pool. Healthy: its warm connections are ready and nothing queues. Degraded: some are
+    /// missing, more than 80 % is in use, calls wait for longer than a second, or it is switched off. Unhealthy: it drains, was disposed,
+    /// has none of its warm connections, or cannot reach an origin in use.</summary>
     /// <param name="builder">The health checks.</param>
     /// <param name="name">The pool's name; the default pool, or the only one, without it.</param>
     /// <param name="failureStatus">What to report in place of unhealthy.</param>

@@ -4,8 +4,9 @@ using Microsoft.Extensions.Options;
 namespace Warmline.Hosting;
 
 /// <summary>
-/// The host's own shutdown timeout. Its options type lives in Microsoft.Extensions.Hosting, which brings configuration files, consoles and event logs: too much for a
-/// library that wants one number. So the number is read where that assembly is loaded anyway, which is wherever there is a host.
+/// The host's own shutdown timeout. Its options type lives in Microsoft.Extensions.Hosting, which brings configuration files, consoles and
+/// event logs: too much for a library that wants one number. So the number is read where that assembly is loaded anyway, which is wherever
+/// there is a host.
 /// </summary>
 internal static class HostShutdown
 {
@@ -13,7 +14,9 @@ internal static class HostShutdown
     static readonly TimeSpan HostsDefault = TimeSpan.FromSeconds(30);
     static readonly TimeSpan LongestMargin = TimeSpan.FromSeconds(2);
 
-    /// <summary>How long calls may run on: the host's timeout less the time in which the application tells its own callers that they were cut.</summary>
+    /// <summary>
+    /// How long calls may run on: the host's timeout less the time in which the application tells its own callers that they were cut.
+    /// </summary>
     public static TimeSpan DrainTimeout(IServiceProvider services)
     {
         var timeout = Timeout(services);

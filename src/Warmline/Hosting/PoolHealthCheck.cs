@@ -4,7 +4,8 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 namespace Warmline.Hosting;
 
 /// <summary>
-/// Healthy: every warm connection is there and nothing queues. Degraded: the pool works, but not as it should. Unhealthy: calls that come now would fail.
+/// Healthy: every warm connection is there and nothing queues. Degraded: the pool works, but not as it should. Unhealthy: calls that come
+/// now would fail.
 /// </summary>
 internal sealed class PoolHealthCheck(PoolSet pools, string name) : IHealthCheck
 {

@@ -6,9 +6,10 @@ using Microsoft.Extensions.Options;
 namespace Warmline.Hosting;
 
 /// <summary>
-/// Ties the pools to the host's life. They are made and warm before any service starts, so before a server listens. They drain after every service has stopped, so
-/// while a server lets its running requests end, these can still make calls. The deadline counts from the first sign of the end: a server may take all of the host's
-/// time to wait for streams, and those must be cut, with a reason, while it can still tell its clients.
+/// Ties the pools to the host's life. They are made and warm before any service starts, so before a server listens. They drain after every
+/// service has stopped, so while a server lets its running requests end, these can still make calls. The deadline counts from the first
+/// sign of the end: a server may take all of the host's time to wait for streams, and those must be cut, with a reason, while it can still
+/// tell its clients.
 /// </summary>
 internal sealed class PoolHostedService(PoolSet pools, IServiceProvider services) : IHostedLifecycleService, IDisposable
 {

@@ -17,8 +17,8 @@ internal sealed class PoolRegistration(string name)
 }
 
 /// <summary>
-/// All pools of a service collection. Makes their options: configuration first and code after it, in whatever order they were registered; a preset fills only what
-/// both leave unset.
+/// All pools of a service collection. Makes their options: configuration first and code after it, in whatever order they were registered; a
+/// preset fills only what both leave unset.
 /// </summary>
 internal sealed class PoolRegistrations : IConfigureNamedOptions<ConnectionPoolOptions>, IValidateOptions<ConnectionPoolOptions>, IConfigureNamedOptions<PoolHostingOptions>, IValidateOptions<PoolHostingOptions>
 {

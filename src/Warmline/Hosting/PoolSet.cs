@@ -7,7 +7,9 @@ using Microsoft.Extensions.Primitives;
 
 namespace Warmline.Hosting;
 
-/// <summary>The pools of one service provider: made when first asked for, kept up to date with their configuration, disposed with the provider.</summary>
+/// <summary>
+/// The pools of one service provider: made when first asked for, kept up to date with their configuration, disposed with the provider.
+/// </summary>
 internal sealed class PoolSet : IAsyncDisposable, IDisposable
 {
     readonly Lock _gate = new();

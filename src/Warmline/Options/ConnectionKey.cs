@@ -9,7 +9,9 @@ internal enum HttpProtocols
     /// <summary>HTTP/1.1 only: the request insists on it, or HTTP/2 is switched off.</summary>
     Http1,
 
-    /// <summary>HTTP/2 only: the request insists on it, or <see cref="Http2Mode.Required"/> does. On plain http: with prior knowledge.</summary>
+    /// <summary>
+    /// HTTP/2 only: the request insists on it, or <see cref="Http2Mode.Required"/> does. On plain http: with prior knowledge.
+    /// </summary>
     Http2,
 }
 
@@ -55,10 +57,13 @@ internal sealed class ConnectionKey : IEquatable<ConnectionKey>
     public ProxyAddress? Proxy { get; }
 
     /// <summary>Whether its requests go to the proxy in absolute form (RFC 9112, section 3.2.2), as the platform sends plain http. Else a
-    /// proxy gives a tunnel, by CONNECT: for https, for <c>ws://</c>, and for HTTP/2 with prior knowledge, which no proxy forwards.</summary>
+    /// proxy gives a tunnel, by CONNECT: for https, for <c>ws://</c>, and for HTTP/2 with prior knowledge, which no proxy
+    /// forwards.</summary>
     public bool IsForwarded { get; }
 
-    /// <summary>The host that is resolved and connected to first: the proxy's where there is one, as the origin's name is the proxy's to resolve.</summary>
+    /// <summary>
+    /// The host that is resolved and connected to first: the proxy's where there is one, as the origin's name is the proxy's to resolve.
+    /// </summary>
     public string DialedHost => Proxy?.Host ?? Host;
 
     /// <summary>The port that goes with <see cref="DialedHost"/>.</summary>

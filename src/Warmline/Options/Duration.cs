@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace Warmline.Options;
 
-/// <summary>Times as people write them: <c>500ms</c>, <c>8s</c>, <c>1.5s</c>, <c>2m</c>, <c>1h</c>, <c>00:02:00</c>, <c>infinite</c>.</summary>
+/// <summary>
+/// Times as people write them: <c>500ms</c>, <c>8s</c>, <c>1.5s</c>, <c>2m</c>, <c>1h</c>, <c>00:02:00</c>, <c>infinite</c>.
+/// </summary>
 internal static class Duration
 {
     static readonly (string Unit, double Seconds)[] Units = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3_600)];

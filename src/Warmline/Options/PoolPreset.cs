@@ -3,13 +3,17 @@ using System.Globalization;
 namespace Warmline;
 
 /// <summary>
-/// A set of plain values for a kind of application, to start from: <c>options.UsePreset(PoolPreset.BackendApi)</c>. It fills only what the options leave unset.
+/// A set of plain values for a kind of application, to start from: <c>options.UsePreset(PoolPreset.BackendApi)</c>. It fills only what the
+/// options leave unset.
 /// </summary>
 public sealed class PoolPreset
 {
     PoolPreset(string name, string purpose) => (Name, Purpose) = (name, purpose);
 
-    /// <summary>A command-line tool: few connections, all of which are kept for the short time that it runs, and a first burst that shares two handshakes.</summary>
+    /// <summary>
+    /// A command-line tool: few connections, all of which are kept for the short time that it runs, and a first burst that shares two
+    /// handshakes.
+    /// </summary>
     public static PoolPreset Cli { get; } = new(nameof(Cli), "a command-line tool")
     {
         MaxConnections = 5,
@@ -59,7 +63,9 @@ public sealed class PoolPreset
     /// <summary>Its <see cref="ConnectionPoolOptions.MaxConnections"/>.</summary>
     public int MaxConnections { get; private init; }
 
-    /// <summary>Its <see cref="ConnectionPoolOptions.MaxIdleConnections"/>; null leaves the default, half of <see cref="MaxConnections"/>.</summary>
+    /// <summary>
+    /// Its <see cref="ConnectionPoolOptions.MaxIdleConnections"/>; null leaves the default, half of <see cref="MaxConnections"/>.
+    /// </summary>
     public int? MaxIdleConnections { get; private init; }
 
     /// <summary>Its <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>; null leaves the default, none.</summary>

@@ -8,10 +8,15 @@ public enum RateLimitFormat
     /// <summary>Whichever of the known families an answer carries.</summary>
     Any,
 
-    /// <summary><c>x-ratelimit-{limit,remaining,reset}-{requests,tokens}</c>, reset as a duration (<c>6m0s</c>) or as seconds: OpenAI, Azure OpenAI, Groq and what copies them.</summary>
+    /// <summary>
+    /// <c>x-ratelimit-{limit,remaining,reset}-{requests,tokens}</c>, reset as a duration (<c>6m0s</c>) or as seconds: OpenAI, Azure OpenAI,
+    /// Groq and what copies them.
+    /// </summary>
     OpenAI,
 
-    /// <summary><c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c>, reset as a time in RFC 3339.</summary>
+    /// <summary>
+    /// <c>anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}</c>, reset as a time in RFC 3339.
+    /// </summary>
     Anthropic,
 
     /// <summary>None but the forms of <c>retry-after</c>, which any HTTP server may send (RFC 9110, section 10.2.3).</summary>
@@ -25,8 +30,9 @@ public enum RateLimitFormat
 }
 
 /// <summary>
-/// What is known of an API host before the first call, as data. The pool chooses one by host and port; an origin's options can name another, or one of your
-/// own: <c>ProviderProfile.Vllm with { IdleLimit = TimeSpan.FromSeconds(60) }</c>. What a server itself says or shows while the pool runs goes before it.
+/// What is known of an API host before the first call, as data. The pool chooses one by host and port; an origin's options can name
+/// another, or one of your own: <c>ProviderProfile.Vllm with { IdleLimit = TimeSpan.FromSeconds(60) }</c>. What a server itself says or
+/// shows while the pool runs goes before it.
 /// </summary>
 public sealed record ProviderProfile
 {
@@ -114,8 +120,9 @@ public sealed record ProviderProfile
     {
         Name = "Ollama",
 
-        // Ours, on the safe side: Ollama gives Go's server no idle limit (ollama: server/routes.go), but it is often reached through a proxy on Node or uvicorn, where
-        // it is 5 s. A new connection within a machine costs a fraction of a millisecond, a call that dies costs the whole answer.
+        // Ours, on the safe side: Ollama gives Go's server no idle limit (ollama: server/routes.go), but it is often reached through a
+        // proxy on Node or uvicorn, where it is 5 s. A new connection within a machine costs a fraction of a millisecond, a call that dies
+        // costs the whole answer.
         IdleLimit = TimeSpan.FromSeconds(5),
         RateLimits = RateLimitFormat.None,
     };
@@ -127,23 +134,31 @@ public sealed record ProviderProfile
     public required string Name { get; init; }
 
     /// <summary>
-    /// The hosts it is chosen for: a whole name (<c>api.openai.com</c>), or the end of one with a dot before it (<c>.openai.azure.com</c>). Default: none, then it
-    /// is chosen by name only. Of a profile of your own they are not looked at.
+    /// The hosts it is chosen for: a whole name (<c>api.openai.com</c>), or the end of one with a dot before it (<c>.openai.azure.com</c>).
+    /// Default: none, then it is chosen by name only. Of a profile of your own they are not looked at.
     /// </summary>
     public IReadOnlyList<string> Hosts { get; init; } = [];
 
-    /// <summary>How long the server keeps a connection that carries nothing; more than 0. The pool ends idle connections a margin before it. Default: null, not known: then it is learned.</summary>
+    /// <summary>
+    /// How long the server keeps a connection that carries nothing; more than 0. The pool ends idle connections a margin before it.
+    /// Default: null, not known: then it is learned.
+    /// </summary>
     public TimeSpan? IdleLimit { get; init; }
 
-    /// <summary>How many HTTP/2 streams a connection is expected to carry, 1 or more; what the server announces in SETTINGS goes before it. Default: null, not known.</summary>
+    /// <summary>
+    /// How many HTTP/2 streams a connection is expected to carry, 1 or more; what the server announces in SETTINGS goes before it. Default:
+    /// null, not known.
+    /// </summary>
     public int? StreamLimit { get; init; }
 
-    /// <summary>The headers its answers tell rate limits in. Default: <see cref="RateLimitFormat.Any"/>, since looking for all of them costs little.</summary>
+    /// <summary>
+    /// The headers its answers tell rate limits in. Default: <see cref="RateLimitFormat.Any"/>, since looking for all of them costs little.
+    /// </summary>
     public RateLimitFormat RateLimits { get; init; }
 
     /// <summary>
-    /// The longest time between two pings that a stream of it was seen to send while the model thinks: a <see cref="PoolTimeouts.Read"/> below that ends streams
-    /// that are well. Default: null, it sends none or that is not known.
+    /// The longest time between two pings that a stream of it was seen to send while the model thinks: a <see cref="PoolTimeouts.Read"/>
+    /// below that ends streams that are well. Default: null, it sends none or that is not known.
     /// </summary>
     public TimeSpan? PingInterval { get; init; }
 
@@ -162,9 +177,10 @@ public sealed record ProviderProfile
     {
         if (IsThisMachine(host))
         {
-            // Only the two ports that a local server of models has by default, and only a lower idle limit comes of it. Port 8000 may be something else: most likely
-            // uvicorn, whose default port and limit these are. Where the guess is wrong, a call after a pause of seconds opens a new connection within the machine.
-            // Any other port stays unknown: an answer that says nothing of its limits is no reason to assume one.
+            // Only the two ports that a local server of models has by default, and only a lower idle limit comes of it. Port 8000 may be
+            // something else: most likely uvicorn, whose default port and limit these are. Where the guess is wrong, a call after a pause
+            // of seconds opens a new connection within the machine. Any other port stays unknown: an answer that says nothing of its limits
+            // is no reason to assume one.
             return port switch
             {
                 11434 => Ollama,

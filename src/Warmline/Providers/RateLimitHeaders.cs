@@ -5,8 +5,8 @@ using System.Net.Http.Headers;
 namespace Warmline.Providers;
 
 /// <summary>
-/// Reads the headers in which providers tell their rate limits. Whatever they hold, nothing is thrown, and what is no number or time counts as absent: a header
-/// must never fail a call that was answered. Of a header that was sent twice the first value counts.
+/// Reads the headers in which providers tell their rate limits. Whatever they hold, nothing is thrown, and what is no number or time counts
+/// as absent: a header must never fail a call that was answered. Of a header that was sent twice the first value counts.
 /// </summary>
 /// <remarks>
 /// OpenAI, Azure OpenAI and Groq: <c>x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}</c>. Anthropic:
@@ -25,7 +25,8 @@ internal static class RateLimitHeaders
 
     static readonly SearchValues<char> Digits = SearchValues.Create("0123456789.");
 
-    static readonly string[] HttpDates = ["ddd, dd MMM yyyy HH:mm:ss 'GMT'", "dddd, dd-MMM-yy HH:mm:ss 'GMT'", "ddd MMM d HH:mm:ss yyyy"];   // RFC 9110, section 5.6.7
+    // RFC 9110, section 5.6.7.
+    static readonly string[] HttpDates = ["ddd, dd MMM yyyy HH:mm:ss 'GMT'", "dddd, dd-MMM-yy HH:mm:ss 'GMT'", "ddd MMM d HH:mm:ss yyyy"];
 
     /// <summary>What the headers of an answer say.</summary>
     /// <param name="headers">The headers, which are read as they came and left as they are.</param>
@@ -180,8 +181,8 @@ internal static class RateLimitHeaders
                 return null;
             }
 
-            // The moment and the answer's date are cut off to whole seconds, each. The first makes the difference up to 1 s too short, so that second is added: to come
-            // late costs a second, to come early a refusal. The second makes it up to 1 s too long.
+            // The moment and the answer's date are cut off to whole seconds, each. The first makes the difference up to 1 s too short, so
+            // that second is added: to come late costs a second, to come early a refusal. The second makes it up to 1 s too long.
             return In(moment, headers, time, isWhole ? Second : TimeSpan.Zero) is { } left ? (left, isWhole ? 2 * Second : Second) : null;
         }
 
@@ -197,7 +198,9 @@ internal static class RateLimitHeaders
         return Scaled(trimmed, TimeSpan.TicksPerSecond) ?? (HttpDate(trimmed) is { } moment ? In(moment, headers, time, Second) : null);
     }
 
-    /// <summary>The time until a moment of the server's clock: by the answer's date where it has one, as clocks differ; zero when it is over.</summary>
+    /// <summary>
+    /// The time until a moment of the server's clock: by the answer's date where it has one, as clocks differ; zero when it is over.
+    /// </summary>
     static TimeSpan? In(DateTimeOffset moment, HttpResponseHeaders headers, TimeProvider time, TimeSpan late)
     {
         var now = (headers.NonValidated.TryGetValues("Date", out var date) ? HttpDate(First(date).AsSpan().Trim()) : null) ?? time.GetUtcNow();

@@ -31,11 +31,14 @@ public enum RateLimitKind
 /// <param name="Kind">What is counted.</param>
 /// <param name="Limit">What it lets through in one period; null when it does not say.</param>
 /// <param name="Remaining">What is left of it, before the requests in flight; null when it does not say.</param>
-/// <param name="ResetsIn">The time until all of it is there again; null when it does not say, or when that is over and nothing was said since.</param>
+/// <param name="ResetsIn">The time until all of it is there again; null when it does not say, or when that is over and nothing was said
+/// since.</param>
 /// <param name="Age">The time since it was told.</param>
 public readonly record struct ProviderLimit(RateLimitKind Kind, long? Limit, long? Remaining, TimeSpan? ResetsIn, TimeSpan Age);
 
-/// <summary>One limit as one answer told it. A number or a time that was absent, negative or no such thing is -1 here, and null outside.</summary>
+/// <summary>
+/// One limit as one answer told it. A number or a time that was absent, negative or no such thing is -1 here, and null outside.
+/// </summary>
 [SuppressMessage("Performance", "CA1815", Justification = "Compared by nobody.")]
 internal struct RateLimit
 {

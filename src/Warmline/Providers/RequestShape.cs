@@ -3,7 +3,10 @@ using System.Text.Json;
 
 namespace Warmline.Providers;
 
-/// <summary>What a request to an AI API tells of itself without being asked: a stream or not, bulk work or not, the model. Nothing here throws, whatever the request holds.</summary>
+/// <summary>
+/// What a request to an AI API tells of itself without being asked: a stream or not, bulk work or not, the model. Nothing here throws,
+/// whatever the request holds.
+/// </summary>
 internal static class RequestShape
 {
     /// <summary>A larger body is not looked at: prompts are smaller, and files and images tell nothing.</summary>
@@ -37,7 +40,8 @@ internal static class RequestShape
         return false;
     }
 
-    /// <summary>Whether the path ends in <c>/embeddings</c> or <c>/batches</c>: OpenAI's <c>/v1/embeddings</c> and <c>/v1/batches</c>, Azure's <c>/openai/deployments/…/embeddings</c>, Anthropic's
+    /// <summary>Whether the path ends in <c>/embeddings</c> or <c>/batches</c>: OpenAI's <c>/v1/embeddings</c> and <c>/v1/batches</c>,
+    /// Azure's <c>/openai/deployments/…/embeddings</c>, Anthropic's
     /// <c>/v1/messages/batches</c>. By what was written: nothing is decoded, and the query does not count.</summary>
     public static bool IsBulk(Uri address)
     {
@@ -67,7 +71,10 @@ internal static class RequestShape
     /// <summary>Whether the content is compressed: its bytes are no JSON then, whatever its type says.</summary>
     public static bool IsEncoded(HttpContent content) => content.Headers.NonValidated.Contains("Content-Encoding");
 
-    /// <summary>Whether a JSON object says <c>"stream": true</c>, at its top. Of several the last counts, as with most parsers; a name written with escapes may be overlooked; what is no JSON says nothing.</summary>
+    /// <summary>
+    /// Whether a JSON object says <c>"stream": true</c>, at its top. Of several the last counts, as with most parsers; a name written with
+    /// escapes may be overlooked; what is no JSON says nothing.
+    /// </summary>
     public static bool AsksForStream(ReadOnlySpan<byte> json) => TryFind(json, "\"stream\""u8, out var value) && value.TokenType is JsonTokenType.True;
 
     /// <summary>The text of <c>"model"</c> at the top of a JSON object, at most 64 characters of it; null without one.</summary>
@@ -78,8 +85,8 @@ internal static class RequestShape
             return null;
         }
 
-        // A character takes 6 bytes at most (\u0041): what is longer than that is cut before it is decoded. An escape or a character in two parts may be cut in its middle, which
-        // a name of a model does not hold.
+        // A character takes 6 bytes at most (\u0041): what is longer than that is cut before it is decoded. An escape or a character in two
+        // parts may be cut in its middle, which a name of a model does not hold.
         if (value.ValueSpan.Length > LongestModel * 6)
         {
             return Encoding.UTF8.GetString(value.ValueSpan[..LongestModel]);
@@ -96,7 +103,10 @@ internal static class RequestShape
         }
     }
 
-    /// <summary>Stands at the last value of that name, at the top of an object. The vectorised search for the name comes first: most bodies that hold none are never parsed.</summary>
+    /// <summary>
+    /// Stands at the last value of that name, at the top of an object. The vectorised search for the name comes first: most bodies that
+    /// hold none are never parsed.
+    /// </summary>
     static bool TryFind(ReadOnlySpan<byte> json, ReadOnlySpan<byte> quotedName, out Utf8JsonReader found)
     {
         found = default;

@@ -33,16 +33,18 @@ internal sealed class SseEvent(string name, SseKind kind)
 }
 
 /// <summary>
-/// The events of the providers, as data. A stream is known by the shape of its events alone, not by its host or path, as gateways change both. Names are looked for only
-/// where a name can stand: in an <c>event:</c> line, or, without one, as the <c>"type"</c> that begins an event's JSON. Text that a model writes is inside a JSON string
-/// further on, and can end nothing.
+/// The events of the providers, as data. A stream is known by the shape of its events alone, not by its host or path, as gateways change
+/// both. Names are looked for only where a name can stand: in an <c>event:</c> line, or, without one, as the <c>"type"</c> that begins an
+/// event's JSON. Text that a model writes is inside a JSON string further on, and can end nothing.
 /// </summary>
 internal static class SseEvents
 {
     /// <summary>OpenAI's chat completions, and all who copy them: https://platform.openai.com/docs/api-reference/chat-streaming.</summary>
     public static readonly SseEvent Done = new("[DONE]", SseKind.Terminal);
 
-    /// <summary>Mid-stream failure of the same shape: <c>data: {"error":{…}}</c> (vLLM, OpenRouter). A <c>[DONE]</c> often follows.</summary>
+    /// <summary>
+    /// Mid-stream failure of the same shape: <c>data: {"error":{…}}</c> (vLLM, OpenRouter). A <c>[DONE]</c> often follows.
+    /// </summary>
     public static readonly SseEvent Error = new("error", SseKind.Error);
 
     /// <summary>An event whose name says nothing: what HTML calls it.</summary>
@@ -62,7 +64,8 @@ internal static class SseEvents
         new("message_delta", SseKind.Framing),
         new("message_stop", SseKind.Terminal),
 
-        // OpenAI's Responses API: https://platform.openai.com/docs/api-reference/responses-streaming. Not documented there: keepalive (openai-node#1964).
+        // OpenAI's Responses API: https://platform.openai.com/docs/api-reference/responses-streaming. Not documented there: keepalive
+        // (openai-node#1964).
         new("keepalive", SseKind.None),
         new("response.created", SseKind.Framing),
         new("response.queued", SseKind.Framing),

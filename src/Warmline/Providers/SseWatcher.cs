@@ -3,13 +3,17 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Providers;
 
 /// <summary>
-/// Reads along a stream of server-sent events, in pieces of any size, by the rules of https://html.spec.whatwg.org/multipage/server-sent-events.html, and keeps what a
-/// pool has to know of it: that it got on, that it is about to end, that it failed, and the name of the last event. Only the beginning of each line is looked at, the rest is
-/// leapt over by a vectorised search for its end; nothing is kept of the data. For one reader.
+/// Reads along a stream of server-sent events, in pieces of any size, by the rules of
+/// https://html.spec.whatwg.org/multipage/server-sent-events.html, and keeps what a pool has to know of it: that it got on, that it is
+/// about to end, that it failed, and the name of the last event. Only the beginning of each line is looked at, the rest is leapt over by a
+/// vectorised search for its end; nothing is kept of the data. For one reader.
 /// </summary>
 internal sealed class SseWatcher
 {
-    /// <summary>Of a line no more than this is looked at, wherever it is cut: the longest name that is known, and what may stand before it. Names longer than this are unknown.</summary>
+    /// <summary>
+    /// Of a line no more than this is looked at, wherever it is cut: the longest name that is known, and what may stand before it. Names
+    /// longer than this are unknown.
+    /// </summary>
     const int HeadSize = 96;
 
     /// <summary>Of an unknown event's name no more than this is kept.</summary>
@@ -54,15 +58,18 @@ internal sealed class SseWatcher
     public bool IsOver { get; private set; }
 
     /// <summary>
-    /// Whoever leaves here leaves at the end: the last event was the terminal one, or an error. An event counts as soon as its lines say so, a blank line after them or
-    /// not, as a reader by lines may have seen enough then.
+    /// Whoever leaves here leaves at the end: the last event was the terminal one, or an error. An event counts as soon as its lines say
+    /// so, a blank line after them or not, as a reader by lines may have seen enough then.
     /// </summary>
     public bool IsNearEnd => ((_dataLines > 0 ? Pending : _last)?.Kind & (SseKind.Error | SseKind.Terminal)) is not (null or SseKind.None);
 
     /// <summary>The name of the last event, if that is a terminal one, whole or not.</summary>
     public string? TerminalEvent => (_dataLines > 0 ? Pending : _last) is { } last && (last.Kind & SseKind.Terminal) is not SseKind.None ? last.Name : null;
 
-    /// <summary>The name of the last event that was no ping, at most 48 characters of it; null before the first. Made here, so not on the way of a stream that is well.</summary>
+    /// <summary>
+    /// The name of the last event that was no ping, at most 48 characters of it; null before the first. Made here, so not on the way of a
+    /// stream that is well.
+    /// </summary>
     public string? LastEvent => _last?.Name ?? (_lastUnknownLength == 0 ? null : Harmless(_unknown.AsSpan(MostOfName, _lastUnknownLength)));
 
     /// <summary>When the first piece of the answer came; null before it.</summary>

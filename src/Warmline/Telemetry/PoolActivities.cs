@@ -4,9 +4,11 @@ using System.Globalization;
 namespace Warmline;
 
 /// <summary>
-/// Every span, from one source: <c>Warmline</c>. A call's is of kind Client, by OpenTelemetry's HTTP conventions (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), and lasts until its answer
-/// has been read; below it <c>warmline.queue</c>, if it waited. A connection's, <c>warmline.connect</c>, is the root of a trace of its own, as it serves calls of any trace; below it a span for each
-/// phase of the dial. A call's span has a link to that of the connection that it rides. No span holds a path's query, a header or a body. Nothing is made while nobody listens.
+/// Every span, from one source: <c>Warmline</c>. A call's is of kind Client, by OpenTelemetry's HTTP conventions
+/// (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), and lasts until its answer has been read; below it
+/// <c>warmline.queue</c>, if it waited. A connection's, <c>warmline.connect</c>, is the root of a trace of its own, as it serves calls of
+/// any trace; below it a span for each phase of the dial. A call's span has a link to that of the connection that it rides. No span holds a
+/// path's query, a header or a body. Nothing is made while nobody listens.
 /// </summary>
 internal static class PoolActivities
 {
@@ -79,7 +81,10 @@ internal static class PoolActivities
         activity.SetStatus(ActivityStatusCode.Error, message);
     }
 
-    /// <summary>Ends a span where it did not begin: the platform then puts back the current activity of where it did, which is nobody's business here.</summary>
+    /// <summary>
+    /// Ends a span where it did not begin: the platform then puts back the current activity of where it did, which is nobody's business
+    /// here.
+    /// </summary>
     public static void StopAnywhere(this Activity activity)
     {
         var current = Activity.Current;
@@ -148,7 +153,9 @@ internal static class PoolActivities
     static string WithoutSecrets(Uri uri) => $"{uri.Scheme}://{uri.Authority}{uri.AbsolutePath}{(uri.Query.Length > 1 ? "?*" : "")}";
 }
 
-/// <summary>One call as its trace sees it. Exists only while somebody listens, or where the caller's own activity is to be carried on.</summary>
+/// <summary>
+/// One call as its trace sees it. Exists only while somebody listens, or where the caller's own activity is to be carried on.
+/// </summary>
 internal sealed class CallTrace
 {
     List<string>? _headers;
@@ -158,7 +165,10 @@ internal sealed class CallTrace
     /// <summary>Null where nobody wants spans of calls.</summary>
     public Activity? Span { get; }
 
-    /// <summary>Starts the span, which becomes the current activity, and writes the context into the request's headers, as the platform's own handler does: unless the caller did.</summary>
+    /// <summary>
+    /// Starts the span, which becomes the current activity, and writes the context into the request's headers, as the platform's own
+    /// handler does: unless the caller did.
+    /// </summary>
     public static CallTrace Begin(HttpRequestMessage request, string pool, string lane)
     {
         var trace = new CallTrace(PoolActivities.StartCall(request, pool, lane));

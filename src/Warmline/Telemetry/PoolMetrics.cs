@@ -21,8 +21,9 @@ internal interface IMeasuredPool
 }
 
 /// <summary>
-/// Every instrument, on one meter: <c>Warmline</c>. Counts and states are read from the pools' figures when somebody collects, so they equal <see cref="PoolStats"/>, cost a call nothing, and no +1
-/// can lose its -1; only durations are recorded by calls, and only while somebody listens. The slots are muted: what a call does is told once, by OpenTelemetry's names where these exist
+/// Every instrument, on one meter: <c>Warmline</c>. Counts and states are read from the pools' figures when somebody collects, so they
+/// equal <see cref="PoolStats"/>, cost a call nothing, and no +1 can lose its -1; only durations are recorded by calls, and only while
+/// somebody listens. The slots are muted: what a call does is told once, by OpenTelemetry's names where these exist
 /// (https://opentelemetry.io/docs/specs/semconv/http/http-metrics/). docs/metrics.md describes each; a test compares.
 /// </summary>
 internal sealed class PoolMetrics
@@ -92,7 +93,10 @@ internal sealed class PoolMetrics
         ? Shared.Value
         : ByFactory.GetValue(factory, static factory => new PoolMetrics(MeterOf(factory)));
 
-    /// <summary>Records a duration. A listener's callback runs within, in the midst of the pool's own steps: what it throws must not cost a lease or a permit.</summary>
+    /// <summary>
+    /// Records a duration. A listener's callback runs within, in the midst of the pool's own steps: what it throws must not cost a lease or
+    /// a permit.
+    /// </summary>
     public static void Record(Histogram<double> histogram, TimeSpan time, in TagList tags)
     {
         try
@@ -268,7 +272,10 @@ internal sealed class PoolMetrics
             Collect(instrument, merge, reading).Select(static read => new Measurement<double>(read.Value, read.Tags)), unit, description));
     }
 
-    /// <summary>One value for each series: pools of one name together, and with them what those that ended had counted, as a counter never goes back.</summary>
+    /// <summary>
+    /// One value for each series: pools of one name together, and with them what those that ended had counted, as a counter never goes
+    /// back.
+    /// </summary>
     List<(double Value, Tag[] Tags)> Collect(int instrument, Merge merge, Reading reading, int ended = -1)
     {
         Membership[] pools;

@@ -17,7 +17,9 @@ public sealed record PoolStats
     /// <summary>Requests that got a place.</summary>
     public long Granted { get; init; }
 
-    /// <summary>Requests that needed no dial of their own: they rode a connection that was open, or was opened for another or by a warm-up.</summary>
+    /// <summary>
+    /// Requests that needed no dial of their own: they rode a connection that was open, or was opened for another or by a warm-up.
+    /// </summary>
     public long ReusedConnections { get; init; }
 
     /// <summary>Connections opened.</summary>
@@ -41,7 +43,10 @@ public sealed record PoolStats
     /// <summary>The most requests that were in flight at the same time.</summary>
     public int PeakActive { get; init; }
 
-    /// <summary>Mean time for which requests held their leases, of those that ended; <see langword="null"/> before the first. Requests a second times this is how many are in flight at once.</summary>
+    /// <summary>
+    /// Mean time for which requests held their leases, of those that ended; <see langword="null"/> before the first. Requests a second
+    /// times this is how many are in flight at once.
+    /// </summary>
     public TimeSpan? AverageLease { get; init; }
 
     /// <summary>The highest <see cref="OriginStats.Utilization"/>: how close the pool is to a limit.</summary>
@@ -65,8 +70,9 @@ public sealed record PoolStats
     /// <summary>Connections open without a request.</summary>
     public int Idle { get; init; }
 
-    /// <summary>Idle connections that were lost (reset, or silent), or given up together with one that was, or because the machine slept or changed its network. If this rises, look at
-    /// what lies between here and the host: a NAT or firewall that forgets silent connections calls for a smaller <see cref="TcpKeepAliveOptions.Idle"/>.</summary>
+    /// <summary>Idle connections that were lost (reset, or silent), or given up together with one that was, or because the machine slept or
+    /// changed its network. If this rises, look at what lies between here and the host: a NAT or firewall that forgets silent connections
+    /// calls for a smaller <see cref="TcpKeepAliveOptions.Idle"/>.</summary>
     public long LostConnections { get; init; }
 
     /// <summary>Requests that wait for a place.</summary>
@@ -75,7 +81,10 @@ public sealed record PoolStats
     /// <summary>Requests that were refused a place: queue full, pool timeout, failed dial, draining.</summary>
     public long Refused { get; init; }
 
-    /// <summary>The same by what they lacked; <see cref="PoolRejectionReason.Dialing"/> stands for a dial that failed, too. Reasons that never occurred are left out.</summary>
+    /// <summary>
+    /// The same by what they lacked; <see cref="PoolRejectionReason.Dialing"/> stands for a dial that failed, too. Reasons that never
+    /// occurred are left out.
+    /// </summary>
     public IReadOnlyDictionary<PoolRejectionReason, long> RefusedBy { get; init; } = new Dictionary<PoolRejectionReason, long>();
 
     /// <summary>Time from asking for a place to having it, averaged over all requests; a wait for a dial counts.</summary>
@@ -84,7 +93,9 @@ public sealed record PoolStats
     /// <summary>The longest such time.</summary>
     public TimeSpan MaxQueueWait { get; init; }
 
-    /// <summary>Mean duration of a dial that succeeded: DNS, TCP, the proxy's tunnel and TLS; <see langword="null"/> before the first.</summary>
+    /// <summary>
+    /// Mean duration of a dial that succeeded: DNS, TCP, the proxy's tunnel and TLS; <see langword="null"/> before the first.
+    /// </summary>
     public TimeSpan? AverageHandshake { get; init; }
 
     /// <summary>Handshakes avoided: reuses times the mean handshake of their origin, 80 ms until one was measured.</summary>
@@ -108,7 +119,9 @@ public sealed record PoolStats
     /// <summary>The tenants that have requests now, those with the most first, 1,000 at most.</summary>
     public IReadOnlyList<TenantStats> Tenants { get; init; } = [];
 
-    /// <summary>The tenants that the options name, whether they have requests now or not; only where <see cref="Tenants"/> is filled.</summary>
+    /// <summary>
+    /// The tenants that the options name, whether they have requests now or not; only where <see cref="Tenants"/> is filled.
+    /// </summary>
     internal IReadOnlyCollection<string> NamedTenants { get; init; } = [];
 
     /// <summary>What providers said of their rate limits last, in the headers of their answers.</summary>
@@ -126,7 +139,9 @@ public sealed record OriginStats
     /// <summary>The origin, e.g. <c>https://api.openai.com</c>.</summary>
     public required string Origin { get; init; }
 
-    /// <summary>What sets these connections apart from others to the same origin, e.g. HTTP/1.1 only, or the proxy on the way; empty usually.</summary>
+    /// <summary>
+    /// What sets these connections apart from others to the same origin, e.g. HTTP/1.1 only, or the proxy on the way; empty usually.
+    /// </summary>
     public required string Partition { get; init; }
 
     /// <summary>What the origin agreed to speak: 1.1 or 2.0; <see langword="null"/> before the first connection.</summary>
@@ -168,7 +183,10 @@ public sealed record OriginStats
     /// <summary>Requests that the open connections, and those that may still be opened, can carry together.</summary>
     public long Capacity { get; init; }
 
-    /// <summary>Requests in flight over the smallest limit that applies, 0 to 1: <see cref="Capacity"/>, or <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/> over all origins. Above 0.8 there is a warning in the log.</summary>
+    /// <summary>
+    /// Requests in flight over the smallest limit that applies, 0 to 1: <see cref="Capacity"/>, or
+    /// <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/> over all origins. Above 0.8 there is a warning in the log.
+    /// </summary>
     public double Utilization { get; init; }
 
     /// <summary>Mean duration of a dial that succeeded; <see langword="null"/> before the first.</summary>
@@ -182,8 +200,9 @@ public sealed record OriginStats
     /// trip.</summary>
     public long PingsSent { get; init; }
 
-    /// <summary>How long a connection is kept idle at most because the server would end it: known of the provider, told by it (<c>Keep-Alive: timeout</c>) or learned from connections that it ended,
-    /// less a margin. <see langword="null"/> when nothing is known; then only <see cref="ConnectionPoolOptions.IdleTimeout"/> counts.</summary>
+    /// <summary>How long a connection is kept idle at most because the server would end it: known of the provider, told by it
+    /// (<c>Keep-Alive: timeout</c>) or learned from connections that it ended, less a margin. <see langword="null"/> when nothing is known;
+    /// then only <see cref="ConnectionPoolOptions.IdleTimeout"/> counts.</summary>
     public TimeSpan? IdleLimit { get; init; }
 
     /// <summary>Time left during which this origin is called over HTTP/1.1, by calls that allow it, because the server refused HTTP/2
@@ -200,7 +219,10 @@ public sealed record OriginStats
 /// <param name="Priority">Its priority.</param>
 public readonly record struct WaiterInfo(string Origin, TimeSpan Waited, PoolRejectionReason Reason, string Lane, string Tenant, int Priority)
 {
-    /// <summary>A line to read, like <c>waits 42 ms for a dial (Dialing) to https://api.openai.com, lane chat, tenant acme, priority 1</c>; what is empty or 0 is left out.</summary>
+    /// <summary>
+    /// A line to read, like <c>waits 42 ms for a dial (Dialing) to https://api.openai.com, lane chat, tenant acme, priority 1</c>; what is
+    /// empty or 0 is left out.
+    /// </summary>
     public override string ToString()
     {
         var place = Reason switch
@@ -229,13 +251,18 @@ public sealed record FaultStats
     /// <summary>Idempotent calls without a body (GET and its like) that got no answer and were sent again, as the platform does.</summary>
     public long RetriedIdempotent { get; init; }
 
-    /// <summary>Calls that could have been sent again but had used up their tries, or the pool its <see cref="ConnectionPoolOptions.RetryBudget"/>.</summary>
+    /// <summary>
+    /// Calls that could have been sent again but had used up their tries, or the pool its <see cref="ConnectionPoolOptions.RetryBudget"/>.
+    /// </summary>
     public long RetriesRefused { get; init; }
 
     /// <summary>Calls that failed without a byte having been sent.</summary>
     public long FailedNotSent { get; init; }
 
-    /// <summary>Calls that failed although the server declared that it had not processed them: their bodies could not be given again, or the retries were used up.</summary>
+    /// <summary>
+    /// Calls that failed although the server declared that it had not processed them: their bodies could not be given again, or the retries
+    /// were used up.
+    /// </summary>
     public long FailedUnprocessed { get; init; }
 
     /// <summary>Calls that failed and may have been processed; answers that broke off are among them.</summary>
@@ -255,7 +282,9 @@ public sealed record FaultStats
     /// <summary>Responses that were let go, neither read to their end nor disposed, and that the garbage collector found.</summary>
     public long Leaked { get; init; }
 
-    /// <summary>Streams of server-sent events that brought an error event after they had begun with a good status; each counts once.</summary>
+    /// <summary>
+    /// Streams of server-sent events that brought an error event after they had begun with a good status; each counts once.
+    /// </summary>
     public long StreamErrors { get; init; }
 }
 
@@ -280,13 +309,17 @@ public enum StreamPhase
 /// <param name="ConnectionId">The connection that it rides.</param>
 /// <param name="Age">How long it has had its place.</param>
 /// <param name="Phase">Where it stands.</param>
-/// <param name="Silence">How long nothing has come or gone on it, as far as that is awaited; to within a twentieth of the shortest clock.</param>
+/// <param name="Silence">How long nothing has come or gone on it, as far as that is awaited; to within a twentieth of the shortest
+/// clock.</param>
 /// <param name="Events">Server-sent events that have come, pings not counted; 0 where it is no stream of events.</param>
 /// <param name="Lane">Its lane; empty when it is in none.</param>
 /// <param name="Tenant">Its tenant; empty when it has none.</param>
 public readonly record struct StreamInfo(string Origin, long ConnectionId, TimeSpan Age, StreamPhase Phase, TimeSpan Silence, long Events, string Lane, string Tenant)
 {
-    /// <summary>A line to read, like <c>reading on connection 4 to https://api.openai.com, 12.3 s old, silent for 210 ms, 57 events, lane chat</c>; what is empty or 0 is left out.</summary>
+    /// <summary>
+    /// A line to read, like <c>reading on connection 4 to https://api.openai.com, 12.3 s old, silent for 210 ms, 57 events, lane chat</c>;
+    /// what is empty or 0 is left out.
+    /// </summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Phase.ToString().ToLowerInvariant()} on connection {ConnectionId} to {Origin}, {InfoText.Time(Age)} old")
         + (Silence < TimeSpan.FromMilliseconds(1) ? "" : $", silent for {InfoText.Time(Silence)}")
         + (Events == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {Events} {(Events == 1 ? "event" : "events")}"))

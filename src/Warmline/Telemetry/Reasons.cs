@@ -40,7 +40,10 @@ public enum RequestVerdict
     /// <summary>No byte of the request was sent. Sending it again is safe.</summary>
     NotSent,
 
-    /// <summary>The request may have been sent, but the server declared that it did not process it (HTTP/2 GOAWAY below, REFUSED_STREAM). Sending it again is safe.</summary>
+    /// <summary>
+    /// The request may have been sent, but the server declared that it did not process it (HTTP/2 GOAWAY below, REFUSED_STREAM). Sending it
+    /// again is safe.
+    /// </summary>
     Unprocessed,
 
     /// <summary>The server may have processed the request. Sending it again may do, and bill, the work twice.</summary>
@@ -122,7 +125,9 @@ public enum PoolRejectionReason
     /// <summary>The tenant's <see cref="TenantOptions.MaxQueueLength"/> requests are waiting already.</summary>
     TenantQueueFull,
 
-    /// <summary>The provider's rate limit is used up, or it said when to come back, and <see cref="ConnectionPoolOptions.Pacing"/> is on.</summary>
+    /// <summary>
+    /// The provider's rate limit is used up, or it said when to come back, and <see cref="ConnectionPoolOptions.Pacing"/> is on.
+    /// </summary>
     ProviderLimit,
 }
 

@@ -18,8 +18,9 @@ public sealed record LaneStats
     /// <summary>Of these, answers that are streams of server-sent events: they hold their places until the stream ends.</summary>
     public int Streaming { get; init; }
 
-    /// <summary>Requests that could still be placed, as far as <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>, the lane's ceiling, the other lanes' reserves and the connections
-    /// to the origin with the most room allow; as long as nothing was sent to any origin, as far as the limits allow.</summary>
+    /// <summary>Requests that could still be placed, as far as <see cref="ConnectionPoolOptions.MaxConcurrentRequests"/>, the lane's
+    /// ceiling, the other lanes' reserves and the connections to the origin with the most room allow; as long as nothing was sent to any
+    /// origin, as far as the limits allow.</summary>
     public long Available { get; init; }
 
     /// <summary>The most requests that were in flight at the same time.</summary>
@@ -59,7 +60,9 @@ public sealed record TenantStats
     /// <summary>The most requests that were in flight at the same time.</summary>
     public int PeakActive { get; init; }
 
-    /// <summary>Its connections that are open or being opened or closed, where <see cref="TenantIsolation.Connections"/> rules; 0 elsewhere.</summary>
+    /// <summary>
+    /// Its connections that are open or being opened or closed, where <see cref="TenantIsolation.Connections"/> rules; 0 elsewhere.
+    /// </summary>
     public int Connections { get; init; }
 
     /// <summary>Requests that asked for a place.</summary>
@@ -80,6 +83,7 @@ public sealed record TenantStats
 
 /// <summary>A provider's limits for one origin, as its answers told them last.</summary>
 /// <param name="Origin">The origin that told them.</param>
-/// <param name="Model">The model that they were told for; empty where that is not known, as bodies are looked at only for <see cref="ConnectionPoolOptions.Pacing"/>.</param>
+/// <param name="Model">The model that they were told for; empty where that is not known, as bodies are looked at only for
+/// <see cref="ConnectionPoolOptions.Pacing"/>.</param>
 /// <param name="Limits">The limits, one for each kind that was told.</param>
 public sealed record RateLimitStats(string Origin, string Model, IReadOnlyList<ProviderLimit> Limits);

@@ -4,8 +4,9 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// A dialled connection as a stream that can be ended in good order while it is read and written. Whoever ends it goes on as if it were gone: reads and writes fail
-/// from there on, pending ones by being cancelled. What is left to say and to hear is the background's (<see cref="Farewell"/>), once nobody is inside any more.
+/// A dialled connection as a stream that can be ended in good order while it is read and written. Whoever ends it goes on as if it were
+/// gone: reads and writes fail from there on, pending ones by being cancelled. What is left to say and to hear is the background's
+/// (<see cref="Farewell"/>), once nobody is inside any more.
 /// </summary>
 internal sealed class ClosingStream(DialedConnection connection, TimeProvider time) : Stream, IThreadPoolWorkItem
 {
@@ -44,7 +45,10 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         set => throw new NotSupportedException();
     }
 
-    /// <summary>The pool closes the connection: a pending read is only a watch for its end. Nothing changes if the platform has closed it already: it may have had an error.</summary>
+    /// <summary>
+    /// The pool closes the connection: a pending read is only a watch for its end. Nothing changes if the platform has closed it already:
+    /// it may have had an error.
+    /// </summary>
     public void EndIsOurs()
     {
         if ((Volatile.Read(ref _use) & Ending) == 0)
@@ -82,7 +86,9 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     /// <summary>The end that follows waits for nobody: the peer may be gone.</summary>
     public void EndAtOnce() => _isCut = true;
 
-    /// <summary>If a response is under way on HTTP/1.1, the end that follows is hard: the server may take a while to notice any other.</summary>
+    /// <summary>
+    /// If a response is under way on HTTP/1.1, the end that follows is hard: the server may take a while to notice any other.
+    /// </summary>
     public void CutResponse()
     {
         if (!connection.IsHttp2 && _responseCame)
@@ -91,7 +97,9 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
     }
 
-    /// <summary>Ends the connection; <paramref name="closed"/> is called when its socket is closed, on this thread or later. For one call.</summary>
+    /// <summary>
+    /// Ends the connection; <paramref name="closed"/> is called when its socket is closed, on this thread or later. For one call.
+    /// </summary>
     public void End(Action closed)
     {
         _closed = closed;
@@ -111,7 +119,10 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
     }
 
-    /// <summary>A read whose end its caller reports, by <see cref="EndRead"/> or <see cref="FailRead"/>: nearly all reads wait, and each would need an asynchronous frame here.</summary>
+    /// <summary>
+    /// A read whose end its caller reports, by <see cref="EndRead"/> or <see cref="FailRead"/>: nearly all reads wait, and each would need
+    /// an asynchronous frame here.
+    /// </summary>
     public ValueTask<int> BeginRead(Memory<byte> buffer, CancellationToken cancellationToken)
     {
         Enter(Reading);
@@ -276,14 +287,16 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
     bool SaysGoAway => connection.IsHttp2 && _wroteAny && (_isOurs || _peerSaidGoAway);
 
     /// <summary>
-    /// Not on a wire that failed, and not with something unsaid or unheard on HTTP/1.1: there the platform closes in the middle of an exchange, too, and a good end
-    /// would wait behind a body that the server does not take.
+    /// Not on a wire that failed, and not with something unsaid or unheard on HTTP/1.1: there the platform closes in the middle of an
+    /// exchange, too, and a good end would wait behind a body that the server does not take.
     /// </summary>
     bool MayTakeItsTime(int inside) =>
         !_isBroken && !_isCut && (inside & Stuck) == 0 && Farewell.IsPossible(connection)
         && (connection.IsHttp2 || _isOurs || ((inside & Reading) == 0 && (_responseCame || !_wroteAny)));
 
-    /// <summary>Nobody is inside any more; whether it can still be written: a write that was cancelled may have left half a TLS record.</summary>
+    /// <summary>
+    /// Nobody is inside any more; whether it can still be written: a write that was cancelled may have left half a TLS record.
+    /// </summary>
     async Task<bool> QuietAsync()
     {
         await _left.Task.ConfigureAwait(false);
@@ -344,7 +357,9 @@ internal sealed class ClosingStream(DialedConnection connection, TimeProvider ti
         }
     }
 
-    /// <summary>What is pending does not end by our token. When the end began before this was known, it is ended the hard way here.</summary>
+    /// <summary>
+    /// What is pending does not end by our token. When the end began before this was known, it is ended the hard way here.
+    /// </summary>
     void Pend(int use)
     {
         if ((Interlocked.Or(ref _use, use << ToStuck) & Ending) != 0)

@@ -7,8 +7,8 @@ namespace Warmline.Transport;
 /// <summary>What the peer says before any request: its first words on HTTP/1.1, and its last.</summary>
 internal sealed partial class ConnectionStream
 {
-    /// <summary>How long a connection counts as fresh. What comes in this time before a request is the answer to it, as there is no other request it could belong to.
-    /// Later it is a farewell, such as the 408 of a server that waited for long enough.</summary>
+    /// <summary>How long a connection counts as fresh. What comes in this time before a request is the answer to it, as there is no other
+    /// request it could belong to. Later it is a farewell, such as the 408 of a server that waited for long enough.</summary>
     static readonly TimeSpan Freshness = TimeSpan.FromSeconds(1);
 
     /// <summary>Of what an unasked peer said, enough for a status line or a greeting.</summary>
@@ -60,7 +60,9 @@ internal sealed partial class ConnectionStream
         }
     }
 
-    /// <summary>Something came on a connection that carried no request yet: keeps it for the first one. False where it is the end.</summary>
+    /// <summary>
+    /// Something came on a connection that carried no request yet: keeps it for the first one. False where it is the end.
+    /// </summary>
     async ValueTask<bool> KeepFirstWordsAsync()
     {
         var buffer = new byte[AheadSize];
@@ -90,7 +92,10 @@ internal sealed partial class ConnectionStream
         return true;
     }
 
-    /// <summary>A write of a request before anything came. If it fails the peer has ended the connection, and may have said why just before: that is read first.</summary>
+    /// <summary>
+    /// A write of a request before anything came. If it fails the peer has ended the connection, and may have said why just before: that is
+    /// read first.
+    /// </summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     async ValueTask WriteUnansweredAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
     {

@@ -3,12 +3,13 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// What an HTTP/1.1 connection does while a request body is written that is worth watching: it reads along for an early answer, and swallows what is written
-/// after one.
+/// What an HTTP/1.1 connection does while a request body is written that is worth watching: it reads along for an early answer, and
+/// swallows what is written after one.
 /// </summary>
 /// <remarks>
-/// The platform may have a read pending (on a connection it used before) or none (on a fresh one, and after an interim answer). Then the watch goes on to a read
-/// of its own, into a buffer that the platform's next read gets first. A reader that waits for the watch is let go after every read: it may wait for
+/// The platform may have a read pending (on a connection it used before) or none (on a fresh one, and after an interim answer). Then the
+/// watch goes on to a read of its own, into a buffer that the platform's next read gets first. A reader that waits for the watch is let go
+/// after every read: it may wait for
 /// 100 Continue.
 /// </remarks>
 internal sealed partial class ConnectionStream
@@ -76,7 +77,8 @@ internal sealed partial class ConnectionStream
         }
         catch (IOException error) when (!IsClosed)
         {
-            // A server that answers and closes has its answer in our receive buffer before the reset that fails this write: let the platform look for it.
+            // A server that answers and closes has its answer in our receive buffer before the reset that fails this write: let the
+            // platform look for it.
             early.WriteError = error;
             early.WasCut = true;
             early.Refuse();

@@ -3,12 +3,13 @@ using System.Runtime.CompilerServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// The wire as the slot's handler sees it: counts the bytes, reads along the HTTP/2 frames, and tells when the connection is closing and closed.
+/// The wire as the slot's handler sees it: counts the bytes, reads along the HTTP/2 frames, and tells when the connection is closing and
+/// closed.
 /// </summary>
 /// <remarks>
-/// The reader gate (HTTP/1.1 only): the inner stream takes one read at a time, and two want one: the handler (for a response, and every 30 s for a
-/// look at an idle connection) and the idle watch. Whoever moves the gate away from Free reads. The watch reads zero bytes, so it takes
-/// nothing away: a handler that finds it pending waits for it and then reads what woke it.
+/// The reader gate (HTTP/1.1 only): the inner stream takes one read at a time, and two want one: the handler (for a response, and every 30
+/// s for a look at an idle connection) and the idle watch. Whoever moves the gate away from Free reads. The watch reads zero bytes, so it
+/// takes nothing away: a handler that finds it pending waits for it and then reads what woke it.
 /// </remarks>
 internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2, Slot slot, ISlotOwner owner) : Stream
 {
@@ -32,7 +33,9 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
     /// <summary>What the server's HTTP/2 frames said; null on HTTP/1.1. Written by the reader.</summary>
     public Http2FrameWatcher? Frames => _frames;
 
-    /// <summary>Bytes handed to the connection. Counted before they are written, so that an unchanged count proves that nothing was sent.</summary>
+    /// <summary>
+    /// Bytes handed to the connection. Counted before they are written, so that an unchanged count proves that nothing was sent.
+    /// </summary>
     public long BytesWritten => Volatile.Read(ref _written);
 
     public long BytesRead => Volatile.Read(ref _read);
@@ -61,9 +64,9 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
     }
 
     /// <summary>
-    /// Watches an HTTP/1.1 connection that was idle when its count of written bytes was <paramref name="written"/>: a read that ends at that count is the
-    /// peer's end, or bytes that nobody asked for, and is reported as closing. A request that begins at any time ends the alarm by being counted
-    /// before it is written.
+    /// Watches an HTTP/1.1 connection that was idle when its count of written bytes was <paramref name="written"/>: a read that ends at
+    /// that count is the peer's end, or bytes that nobody asked for, and is reported as closing. A request that begins at any time ends the
+    /// alarm by being counted before it is written.
     /// </summary>
     public void WatchIdle(long written)
     {
@@ -87,7 +90,8 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
     }
 
     public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
-        _early is { WriteError: not null } early ? ReadAfterFailedWriteAsync(buffer, early, cancellationToken) : ReadPlainAsync(buffer, cancellationToken);
+        _early is { WriteError: not null } early
+            ? ReadAfterFailedWriteAsync(buffer, early, cancellationToken) : ReadPlainAsync(buffer, cancellationToken);
 
     public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
         ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
@@ -146,7 +150,8 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
 
         Count(buffer.Span);
-        return _read == 0 && _frames is null ? WriteUnansweredAsync(buffer, cancellationToken) : inner.WriteAsync(buffer, cancellationToken);
+        return _read == 0 && _frames is null
+            ? WriteUnansweredAsync(buffer, cancellationToken) : inner.WriteAsync(buffer, cancellationToken);
     }
 
     public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
@@ -284,8 +289,8 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         }
         else
         {
-            // The handler reads already, and its read sees what ours would. It may have come between the two exchanges and left again, and another
-            // of its reads may wait for us by now: let it go.
+            // The handler reads already, and its read sees what ours would. It may have come between the two exchanges and left again, and
+            // another of its reads may wait for us by now: let it go.
             Volatile.Write(ref _watch, null);
             done.SetResult();
         }
@@ -310,7 +315,8 @@ internal sealed partial class ConnectionStream(ClosingStream inner, bool isHttp2
         var isKept = false;
         if (end is ConnectionEnd.InOrder && IsFresh && !IsClosed)
         {
-            isKept = readsAlong ? await ReadAlongAsync(early!).ConfigureAwait(false) : early is null && await KeepFirstWordsAsync().ConfigureAwait(false);
+            isKept = readsAlong ? await ReadAlongAsync(early!).ConfigureAwait(false) : early is null
+                && await KeepFirstWordsAsync().ConfigureAwait(false);
             readsAlong = false;
         }
 

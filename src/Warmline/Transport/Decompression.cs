@@ -4,7 +4,9 @@ using System.Net.Http.Headers;
 
 namespace Warmline.Transport;
 
-/// <summary>Compressed answers, by the platform's rules: ask for what is missing in Accept-Encoding, and undo the last of Content-Encoding.</summary>
+/// <summary>
+/// Compressed answers, by the platform's rules: ask for what is missing in Accept-Encoding, and undo the last of Content-Encoding.
+/// </summary>
 internal static class Decompression
 {
     const string AcceptEncoding = "Accept-Encoding";
@@ -18,7 +20,8 @@ internal static class Decompression
         var added = new List<StringWithQualityHeaderValue>(Known.Length);
         foreach (var (method, name) in Known)
         {
-            if (methods.HasFlag(method) && !request.Headers.AcceptEncoding.Any(asked => string.Equals(asked.Value, name.Value, StringComparison.OrdinalIgnoreCase)))
+            if (methods.HasFlag(method) && !request.Headers.AcceptEncoding.Any(asked =>
+                string.Equals(asked.Value, name.Value, StringComparison.OrdinalIgnoreCase)))
             {
                 request.Headers.AcceptEncoding.Add(name);
                 added.Add(name);
@@ -41,11 +44,15 @@ internal static class Decompression
         }
     }
 
-    /// <summary>The body as it was before its last encoding, whose traces leave the headers; null when that encoding is not ours to undo.</summary>
+    /// <summary>
+    /// The body as it was before its last encoding, whose traces leave the headers; null when that encoding is not ours to undo.
+    /// </summary>
     public static Stream? Decode(ResponseBody body, HttpContentHeaders headers, DecompressionMethods methods)
     {
         var encoding = headers.ContentEncoding.LastOrDefault();
-        if (Known.FirstOrDefault(known => string.Equals(known.Name.Value, encoding, StringComparison.OrdinalIgnoreCase) && methods.HasFlag(known.Method)).Method is not (not DecompressionMethods.None and var method))
+        if (Known.FirstOrDefault(known =>
+            string.Equals(known.Name.Value, encoding, StringComparison.OrdinalIgnoreCase)
+            && methods.HasFlag(known.Method)).Method is not (not DecompressionMethods.None and var method))
         {
             return null;
         }
@@ -61,7 +68,9 @@ internal static class Decompression
         return new DecodedBody(body, method);
     }
 
-    /// <summary>The decoder stops where the compressed data ends; the answer's own end, one read further, is what returns the connection.</summary>
+    /// <summary>
+    /// The decoder stops where the compressed data ends; the answer's own end, one read further, is what returns the connection.
+    /// </summary>
     sealed class DecodedBody(ResponseBody body, DecompressionMethods method) : ReadOnlyStream
     {
         /// <summary>Nothing should follow the compressed data; so much is overlooked.</summary>

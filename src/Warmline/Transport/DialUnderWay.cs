@@ -2,7 +2,10 @@ using System.Net;
 
 namespace Warmline.Transport;
 
-/// <summary>A dial as its owner sees it: what it is busy with, and the way to end it. <paramref name="advanced"/> is told each phase that begins after the first.</summary>
+/// <summary>
+/// A dial as its owner sees it: what it is busy with, and the way to end it. <paramref name="advanced"/> is told each phase that begins
+/// after the first.
+/// </summary>
 internal sealed class DialUnderWay(Action<DialPhase> advanced, CancellationToken stop) : IDisposable
 {
     readonly CancellationTokenSource _end = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -17,7 +20,8 @@ internal sealed class DialUnderWay(Action<DialPhase> advanced, CancellationToken
     public HappyEyeballs? Race { get; set; }
 
     /// <summary>The address that it is connected to, or those that it has tried.</summary>
-    public IReadOnlyList<IPAddress> Addresses => Race is not { } race ? [] : race.EndPoint is { } winner ? [winner.Address] : race.TriedNow();
+    public IReadOnlyList<IPAddress> Addresses =>
+        Race is not { } race ? [] : race.EndPoint is { } winner ? [winner.Address] : race.TriedNow();
 
     public void Advance(DialPhase step)
     {

@@ -36,7 +36,8 @@ internal readonly record struct DialTimings(TimeSpan Dns, TimeSpan Tcp, TimeSpan
 }
 
 /// <summary>A connection that was dialled and authenticated, and carried nothing yet.</summary>
-internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint, Stream? wire = null, INetwork? network = null) : IDisposable
+internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimings timings, IPEndPoint? remoteEndPoint,
+    Stream? wire = null, INetwork? network = null) : IDisposable
 {
     /// <summary>An authenticated <see cref="SslStream"/>, or the plain stream of an http origin.</summary>
     public Stream Transport { get; } = transport;
@@ -89,14 +90,15 @@ internal sealed class DialedConnection(Stream transport, bool isHttp2, DialTimin
 }
 
 /// <summary>
-/// Opens connections: DNS, TCP, the proxy's tunnel where there is a proxy, TLS with ALPN; each phase timed, one timeout over all but the first. <paramref name="proxy"/> is asked
-/// for credentials only: which proxy there is stands in the key.
+/// Opens connections: DNS, TCP, the proxy's tunnel where there is a proxy, TLS with ALPN; each phase timed, one timeout over all but the
+/// first. <paramref name="proxy"/> is asked for credentials only: which proxy there is stands in the key.
 /// </summary>
-internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthenticationOptions? ssl, Http2Mode mode, TimeProvider time, IWebProxy? proxy = null)
+internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthenticationOptions? ssl, Http2Mode mode, TimeProvider time,
+    IWebProxy? proxy = null)
 {
     /// <summary>
-    /// A lookup is not part of the time to connect: resolvers ask again after 5 s, and callers have their own time to wait. This ends one that would never come to an end;
-    /// with its defaults glibc gives up after 30 s (resolv.conf(5): 3 servers, 2 attempts of 5 s).
+    /// A lookup is not part of the time to connect: resolvers ask again after 5 s, and callers have their own time to wait. This ends one
+    /// that would never come to an end; with its defaults glibc gives up after 30 s (resolv.conf(5): 3 servers, 2 attempts of 5 s).
     /// </summary>
     static readonly TimeSpan LongestLookup = TimeSpan.FromMinutes(1);
 
@@ -109,14 +111,16 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
     /// <summary>The User-Agent that a tunnel is asked for with; null for a default.</summary>
     public Func<ConnectionKey, string?>? UserAgent { get; init; }
 
-    /// <summary>Dials. Throws <see cref="DialException"/>, or <see cref="OperationCanceledException"/> when <paramref name="ct"/> is cancelled; in both cases
-    /// nothing stays open.</summary>
-    public Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, CancellationToken ct) => DialAsync(key, connectTimeout, null, ct);
+    /// <summary>Dials. Throws <see cref="DialException"/>, or <see cref="OperationCanceledException"/> when <paramref name="ct"/> is
+    /// cancelled; in both cases nothing stays open.</summary>
+    public Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, CancellationToken ct) =>
+        DialAsync(key, connectTimeout, null, ct);
 
     /// <inheritdoc cref="DialAsync(ConnectionKey, TimeSpan, CancellationToken)"/>
     public async Task<DialedConnection> DialAsync(ConnectionKey key, TimeSpan connectTimeout, DialUnderWay? underWay, CancellationToken ct)
     {
-        using var timeout = new CancellationTokenSource(connectTimeout > LongestLookup || connectTimeout < TimeSpan.Zero ? connectTimeout : LongestLookup, _time);
+        using var timeout = new CancellationTokenSource(connectTimeout > LongestLookup || connectTimeout < TimeSpan.Zero
+            ? connectTimeout : LongestLookup, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, timeout.Token);
         var dial = new Dial(this, key, underWay);
         try
@@ -136,7 +140,9 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
             if (timeout.IsCancellationRequested)   // what it broke off may have thrown anything
             {
-                throw new DialException(dial.Phase, dial.DescribeTimeout(dial.Phase is DialPhase.Dns && connectTimeout < LongestLookup ? LongestLookup : connectTimeout), e, timedOut: true);
+                throw new DialException(dial.Phase,
+                    dial.DescribeTimeout(dial.Phase is DialPhase.Dns && connectTimeout < LongestLookup ? LongestLookup : connectTimeout),
+                    e, timedOut: true);
             }
 
             throw e as DialException ?? new DialException(dial.Phase, dial.Describe(e), e) { LacksHttp2 = dial.IsRefusedHttp2(e) };
@@ -207,7 +213,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
                 timings = timings with { Proxy = time.GetElapsedTime(started) };
                 if (answer.WantsBasic && ProxyTunnel.BasicFor(proxy, dialer._proxy?.Credentials) is { } renewed && renewed != basic)
                 {
-                    // There are credentials that it has not seen, such as a password that was changed: once more, on a connection that it has not said no on.
+                    // There are credentials that it has not seen, such as a password that was changed: once more, on a connection that it
+                    // has not said no on.
                     basic = renewed;
                     await Transport!.DisposeAsync().ConfigureAwait(false);
                     timings = await ConnectAsync(addresses, timings, cancellationToken).ConfigureAwait(false);
@@ -218,7 +225,9 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
 
                 if (!answer.IsTunnel)
                 {
-                    throw new DialException(Phase, $"The proxy {proxy} refused a tunnel to {key.Authority}: {Refusal(answer, basic is not null)}.", null) { ProxyStatus = (HttpStatusCode)answer.Status };
+                    throw new DialException(Phase,
+                        $"The proxy {proxy} refused a tunnel to {key.Authority}: {Refusal(answer, basic is not null)}.",
+                        null) { ProxyStatus = (HttpStatusCode)answer.Status };
                 }
             }
 
@@ -234,7 +243,9 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             bool isHttp2 = secured.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
             if (_protocols == HttpProtocols.Http2 && !isHttp2)
             {
-                throw new DialException(Phase, $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.", null) { LacksHttp2 = true };
+                throw new DialException(Phase,
+                    $"{key.Authority} does not speak HTTP/2, which is required: it picked {PickedProtocol(secured)} in the TLS handshake.",
+                    null) { LacksHttp2 = true };
             }
 
             return new(secured, isHttp2, timings with { Tls = time.GetElapsedTime(started) }, _race!.EndPoint, _wire, dialer._network);
@@ -293,7 +304,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             var secured = new SslStream(Transport!);
             Transport = secured;
             _certificate = new CertificateCheck(dialer._ssl?.RemoteCertificateValidationCallback, name, dialer._time);
-            await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, name, protocols, _certificate), cancellationToken).ConfigureAwait(false);
+            await secured.AuthenticateAsClientAsync(TlsOptions.For(dialer._ssl, name, protocols, _certificate), cancellationToken)
+                .ConfigureAwait(false);
             return secured;
         }
 
@@ -346,7 +358,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         /// <summary>What the proxy said, and what to change.</summary>
         string Refusal(ProxyAnswer answer, bool sentCredentials) => answer.Text + ((HttpStatusCode)answer.Status) switch
         {
-            _ when answer is { WantsLogin: true, WantsBasic: false, Schemes.Count: > 0 } => $" by {string.Join(", ", answer.Schemes)}; only Basic is supported",
+            _ when answer is { WantsLogin: true, WantsBasic: false, Schemes.Count: > 0 } =>
+                $" by {string.Join(", ", answer.Schemes)}; only Basic is supported",
             _ when answer.WantsLogin && sentCredentials => "; it does not accept the user name and password that it was given",
             _ when answer.WantsLogin => "; give a user name and password in the proxy's address (http://user:password@proxy.example:3128), or by Proxy.Credentials",
             HttpStatusCode.Forbidden or HttpStatusCode.MethodNotAllowed => $"; its rules do not allow {key.Host} or port {key.Port}",
@@ -354,7 +367,8 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
             _ => "",
         };
 
-        string OnTheWay => key.Proxy is null ? "a firewall may be in the way, or calls have to take a proxy" : "a firewall may be in the way";
+        string OnTheWay => key.Proxy is null
+            ? "a firewall may be in the way, or calls have to take a proxy" : "a firewall may be in the way";
 
         string TcpAdvice(Exception e) => (e as SocketException)?.SocketErrorCode switch
         {
@@ -364,13 +378,15 @@ internal sealed class Dialer(INetwork network, DnsCache dns, SslClientAuthentica
         };
 
         public bool IsRefusedHttp2(Exception e) =>
-            _protocols == HttpProtocols.Http2 && e.GetBaseException().Message.Contains("application protocol", StringComparison.OrdinalIgnoreCase);
+            _protocols == HttpProtocols.Http2
+                && e.GetBaseException().Message.Contains("application protocol", StringComparison.OrdinalIgnoreCase);
 
         string NoHttp2Hint(Exception e) => IsRefusedHttp2(e)
             ? "; HTTP/2 is required and the server does not speak it"
             : "";
 
-        static string PickedProtocol(SslStream secured) => secured.NegotiatedApplicationProtocol.Protocol.IsEmpty ? "none" : secured.NegotiatedApplicationProtocol.ToString();
+        static string PickedProtocol(SslStream secured) =>
+            secured.NegotiatedApplicationProtocol.Protocol.IsEmpty ? "none" : secured.NegotiatedApplicationProtocol.ToString();
 
         static string Sentence(Exception e)
         {

@@ -5,9 +5,10 @@ using System.Net.Sockets;
 namespace Warmline.Transport;
 
 /// <summary>
-/// Resolved host names. An answer is fresh for <see cref="DnsOptions.CacheTtl"/>; for <see cref="DnsOptions.MaxStale"/> after that it is given out at once while one
-/// lookup runs in the background; a failure is remembered for <see cref="DnsOptions.FailureTtl"/>. Callers that ask while a lookup runs share it; a lookup belongs to
-/// nobody, so a caller that gives up never takes it from the others. Also remembers which addresses did not work, and begins each dial at another one.
+/// Resolved host names. An answer is fresh for <see cref="DnsOptions.CacheTtl"/>; for <see cref="DnsOptions.MaxStale"/> after that it is
+/// given out at once while one lookup runs in the background; a failure is remembered for <see cref="DnsOptions.FailureTtl"/>. Callers that
+/// ask while a lookup runs share it; a lookup belongs to nobody, so a caller that gives up never takes it from the others. Also remembers
+/// which addresses did not work, and begins each dial at another one.
 /// </summary>
 internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvider time)
 {
@@ -19,8 +20,9 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
     readonly Lock _lock = new();
     readonly Dictionary<string, Entry> _entries = new(StringComparer.OrdinalIgnoreCase);
 
-    /// <summary>A lookup was answered: the host and all addresses of this answer and the one before. Many servers tell a few of their addresses each time, another few the
-    /// next: an address has vanished when two answers in a row lack it. Called from a lookup's thread, under no lock; never when nothing is kept.</summary>
+    /// <summary>A lookup was answered: the host and all addresses of this answer and the one before. Many servers tell a few of their
+    /// addresses each time, another few the next: an address has vanished when two answers in a row lack it. Called from a lookup's thread,
+    /// under no lock; never when nothing is kept.</summary>
     public Action<string, IPAddress[]>? Answered { get; set; }
 
     /// <summary>The addresses of a host in the order in which a dial should try them. Throws <see cref="SocketException"/>.</summary>
@@ -66,7 +68,9 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
                 var stale = InOrder_NeedsLock(entry, entry.Addresses!);
                 if (isNew)
                 {
-                    ThreadPool.UnsafeQueueUserWorkItem(static look => _ = look.Cache.LookUpAsync(look.Host, look.Entry, look.Lookup), (Cache: this, Host: host, Entry: entry, Lookup: lookup), preferLocal: false);
+                    ThreadPool.UnsafeQueueUserWorkItem(static look =>
+                        _ = look.Cache.LookUpAsync(look.Host, look.Entry, look.Lookup), (Cache: this, Host: host, Entry: entry,
+                        Lookup: lookup), preferLocal: false);
                 }
 
                 return stale;
@@ -121,7 +125,9 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         }
     }
 
-    /// <summary>These addresses failed, or stood still, in whatever phase: they are tried last for a while, and first those of the other family.</summary>
+    /// <summary>
+    /// These addresses failed, or stood still, in whatever phase: they are tried last for a while, and first those of the other family.
+    /// </summary>
     public void Distrust(string host, IReadOnlyList<IPAddress> addresses)
     {
         lock (_lock)
@@ -158,11 +164,14 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
     {
         lock (_lock)
         {
-            return _entries.TryGetValue(host, out var entry) && entry.Seen is { } addresses && Array.Exists(addresses, address => !IsAvoided_NeedsLock(entry, address));
+            return _entries.TryGetValue(host, out var entry) && entry.Seen is { } addresses
+                && Array.Exists(addresses, address => !IsAvoided_NeedsLock(entry, address));
         }
     }
 
-    /// <summary>Forgets a host, or all: the next caller asks anew. A lookup that runs still answers those who wait for it, and is not kept.</summary>
+    /// <summary>
+    /// Forgets a host, or all: the next caller asks anew. A lookup that runs still answers those who wait for it, and is not kept.
+    /// </summary>
     public void Invalidate(string? host)
     {
         lock (_lock)
@@ -178,7 +187,9 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         }
     }
 
-    /// <summary>Looks up again those of the hosts whose answer is no longer fresh; the rest of the time until the next of them is due.</summary>
+    /// <summary>
+    /// Looks up again those of the hosts whose answer is no longer fresh; the rest of the time until the next of them is due.
+    /// </summary>
     public TimeSpan Refresh(IEnumerable<string> hosts)
     {
         var next = options.CacheTtl;
@@ -220,10 +231,15 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
 
     /// <summary>An address is not looked up; in a URL's spelling IPv6 stands in brackets.</summary>
     static IPAddress? LiteralOf(string host) =>
-        IPAddress.TryParse(host.StartsWith('[') && host.EndsWith(']') ? host.AsSpan(1, host.Length - 2) : host, out var literal) ? literal : null;
+        IPAddress.TryParse(host.StartsWith('[') && host.EndsWith(']') ? host.AsSpan(1, host.Length - 2) : host, out var literal)
+            ? literal : null;
 
-    /// <summary>The machine's own name is answered by the machine itself: nothing is gained by keeping that, and it may be changed by hand at any time.</summary>
-    bool IsKept(string host) => options.CacheEnabled && !host.Equals("localhost", StringComparison.OrdinalIgnoreCase) && !host.EndsWith(".localhost", StringComparison.OrdinalIgnoreCase);
+    /// <summary>
+    /// The machine's own name is answered by the machine itself: nothing is gained by keeping that, and it may be changed by hand at any
+    /// time.
+    /// </summary>
+    bool IsKept(string host) => options.CacheEnabled && !host.Equals("localhost", StringComparison.OrdinalIgnoreCase)
+        && !host.EndsWith(".localhost", StringComparison.OrdinalIgnoreCase);
 
     bool RemembersFailure(Entry entry) => entry.Failure is not null && time.GetElapsedTime(entry.FailedAt) < options.FailureTtl;
 
@@ -231,7 +247,9 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         (int)((entry.Failure as SocketException)?.SocketErrorCode ?? SocketError.HostNotFound),
         string.Create(CultureInfo.InvariantCulture, $"{entry.Failure!.Message.TrimEnd('.')}; the lookup failed {time.GetElapsedTime(entry.FailedAt).TotalSeconds:0.###} s ago and is tried again after {options.FailureTtl.TotalSeconds:0.###} s (Dns.FailureTtl)"));
 
-    /// <summary>Begins each time at another address of a family, keeps the resolver's order of families, and puts last what did not work.</summary>
+    /// <summary>
+    /// Begins each time at another address of a family, keeps the resolver's order of families, and puts last what did not work.
+    /// </summary>
     IPAddress[] InOrder_NeedsLock(Entry entry, IPAddress[] addresses)
     {
         if (addresses.Length < 2)
@@ -248,10 +266,12 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         }
 
         var doubted = time.GetElapsedTime(entry.DoubtedAt) < AvoidTime ? entry.Doubted : null;
-        return [.. ordered.OrderBy(address => IsAvoided_NeedsLock(entry, address) ? 2 : address.AddressFamily == doubted ? 1 : 0)];   // stable
+        // Stable.
+        return [.. ordered.OrderBy(address => IsAvoided_NeedsLock(entry, address) ? 2 : address.AddressFamily == doubted ? 1 : 0)];
     }
 
-    bool IsAvoided_NeedsLock(Entry entry, IPAddress address) => entry.Avoid.TryGetValue(address, out var failedAt) && time.GetElapsedTime(failedAt) < AvoidTime;
+    bool IsAvoided_NeedsLock(Entry entry, IPAddress address) =>
+        entry.Avoid.TryGetValue(address, out var failedAt) && time.GetElapsedTime(failedAt) < AvoidTime;
 
     async Task LookUpAsync(string host, Entry entry, TaskCompletionSource<IPAddress[]> lookup)
     {
@@ -274,7 +294,8 @@ internal sealed class DnsCache(INetwork network, DnsOptions options, TimeProvide
         IPAddress[]? before = null;
         lock (_lock)
         {
-            isKept &= _entries.TryGetValue(host, out var current) && ReferenceEquals(current, entry);   // after Invalidate a newer one may stand here
+            // After Invalidate a newer one may stand here.
+            isKept &= _entries.TryGetValue(host, out var current) && ReferenceEquals(current, entry);
             entry.Lookup = null;
             entry.Seen = addresses ?? entry.Seen;
             entry.Failure = isKept ? error : null;

@@ -1,12 +1,14 @@
 namespace Warmline.Transport;
 
 /// <summary>
-/// Whether the server gives its final answer while the body of an HTTP/1.1 request is still being written, and will not have the rest: 401, 413. The platform reads no
-/// answer before it has written the whole body. One for each upload that is watched; cancelled when the rest is not wanted.
+/// Whether the server gives its final answer while the body of an HTTP/1.1 request is still being written, and will not have the rest: 401,
+/// 413. The platform reads no answer before it has written the whole body. One for each upload that is watched; cancelled when the rest is
+/// not wanted.
 /// </summary>
 /// <remarks>
-/// From the cancellation on the connection swallows what is written: nothing more reaches the wire, so the server never takes the body for complete. The upload
-/// pads what is missing, the platform goes on to the answer, and the connection closes after it. A 2xx does not stop the upload: such a server may want the rest.
+/// From the cancellation on the connection swallows what is written: nothing more reaches the wire, so the server never takes the body for
+/// complete. The upload pads what is missing, the platform goes on to the answer, and the connection closes after it. A 2xx does not stop
+/// the upload: such a server may want the rest.
 /// </remarks>
 internal sealed class EarlyAnswer : CancellationTokenSource
 {

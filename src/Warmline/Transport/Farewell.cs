@@ -4,8 +4,9 @@ using System.Net.Sockets;
 namespace Warmline.Transport;
 
 /// <summary>
-/// Ends a connection in good order: GOAWAY on HTTP/2, TLS close_notify, FIN, then reading until the peer's own end. A socket that is closed with something unread
-/// resets, and what the peer had still under way is lost on it; a peer that closes first is left with the port in TIME_WAIT.
+/// Ends a connection in good order: GOAWAY on HTTP/2, TLS close_notify, FIN, then reading until the peer's own end. A socket that is closed
+/// with something unread resets, and what the peer had still under way is lost on it; a peer that closes first is left with the port in
+/// TIME_WAIT.
 /// </summary>
 internal static class Farewell
 {
@@ -21,8 +22,8 @@ internal static class Farewell
     public static bool IsPossible(DialedConnection connection) => connection.Wire is NetworkStream;
 
     /// <summary>
-    /// Ends the connection once <paramref name="quiet"/> says that nobody else reads or writes it, unless it says that nothing can be said any more. Throws nothing;
-    /// the caller disposes.
+    /// Ends the connection once <paramref name="quiet"/> says that nobody else reads or writes it, unless it says that nothing can be said
+    /// any more. Throws nothing; the caller disposes.
     /// </summary>
     public static async Task SayAsync(DialedConnection connection, bool goAway, Task<bool> quiet, TimeProvider time)
     {
@@ -99,7 +100,9 @@ internal static class Farewell
     /// <summary>A task that takes no token; if it is left behind, nobody misses its error.</summary>
     static Task Bounded(Task task, CancellationToken limit)
     {
-        _ = task.ContinueWith(static ended => ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        _ = task.ContinueWith(static ended =>
+            ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously,
+            TaskScheduler.Default);
         return task.WaitAsync(limit);
     }
 }

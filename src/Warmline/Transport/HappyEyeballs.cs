@@ -5,9 +5,9 @@ using System.Runtime.ExceptionServices;
 namespace Warmline.Transport;
 
 /// <summary>
-/// One race for a TCP connection over all addresses of a host (RFC 8305): families take turns, starting with the family of the first address
-/// (the resolver sorts by what the machine can reach, IPv6 first where it works); the next address is tried when the last attempt has run for
-/// the attempt delay, or at once when one fails; the first connection wins and every other is closed.
+/// One race for a TCP connection over all addresses of a host (RFC 8305): families take turns, starting with the family of the first
+/// address (the resolver sorts by what the machine can reach, IPv6 first where it works); the next address is tried when the last attempt
+/// has run for the attempt delay, or at once when one fails; the first connection wins and every other is closed.
 /// </summary>
 internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTask<Stream>> connect, TimeProvider time)
 {
@@ -88,7 +88,8 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
         }
     }
 
-    async Task<Stream> StartAsync(IPEndPoint endPoint, CancellationToken cancellationToken) => await connect(endPoint, cancellationToken).ConfigureAwait(false);
+    async Task<Stream> StartAsync(IPEndPoint endPoint, CancellationToken cancellationToken) =>
+        await connect(endPoint, cancellationToken).ConfigureAwait(false);
 
     /// <summary>Waits until an attempt has ended or it is time to start another: the winner, or null.</summary>
     async Task<Stream?> NextResultAsync(bool mayStartAnother, CancellationToken cancellationToken)
@@ -102,7 +103,8 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
 
         try
         {
-            await Task.WhenAny(ends).WaitAsync(cancellationToken).ConfigureAwait(false);   // an attempt that does not heed its token must not hold us
+            // An attempt that does not heed its token must not hold us.
+            await Task.WhenAny(ends).WaitAsync(cancellationToken).ConfigureAwait(false);
         }
         finally
         {
@@ -138,7 +140,10 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
         }
     }
 
-    /// <summary>A machine that answered "no" tells more than one that was silent, and that more than our own lack of a route (IPv6 on an IPv4 network).</summary>
+    /// <summary>
+    /// A machine that answered "no" tells more than one that was silent, and that more than our own lack of a route (IPv6 on an IPv4
+    /// network).
+    /// </summary>
     static int Weight(Exception failure) => (failure as SocketException)?.SocketErrorCode switch
     {
         SocketError.NetworkUnreachable or SocketError.AddressFamilyNotSupported or SocketError.AddressNotAvailable => 0,

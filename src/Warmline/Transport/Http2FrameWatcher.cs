@@ -178,9 +178,11 @@ internal sealed class Http2FrameWatcher
         _unitLength = _type switch
         {
             SettingsFrame when !isAck && _payloadLeft % SettingLength == 0 => SettingLength,
-            GoAwayFrame when _payloadLeft >= GoAwayLength && !_inHeaders && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => GoAwayLength,
+            GoAwayFrame when _payloadLeft >= GoAwayLength && !_inHeaders && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 =>
+                GoAwayLength,
             PingFrame when isAck && _payloadLeft == PingLength => PingLength,
-            WindowUpdateFrame when _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 => WindowUpdateLength,
+            WindowUpdateFrame when _payloadLeft == WindowUpdateLength && BinaryPrimitives.ReadInt32BigEndian(header[5..]) == 0 =>
+                WindowUpdateLength,
             _ => 0,
         };
         _changesStreams = false;

@@ -63,7 +63,8 @@ internal struct Http2SentFrames()
         for (var at = 0; at < next.Length;)
         {
             var frame = next[at..];
-            var length = frame.Length < HeaderLength ? frame.Length : Math.Min(frame.Length, HeaderLength + ((frame[0] << 16) | (frame[1] << 8) | frame[2]));
+            var length = frame.Length < HeaderLength
+                ? frame.Length : Math.Min(frame.Length, HeaderLength + ((frame[0] << 16) | (frame[1] << 8) | frame[2]));
             if (length == HeaderLength + PingLength && frame[3] == PingFrame && (frame[4] & AckFlag) == 0)
             {
                 others ??= [.. next[..at]];

@@ -1,9 +1,9 @@
 namespace Warmline.Transport;
 
 /// <summary>
-/// Watches HTTP/1.1 connections for their end once they have been idle for a moment. Watching from the first idle instant would cost every call on the hot path
-/// a read; HTTP/2 always has one pending. As long as they stay idle it also looks, at the pace of the keep-alive probes, whether these are still answered: the kernel
-/// would tell only after the last of them.
+/// Watches HTTP/1.1 connections for their end once they have been idle for a moment. Watching from the first idle instant would cost every
+/// call on the hot path a read; HTTP/2 always has one pending. As long as they stay idle it also looks, at the pace of the keep-alive
+/// probes, whether these are still answered: the kernel would tell only after the last of them.
 /// </summary>
 internal sealed class IdleWatch : IDisposable
 {
@@ -25,7 +25,10 @@ internal sealed class IdleWatch : IDisposable
         _timer = time.CreateTimer(static state => ((IdleWatch)state!).Look(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
-    /// <summary>Lists the slots that have been idle for a moment, each with its count of sends and for how long; true when others are idle more briefly.</summary>
+    /// <summary>
+    /// Lists the slots that have been idle for a moment, each with its count of sends and for how long; true when others are idle more
+    /// briefly.
+    /// </summary>
     public delegate bool FindQuiet(TimeSpan moment, List<(Slot Slot, long Sends, TimeSpan Rested)> quiet);
 
     /// <summary>A connection became idle. Cheap when armed for it already.</summary>

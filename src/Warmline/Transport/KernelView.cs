@@ -30,7 +30,8 @@ internal enum WireState
 internal readonly record struct SendProgress(long Acknowledged, long Taken);
 
 /// <summary>
-/// What the kernel knows of a TCP connection: the peer's FIN or reset that nobody has read yet, and whether the peer still answers keep-alive probes. One system call.
+/// What the kernel knows of a TCP connection: the peer's FIN or reset that nobody has read yet, and whether the peer still answers
+/// keep-alive probes. One system call.
 /// </summary>
 /// <param name="State">tcpi_state.</param>
 /// <param name="Retransmits">tcpi_retransmits: how often in a row what is unacknowledged was sent again.</param>
@@ -91,7 +92,8 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
         }
 
         // tcpi_bytes_acked, tcpi_notsent_bytes, tcpi_bytes_sent, tcpi_bytes_retrans of struct tcp_info
-        var (acknowledged, waiting, sent, sentAgain) = (ReadLong(info[120..]), ReadNative(info[144..]), ReadLong(info[200..]), ReadLong(info[208..]));
+        var (acknowledged, waiting, sent, sentAgain) = (ReadLong(info[120..]), ReadNative(info[144..]), ReadLong(info[200..]),
+            ReadLong(info[208..]));
         var taken = sent - sentAgain + waiting;
         return acknowledged < 0 || taken < 0 || acknowledged > taken + Handshake ? null : new(acknowledged, taken);
     }
@@ -143,5 +145,6 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
 
     static long ReadLong(ReadOnlySpan<byte> bytes) => BitConverter.ToInt64(bytes);
 
-    static uint ReadNative(ReadOnlySpan<byte> bytes) => BitConverter.IsLittleEndian ? BinaryPrimitives.ReadUInt32LittleEndian(bytes) : BinaryPrimitives.ReadUInt32BigEndian(bytes);
+    static uint ReadNative(ReadOnlySpan<byte> bytes) =>
+        BitConverter.IsLittleEndian ? BinaryPrimitives.ReadUInt32LittleEndian(bytes) : BinaryPrimitives.ReadUInt32BigEndian(bytes);
 }

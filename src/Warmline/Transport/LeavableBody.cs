@@ -59,11 +59,11 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
     /// <summary>Whether the rest is worth waiting for: of a body that has said its end, that has all its bytes, or, where leaving costs the
     /// connection, the short rest of a known length.</summary>
     bool IsNearEnd => HasSaidItsEnd || IsWhole
-        || (Exchange.EndsWithItsAnswer && _read < FramedLength && FramedLength - _read <= MostReadOn);
+        || (Attempt.EndsWithItsAnswer && _read < FramedLength && FramedLength - _read <= MostReadOn);
 
     /// <summary>Do not drain while a read is pending or after the call was cancelled, nor a tunnel, nor a rest of known length that is
     /// too long.</summary>
-    bool MayReadOn => !HasEnded && !Exchange.Clocks.IsWaiting && !Exchange.Clocks.IsCancellationRequested && !inner.CanWrite
+    bool MayReadOn => !HasEnded && !Attempt.Clocks.IsWaiting && !Attempt.Clocks.IsCancellationRequested && !inner.CanWrite
         && FramedLength - _read <= MostReadOn;
 
     [SuppressMessage("Usage", "CA1816", Justification = "The finalizer looks for its end; Dispose is one way to it.")]
@@ -72,7 +72,7 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
         if (!Interlocked.Exchange(ref _ended, true))
         {
             GC.SuppressFinalize(this);
-            Exchange.ResponseEnded(whole);
+            Attempt.ResponseEnded(whole);
         }
     }
 
@@ -99,9 +99,9 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
     {
         try
         {
-            if (Exchange.Clocks.IsWaiting || !HasSaidItsEnd)
+            if (Attempt.Clocks.IsWaiting || !HasSaidItsEnd)
             {
-                Exchange.ResponseLeaked();
+                Attempt.ResponseLeaked();
             }
         }
         catch (Exception)
@@ -131,7 +131,7 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
         }
         finally
         {
-            Exchange.Clocks.EndRest();
+            Attempt.Clocks.EndRest();
             End(IsWhole);
         }
     }
@@ -140,7 +140,7 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
     {
         if (!HasEnded && !IsWhole)
         {
-            Exchange.ResponseAbandoned(isCounted: !HasSaidItsEnd);   // if the end does not come then, that is the server's doing
+            Attempt.ResponseAbandoned(isCounted: !HasSaidItsEnd);   // if the end does not come then, that is the server's doing
         }
     }
 
@@ -151,16 +151,16 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
     /// </summary>
     void ReadOn()
     {
-        Exchange.Clocks.BeginRest(ReadOnTime);
+        Attempt.Clocks.BeginRest(ReadOnTime);
 
         // On HTTP/2 another thread hands out what came, frame by frame: the end may be a moment behind the data that it came with.
-        var mayLag = !Exchange.EndsWithItsAnswer;
+        var mayLag = !Attempt.EndsWithItsAnswer;
         var buffer = ArrayPool<byte>.Shared.Rent(4096);
         try
         {
             for (var most = MostReadOn; most > 0;)
             {
-                var pending = inner.ReadAsync(buffer, Exchange.Clocks.Token);
+                var pending = inner.ReadAsync(buffer, Attempt.Clocks.Token);
                 for (var spin = default(SpinWait); !pending.IsCompleted && mayLag && spin.Count < MostSpins;)
                 {
                     spin.SpinOnce(sleep1Threshold: -1);
@@ -198,7 +198,7 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
         {
             while ((most = GoesOn(await pending.ConfigureAwait(false), buffer, most)) > 0)
             {
-                pending = inner.ReadAsync(buffer, Exchange.Clocks.Token);
+                pending = inner.ReadAsync(buffer, Attempt.Clocks.Token);
             }
         }
         catch (Exception)
@@ -220,9 +220,9 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
         try
         {
             Abandon();
-            if (Exchange.EndsWithItsAnswer)
+            if (Attempt.EndsWithItsAnswer)
             {
-                Exchange.Clocks.Abort();
+                Attempt.Clocks.Abort();
             }
             else
             {
@@ -231,7 +231,7 @@ internal abstract class LeavableBody(Stream inner, IExchange exchange, long? fra
         }
         finally
         {
-            Exchange.Clocks.EndRest();
+            Attempt.Clocks.EndRest();
             End(whole: false);
         }
 

@@ -5,7 +5,9 @@ using System.Net.Sockets;
 
 namespace Warmline.Transport;
 
-/// <summary>The network as the dialer sees it. Comes in by constructor, so that tests can script it and a simulation can charge for it.</summary>
+/// <summary>
+/// The network as the dialer sees it. Comes in by constructor, so that tests can script it and a simulation can charge for it.
+/// </summary>
 internal interface INetwork
 {
     /// <summary>Resolves a host name; throws <see cref="SocketException"/> when it cannot.</summary>
@@ -40,7 +42,8 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive, SocketCalls? 
     /// <summary>Hears of each option that this system refuses, once: its name, and the error's.</summary>
     public Action<string, string>? Refused { get; set; }
 
-    public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken) => new(Dns.GetHostAddressesAsync(host, cancellationToken));
+    public ValueTask<IPAddress[]> ResolveAsync(string host, CancellationToken cancellationToken) =>
+        new(Dns.GetHostAddressesAsync(host, cancellationToken));
 
     public async ValueTask<Stream> ConnectAsync(IPEndPoint endPoint, CancellationToken cancellationToken)
     {
@@ -99,7 +102,8 @@ internal sealed class SystemNetwork(TcpKeepAliveOptions keepAlive, SocketCalls? 
     {
         try
         {
-            return [.. NetworkInterface.GetAllNetworkInterfaces().Where(card => card.OperationalStatus is not (OperationalStatus.Down or OperationalStatus.NotPresent))
+            return [.. NetworkInterface.GetAllNetworkInterfaces()
+                .Where(card => card.OperationalStatus is not (OperationalStatus.Down or OperationalStatus.NotPresent))
                 .SelectMany(card => card.GetIPProperties().UnicastAddresses).Select(unicast => unicast.Address)];
         }
         catch (Exception)   // of whatever kind: it may be netlink, or a file below /proc, that a sandbox does not allow

@@ -37,7 +37,8 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
             _isWaiting = true;
             if (_timer is null)
             {
-                using var flow = ExecutionContext.IsFlowSuppressed() ? default(AsyncFlowControl?) : ExecutionContext.SuppressFlow();   // it outlives the call that pings
+                // It outlives the call that pings.
+                using var flow = ExecutionContext.IsFlowSuppressed() ? default(AsyncFlowControl?) : ExecutionContext.SuppressFlow();
                 _timer = time.CreateTimer(static state => ((PingWatch)state!).CheckQuietly(), this, timeout / 4, timeout / 4);
             }
             else
@@ -97,7 +98,8 @@ internal sealed class PingWatch(TimeProvider time, TimeSpan timeout, Func<SendPr
             }
 
             var now = time.GetTimestamp();
-            var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;   // this process had no thread, or slept: what has come since may lie unread
+            // This process had no thread, or slept: what has come since may lie unread.
+            var isLate = time.GetElapsedTime(_checkedAt, now) > timeout / 2;
             _checkedAt = now;
             var acknowledged = progress()?.Acknowledged ?? _acknowledged;
             if (isLate || acknowledged > _acknowledged)   // ignore counters that decrease

@@ -14,7 +14,7 @@ internal abstract class RecognizedBody(IExchange exchange, long? framedLength) :
     bool _errorSeen;
     bool _isGuessed;
 
-    protected IExchange Exchange => exchange;
+    protected IExchange Attempt => exchange;
 
     /// <summary>The length that framed the body; unknown if something else did.</summary>
     protected long FramedLength { get; } = framedLength ?? Unknown;

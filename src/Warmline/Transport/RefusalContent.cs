@@ -24,7 +24,8 @@ internal sealed class RefusalContent : HttpContent
     {
         var encodings = inner.Headers.NonValidated.TryGetValues("Content-Encoding", out var values) ? values.ToString() : "";
         var stream = inner.ReadAsStream();
-        return ErrorBody.CanDecode(encodings) && !ReferenceEquals(stream, Bodies.NoBody) ? new RefusalContent(inner, stream, encodings, report) : inner;
+        return ErrorBody.CanDecode(encodings) && !ReferenceEquals(stream, Bodies.NoBody)
+            ? new RefusalContent(inner, stream, encodings, report) : inner;
     }
 
     /// <summary>No more will be read. What has come by now is inspected; a later call does nothing.</summary>

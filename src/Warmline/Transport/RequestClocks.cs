@@ -1,8 +1,8 @@
 namespace Warmline.Transport;
 
 /// <summary>
-/// One timer for all requests in flight: each second counted in a few ticks, and at each tick a look at every request's clocks. Ten thousand open streams cost
-/// ten thousand comparisons a tick and no timer of their own. Late by up to two ticks, never early.
+/// One timer for all requests in flight: each second counted in a few ticks, and at each tick a look at every request's clocks. Ten
+/// thousand open streams cost ten thousand comparisons a tick and no timer of their own. Late by up to two ticks, never early.
 /// </summary>
 internal sealed class CoarseClock : IDisposable
 {
@@ -158,8 +158,9 @@ internal sealed class CoarseClock : IDisposable
 }
 
 /// <summary>
-/// The clocks of one request and its abort switch in one: what a clock, the caller's token or the pool cancels is this source. Upload and download have a clock
-/// each, as both may be under way at once. Written by the request, read by the tick; a plain volatile write a read or write, no timer.
+/// The clocks of one request and its abort switch in one: what a clock, the caller's token or the pool cancels is this source. Upload and
+/// download have a clock each, as both may be under way at once. Written by the request, read by the tick; a plain volatile write a read or
+/// write, no timer.
 /// </summary>
 internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTimeouts limits) : CancellationTokenSource
 {
@@ -359,7 +360,10 @@ internal sealed class RequestClocks(CoarseClock clock, Warmline.Options.CallTime
         Volatile.Write(ref _waitSince, clock.Now);
     }
 
-    /// <summary>Only time that the caller waits counts, summed up over its reads since the last event. Bytes must have come in it: mere silence is the read clock's.</summary>
+    /// <summary>
+    /// Only time that the caller waits counts, summed up over its reads since the last event. Bytes must have come in it: mere silence is
+    /// the read clock's.
+    /// </summary>
     bool IsEventless(long waitSince, long now)
     {
         if (!_watchesContent || waitSince == 0 || limits.Content <= TimeSpan.Zero)

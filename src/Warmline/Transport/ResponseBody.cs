@@ -1,7 +1,5 @@
 using System.Buffers;
-using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
-using Warmline.Providers;
 
 namespace Warmline.Transport;
 
@@ -70,7 +68,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? frame
             return ValueTask.FromException<int>(failure);
         }
 
-        var clocks = Exchange.Clocks;
+        var clocks = Attempt.Clocks;
         clocks.BeginRead();
         ValueTask<int> pending;
         try
@@ -170,7 +168,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? frame
             throw Failed(new OperationCanceledException(caller), caller);
         }
 
-        var clocks = Exchange.Clocks;
+        var clocks = Attempt.Clocks;
         clocks.BeginRead();
         var pending = Inner.ReadAsync(buffer, !HasEnded ? clocks.Token : caller);
         if (pending.IsCompletedSuccessfully)
@@ -188,7 +186,7 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? frame
     /// <summary>False where the body has ended before its length.</summary>
     bool Got(int read, Memory<byte> buffer)
     {
-        Exchange.Clocks.EndWait();
+        Attempt.Clocks.EndWait();
         BytesRead += read;
         if (!IsDecoded)
         {
@@ -211,10 +209,10 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? frame
     /// <summary>What the caller sees.</summary>
     Exception Failed(Exception error, CancellationToken caller)
     {
-        Exchange.Clocks.EndWait();
+        Attempt.Clocks.EndWait();
         Inner.Dispose();   // a cancelled read leaves an HTTP/2 stream open, and the provider generating
         End(whole: false);
-        return _failure = Exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
+        return _failure = Attempt.Translate(error, caller) ?? BehindTerminal(error) ?? error;
     }
 
     /// <summary>HTTP/2 alone: the platform compares the two on HTTP/1.1.</summary>
@@ -222,6 +220,6 @@ internal sealed class ResponseBody(Stream inner, IExchange exchange, long? frame
     {
         End(whole: false);
         var error = new HttpIOException(HttpRequestError.ResponseEnded, $"The response ended after {BytesRead} of {FramedLength} bytes.");
-        return _failure = Exchange.Translate(error, caller) ?? BehindTerminal(error) ?? error;
+        return _failure = Attempt.Translate(error, caller) ?? BehindTerminal(error) ?? error;
     }
 }

@@ -9,15 +9,17 @@ using Warmline.Options;
 namespace Warmline.Transport;
 
 /// <summary>
-/// Hears what becomes of a slot. Called from any thread, also from inside a call to the slot, never under a lock of the slot's. The platform may hold
-/// its own connection's lock: note the fact and return. Closing the slot from here is safe.
+/// Hears what becomes of a slot. Called from any thread, also from inside a call to the slot, never under a lock of the slot's. The
+/// platform may hold its own connection's lock: note the fact and return. Closing the slot from here is safe.
 /// </summary>
 internal interface ISlotOwner
 {
     /// <summary>The server's HTTP/2 SETTINGS: the first, and each later one that sets the number of concurrent streams.</summary>
     void SettingsSeen(Slot slot, int maxConcurrentStreams);
 
-    /// <summary>The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.</summary>
+    /// <summary>
+    /// The connection takes no new stream: GOAWAY, the peer's end, a failed read. At most once, and not always: Closed may come without it.
+    /// </summary>
     void Closing(Slot slot, ConnectionEnd end);
 
     /// <summary>RST_STREAM and PING frames were written: servers limit both.</summary>
@@ -30,7 +32,10 @@ internal interface ISlotOwner
     {
     }
 
-    /// <summary>The connection is closed, its socket too; exactly once. Later than the close was asked for: the peer answers it first, or does not in time.</summary>
+    /// <summary>
+    /// The connection is closed, its socket too; exactly once. Later than the close was asked for: the peer answers it first, or does not
+    /// in time.
+    /// </summary>
     void Closed(Slot slot);
 }
 
@@ -201,9 +206,9 @@ internal sealed class Slot
     public bool HasEnded => IsClosed || _stream.IsClosing;
 
     /// <summary>
-    /// Sends a request whose Version is the slot's and whose policy is <see cref="HttpVersionPolicy.RequestVersionExact"/>. On a connection that is gone it
-    /// fails with an <see cref="HttpRequestException"/> (ConnectionError) whose inner exception is <see cref="SlotDeadException"/>; together with an
-    /// unchanged <see cref="BytesWritten"/> that proves that nothing was sent.
+    /// Sends a request whose Version is the slot's and whose policy is <see cref="HttpVersionPolicy.RequestVersionExact"/>. On a connection
+    /// that is gone it fails with an <see cref="HttpRequestException"/> (ConnectionError) whose inner exception is
+    /// <see cref="SlotDeadException"/>; together with an unchanged <see cref="BytesWritten"/> that proves that nothing was sent.
     /// </summary>
     public Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken ct)
     {
@@ -214,7 +219,8 @@ internal sealed class Slot
         }
         catch (ObjectDisposedException)   // Close came between the grant and this call
         {
-            return Task.FromException<HttpResponseMessage>(new HttpRequestException(HttpRequestError.ConnectionError, null, new SlotDeadException()));
+            return Task.FromException<HttpResponseMessage>(new HttpRequestException(HttpRequestError.ConnectionError, null,
+                new SlotDeadException()));
         }
     }
 
@@ -227,14 +233,15 @@ internal sealed class Slot
     public void UploadEnded() => _stream.UploadEnded();
 
     /// <summary>
-    /// Brings a fresh HTTP/2 connection to the point where a request only needs its HEADERS: preface and SETTINGS go out. A throw-away request is
-    /// cancelled in the moment it asks for the connection, so it is never sent, and the handler goes on setting up. Completes when that request is over;
-    /// the server's SETTINGS come through the owner. For a slot that sent nothing yet; HTTP/1.1 has nothing to prime.
+    /// Brings a fresh HTTP/2 connection to the point where a request only needs its HEADERS: preface and SETTINGS go out. A throw-away
+    /// request is cancelled in the moment it asks for the connection, so it is never sent, and the handler goes on setting up. Completes
+    /// when that request is over; the server's SETTINGS come through the owner. For a slot that sent nothing yet; HTTP/1.1 has nothing to
+    /// prime.
     /// </summary>
     public async Task PrimeAsync(ConnectionKey key, CancellationToken ct)
     {
-        // Set before the look at whether the connection was handed over, and read after it is: whoever comes second sees the other, so the request is never
-        // sent. Not disposed: the hand-over may cancel it at any time.
+        // Set before the look at whether the connection was handed over, and read after it is: whoever comes second sees the other, so the
+        // request is never sent. Not disposed: the hand-over may cancel it at any time.
         var cancel = new CancellationTokenSource();
         if (!IsHttp2 || Interlocked.CompareExchange(ref _prime, cancel, null) is not null || Volatile.Read(ref _handedOver) != 0)
         {
@@ -242,7 +249,8 @@ internal sealed class Slot
         }
 
         using var stop = ct.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), cancel);
-        using var request = new HttpRequestMessage(HttpMethod.Head, key.Origin) { Version = Version, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        using var request = new HttpRequestMessage(HttpMethod.Head, key.Origin) { Version = Version,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact };
         if (!string.Equals(key.TlsName, key.Host, StringComparison.Ordinal))
         {
             request.Headers.Host = key.TlsName;   // the handler tells connections apart by it
@@ -265,7 +273,8 @@ internal sealed class Slot
     }
 
     /// <summary>
-    /// Watches an idle HTTP/1.1 connection, so that its end is reported as closing while it is idle. <paramref name="sends"/> is the value of
+    /// Watches an idle HTTP/1.1 connection, so that its end is reported as closing while it is idle. <paramref name="sends"/> is the value
+    /// of
     /// <see cref="Sends"/> when the connection became idle: when a request was sent since, nothing is watched. HTTP/2 is always watched.
     /// </summary>
     public void WatchIdle(long? sends = null)
@@ -278,7 +287,10 @@ internal sealed class Slot
         }
     }
 
-    /// <summary>Closes a connection that carries nothing, also when no request ever asked for it: requests in flight fail at once, the peer is told in good order.</summary>
+    /// <summary>
+    /// Closes a connection that carries nothing, also when no request ever asked for it: requests in flight fail at once, the peer is told
+    /// in good order.
+    /// </summary>
     public void Close()
     {
         _wire.EndIsOurs();
@@ -286,12 +298,15 @@ internal sealed class Slot
         _stream.Dispose();
     }
 
-    /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows. Where nobody knows, HTTP/2 is trusted for its pings,
-    /// whose failure comes by itself.</summary>
+    /// <summary>Whether the connection, which has been idle for <paramref name="rested"/>, is still there as far as this machine knows.
+    /// Where nobody knows, HTTP/2 is trusted for its pings, whose failure comes by itself.</summary>
     public WireState Look(TimeSpan rested) => HasEnded ? WireState.Ended
         : _wire.Look(rested) is var state && state is WireState.Unknown ? IsHttp2 ? WireState.Alive : WireState.Doubtful : state;
 
-    /// <summary>The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported as closing.</summary>
+    /// <summary>
+    /// The same for one that goes on being idle, as it was when its count of sends was <paramref name="sends"/>: what is lost is reported
+    /// as closing.
+    /// </summary>
     public void LookWhileIdle(long sends, TimeSpan rested)
     {
         if (Look(rested) is WireState.Lost && Sends == sends)
@@ -307,7 +322,10 @@ internal sealed class Slot
         Close();
     }
 
-    /// <summary>Closes a connection whose requests are cut. An HTTP/1.1 response under way ends at once and hard, so that the server stops generating it.</summary>
+    /// <summary>
+    /// Closes a connection whose requests are cut. An HTTP/1.1 response under way ends at once and hard, so that the server stops
+    /// generating it.
+    /// </summary>
     public void Cut()
     {
         _wire.CutResponse();
@@ -317,7 +335,9 @@ internal sealed class Slot
     /// <summary>The pool is about to cut a request that was sent whole and has no answer yet: that can end in good order.</summary>
     public void CutWaits() => _wire.EndIsOurs();
 
-    /// <summary>The reader leaves an HTTP/1.1 response before its end: the platform will close the connection, and that has to be hard.</summary>
+    /// <summary>
+    /// The reader leaves an HTTP/1.1 response before its end: the platform will close the connection, and that has to be hard.
+    /// </summary>
     public void Abandon() => _wire.CutResponse();
 
     /// <summary>Ends a connection whose server spoke before it was asked, where no call needs it: what it said is a refusal.</summary>
@@ -336,8 +356,8 @@ internal sealed class Slot
             throw new SlotDeadException();
         }
 
-        // A connection that was kept warm may have ended unseen. The handler would write its first request before it reads; after that nothing
-        // could prove that the request was not taken.
+        // A connection that was kept warm may have ended unseen. The handler would write its first request before it reads; after that
+        // nothing could prove that the request was not taken.
         var watch = _stream.Watching;   // from before; one that begins here sees at once what has arrived
         _stream.WatchIdle(_stream.BytesWritten);
         if (watch is not null && !_stream.IsClosing && _wire.Look(TimeSpan.Zero) is WireState.Ended)
@@ -367,7 +387,10 @@ internal sealed class Slot
         return _transport;
     }
 
-    /// <summary>The pool has its own instruments: the platform's would count everything a second time. A disposed meter's instruments reach no listener.</summary>
+    /// <summary>
+    /// The pool has its own instruments: the platform's would count everything a second time. A disposed meter's instruments reach no
+    /// listener.
+    /// </summary>
     sealed class NoMeterFactory : IMeterFactory
     {
         public static readonly NoMeterFactory Instance = new();

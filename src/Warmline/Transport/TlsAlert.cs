@@ -49,8 +49,8 @@ internal readonly record struct TlsAlert(int Code)
     };
 
     /// <summary>
-    /// Whether only a handshake ends in it. A TLS 1.3 server sends it after the client believes the handshake to be over, and processes no application data before
-    /// (RFC 8446, section 4.4.2.4). The others may be about a record of the request.
+    /// Whether only a handshake ends in it. A TLS 1.3 server sends it after the client believes the handshake to be over, and processes no
+    /// application data before (RFC 8446, section 4.4.2.4). The others may be about a record of the request.
     /// </summary>
     public bool IsOfHandshake => Code is (>= 40 and <= 49) or 51 or 70 or 71 or 86 or (>= 109 and <= NoApplicationProtocol);
 
@@ -98,7 +98,8 @@ internal readonly record struct TlsAlert(int Code)
         const int Digits = 8, ReasonMask = 0x7F_FFFF;
         var start = message.IndexOf(OpenSslError, StringComparison.Ordinal);
         return start >= 0 && message.Length >= start + OpenSslError.Length + Digits
-            && uint.TryParse(message.AsSpan(start + OpenSslError.Length, Digits), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var number)
+            && uint.TryParse(message.AsSpan(start + OpenSslError.Length, Digits), NumberStyles.HexNumber, CultureInfo.InvariantCulture,
+                out var number)
             ? (int)(number & ReasonMask) : 0;
     }
 }

@@ -16,7 +16,8 @@ internal static class TlsOptions
     /// The certificate callback only puts a cause into words; it does not keep TLS sessions from being resumed, as
     /// <see cref="SslClientAuthenticationOptions.LocalCertificateSelectionCallback"/> or a cipher suites policy would.
     /// </summary>
-    public static SslClientAuthenticationOptions For(SslClientAuthenticationOptions? user, string tlsName, HttpProtocols protocols, CertificateCheck check)
+    public static SslClientAuthenticationOptions For(SslClientAuthenticationOptions? user, string tlsName, HttpProtocols protocols,
+        CertificateCheck check)
     {
         SslClientAuthenticationOptions options = user is null ? new() : Copy(user);
         options.TargetHost = tlsName;
@@ -59,7 +60,9 @@ internal static class TlsOptions
     }
 }
 
-/// <summary>Judges the server's certificate as the platform or the user's callback does, and keeps in words what was wrong with it.</summary>
+/// <summary>
+/// Judges the server's certificate as the platform or the user's callback does, and keeps in words what was wrong with it.
+/// </summary>
 internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user, string tlsName, TimeProvider time)
 {
     /// <summary>The issuer of the certificates of Warmline.MockLlm's server, made anew at each start.</summary>
@@ -68,7 +71,10 @@ internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user
     /// <summary>Why the certificate was refused; null when it was not.</summary>
     public string? Problem { get; private set; }
 
-    /// <summary>What to change where only trust is missing, as a sentence after a space; null where something else was wrong as well, or the user's callback decides.</summary>
+    /// <summary>
+    /// What to change where only trust is missing, as a sentence after a space; null where something else was wrong as well, or the user's
+    /// callback decides.
+    /// </summary>
     public string? Advice { get; private set; }
 
     public bool Validate(object sender, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
@@ -95,9 +101,12 @@ internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user
             problems.AddRange(chain.ChainElements.SelectMany(Problems).Distinct());
         }
 
-        if (user is null && errors == SslPolicyErrors.RemoteCertificateChainErrors && chain is { ChainElements: [.., { Certificate.Issuer: var issuer }] } && Array.TrueForAll(chain.ChainStatus, IsMissingTrust))
+        if (user is null && errors == SslPolicyErrors.RemoteCertificateChainErrors
+            && chain is { ChainElements: [.., { Certificate.Issuer: var issuer }] } && Array.TrueForAll(chain.ChainStatus, IsMissingTrust))
         {
-            Advice = issuer == MockAuthority ? " Trust it by ConnectionPoolOptions.SslOptions = server.CreateClientSslOptions()." : " Trust it by ConnectionPoolOptions.SslOptions.";
+            Advice = issuer == MockAuthority
+                ? " Trust it by ConnectionPoolOptions.SslOptions = server.CreateClientSslOptions()."
+                : " Trust it by ConnectionPoolOptions.SslOptions.";
         }
 
         string found = string.Join("; ", problems);
@@ -122,8 +131,10 @@ internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user
                 X509ChainStatusFlags.NotTimeValid when time.GetUtcNow().UtcDateTime < certificate.NotBefore.ToUniversalTime() =>
                     $"the certificate '{subject}' is not valid before {Day(certificate.NotBefore)} (NotTimeValid)",
                 X509ChainStatusFlags.NotTimeValid => $"the certificate '{subject}' expired on {Day(certificate.NotAfter)} (NotTimeValid)",
-                X509ChainStatusFlags.UntrustedRoot when subject == certificate.Issuer => $"the certificate is not trusted: its root '{subject}' is not a trusted authority (UntrustedRoot)",
-                X509ChainStatusFlags.PartialChain => $"the certificate is not trusted: the issuer '{certificate.Issuer}' of '{subject}' is not known here; "
+                X509ChainStatusFlags.UntrustedRoot when subject == certificate.Issuer =>
+                    $"the certificate is not trusted: its root '{subject}' is not a trusted authority (UntrustedRoot)",
+                X509ChainStatusFlags.PartialChain =>
+                    $"the certificate is not trusted: the issuer '{certificate.Issuer}' of '{subject}' is not known here; "
                     + "the server may not send its intermediate certificates (PartialChain)",
                 X509ChainStatusFlags.Revoked => $"the certificate '{subject}' was revoked (Revoked)",
                 _ => $"the certificate '{subject}' is invalid: {status.StatusInformation.TrimEnd('.', ' ')} ({status.Status})",
@@ -143,7 +154,8 @@ internal sealed class CertificateCheck(RemoteCertificateValidationCallback? user
         const int Shown = 5;   // a CDN's certificate may name a hundred
         return names.Count == 0
             ? $"'{certificate.GetNameInfo(X509NameType.DnsName, forIssuer: false)}'"
-            : string.Join(", ", names.Take(Shown).Select(name => $"'{name}'")) + (names.Count > Shown ? $" and {names.Count - Shown} more" : "");
+            : string.Join(", ", names.Take(Shown).Select(name => $"'{name}'"))
+                + (names.Count > Shown ? $" and {names.Count - Shown} more" : "");
     }
 
     static string Day(DateTime local) => local.ToUniversalTime().ToString("yyyy-MM-dd", CultureInfo.InvariantCulture);

@@ -4,7 +4,9 @@ using System.Runtime.CompilerServices;
 
 namespace Warmline.Transport;
 
-/// <summary>Stands in for the request's content while it is sent: each write is watched by the write clock, and its end is reported.</summary>
+/// <summary>
+/// Stands in for the request's content while it is sent: each write is watched by the write clock, and its end is reported.
+/// </summary>
 internal sealed class UploadContent : HttpContent
 {
     static readonly byte[] Zeros = new byte[64 * 1024];
@@ -35,7 +37,8 @@ internal sealed class UploadContent : HttpContent
     /// </summary>
     int Piece => _exchange.EndsWithItsAnswer ? 64 * 1024 : 16 * 1024;
 
-    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, CancellationToken.None);
+    protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) =>
+        SerializeToStreamAsync(stream, context, CancellationToken.None);
 
     protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
@@ -53,7 +56,8 @@ internal sealed class UploadContent : HttpContent
                     _exchange.Clocks.BeginWrite();
                 }
 
-                // Once the headers are there the platform heeds no token of ours for what is left of the body: the content's own writes have to.
+                // Once the headers are there the platform heeds no token of ours for what is left of the body: the content's own writes
+                // have to.
                 var to = isOnePiece ? stream : new UploadStream(stream, _exchange, Piece, CancellationToken.None);
                 await _inner.CopyToAsync(to, context, _isLong ? _exchange.Clocks.Token : cancellationToken).ConfigureAwait(false);
             }
@@ -63,25 +67,29 @@ internal sealed class UploadContent : HttpContent
             }
             else
             {
-                await _inner.CopyToAsync(new UploadStream(stream, _exchange, Piece, CancellationToken.None), context, cancellationToken).ConfigureAwait(false);
+                await _inner.CopyToAsync(new UploadStream(stream, _exchange, Piece, CancellationToken.None), context, cancellationToken)
+                    .ConfigureAwait(false);
             }
 
             whole = true;
         }
-        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && !_exchange.EndsWithItsAnswer && !_exchange.Clocks.IsCancellationRequested)
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && !_exchange.EndsWithItsAnswer
+            && !_exchange.Clocks.IsCancellationRequested)
         {
             await TellCauseAsync(stream).ConfigureAwait(false);
             throw;
         }
         finally
         {
-            _exchange.Clocks.EndWrite();   // here, as the upload may have ended for the exchange before: a refused stream's body is pulled again
+            // Here, as the upload may have ended for the exchange before: a refused stream's body is pulled again.
+            _exchange.Clocks.EndWrite();
             _exchange.UploadEnded(whole, cancellationToken.IsCancellationRequested);
         }
     }
 
-    /// <summary>The platform stopped the body of a stream that ended, and knows why: the server's GOAWAY may prove that it did not process it. A content that waited just then knows only of its token, and its exception
-    /// would be the call's. A write fails with the cause. It takes nothing to the wire: the stream is over.</summary>
+    /// <summary>The platform stopped the body of a stream that ended, and knows why: the server's GOAWAY may prove that it did not process
+    /// it. A content that waited just then knows only of its token, and its exception would be the call's. A write fails with the cause. It
+    /// takes nothing to the wire: the stream is over.</summary>
     static async Task TellCauseAsync(Stream stream)
     {
         try
@@ -95,8 +103,8 @@ internal sealed class UploadContent : HttpContent
     }
 
     /// <summary>
-    /// A body that may be ended in its middle, also when its content waits and heeds no token. When a server on HTTP/1.1 will not have the rest, zeros
-    /// stand in for it: they reach no wire, and the platform goes on to the answer.
+    /// A body that may be ended in its middle, also when its content waits and heeds no token. When a server on HTTP/1.1 will not have the
+    /// rest, zeros stand in for it: they reach no wire, and the platform goes on to the answer.
     /// </summary>
     async Task CopyLongAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
     {
@@ -119,7 +127,9 @@ internal sealed class UploadContent : HttpContent
         }
 
         // A content that does not heed its token goes on by itself, and writes nothing any more.
-        _ = copy.ContinueWith(static ended => ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        _ = copy.ContinueWith(static ended =>
+            ended.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously,
+            TaskScheduler.Default);
         await upload.StopAsync().ConfigureAwait(false);
         if (_early is not { IsCancellationRequested: true })
         {
@@ -204,7 +214,8 @@ internal sealed class UploadStream(Stream inner, IExchange exchange, int most, C
     }
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
-        buffer.Length <= most && exchange.IsCovered(Written, buffer.Length) ? WritePieceAsync(buffer, cancellationToken) : WritePiecesAsync(buffer, cancellationToken);
+        buffer.Length <= most && exchange.IsCovered(Written, buffer.Length)
+            ? WritePieceAsync(buffer, cancellationToken) : WritePiecesAsync(buffer, cancellationToken);
 
     /// <summary>A synchronous write that waits for the server's credit could be ended by no clock: the platform's takes no token.</summary>
     void WriteCancellable(ReadOnlySpan<byte> piece)

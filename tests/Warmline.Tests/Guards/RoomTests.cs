@@ -13,7 +13,10 @@ public sealed partial class RoomTests
     const int MostMembers = 30;
 
     /// <summary>Classes in several files, although they have no source generator. Each is to be divided by concern.</summary>
-    static readonly string[] StillPartial = ["ConnectionStream", "PoolSettings"];
+    static readonly string[] StillPartial = ["ConnectionStream", "PoolSettings", "FieldDemo"];
+
+    /// <summary>Folders that keep to the columns. The others are to follow.</summary>
+    static readonly string[] Kept = ["src/Warmline/Calls", "src/Warmline/Pool", "src/Warmline/Scheduling"];
 
     /// <summary>Larger than the rule, and why.</summary>
     static readonly Dictionary<string, string> LargeClasses = new(StringComparer.Ordinal)
@@ -22,6 +25,14 @@ public sealed partial class RoomTests
         ["PoolMetrics"] = "an instrument each",
         ["LogMessages"] = "a message each",
         ["PoolSettings"] = "an option each",
+        ["Scheduler"] = "an event each, and what is read out of it",
+        ["ConnectionState"] = "the state of a connection, which the engine and the scheduler share",
+        ["KeyState"] = "the state of a connection key, likewise",
+        ["Slot"] = "what a connection shows and takes",
+        ["ConnectionStream"] = "reads, writes and watches one wire; still to be divided",
+        ["Http2FrameWatcher"] = "a value for each setting that a server announces",
+        ["RequestClocks"] = "a clock for each timeout",
+        ["PoolTime"] = "three intervals in ticks, and the state of one standstill",
     };
 
     [Fact]
@@ -38,8 +49,7 @@ public sealed partial class RoomTests
 
     [Fact]
     public void No_line_is_longer_than_140_columns() =>
-        Repo.AssertNone("Too long; break it:", Sources("src").Where(static file => file.Path.StartsWith("src/Warmline/Pool/", StringComparison.Ordinal))
-            .SelectMany(static file => LongLines(file.Text).Select(line => $"{file.Path}:{line}")));
+        Repo.AssertNone("Too long; break it:", Kept.SelectMany(Sources).SelectMany(static file => LongLines(file.Text).Select(line => $"{file.Path}:{line}")));
 
     [Fact]
     public void A_long_line_is_found() => Assert.Equal([2], LongLines($"a\n{new string('x', MostColumns + 1)}\n{new string('x', MostColumns)}"));

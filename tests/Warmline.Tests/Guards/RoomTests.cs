@@ -70,7 +70,7 @@ public sealed partial class RoomTests
 
     const BindingFlags Declared = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
-    static int Fields(Type type) => type.GetFields(Declared).Count(static field => !field.IsDefined(typeof(CompilerGeneratedAttribute)) || field.Name.EndsWith("P", StringComparison.Ordinal));
+    static int Fields(Type type) => type.GetFields(Declared).Count(static field => !field.IsDefined(typeof(CompilerGeneratedAttribute)) || field.Name.EndsWith('P'));
 
     /// <summary>Overridden ones are given by the base class.</summary>
     static int Members(Type type)

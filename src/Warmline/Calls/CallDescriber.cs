@@ -1,6 +1,6 @@
-using Warmline.Pool;
 using System.Net.Http.Headers;
 using Warmline.Options;
+using Warmline.Pool;
 using Warmline.Providers;
 using Warmline.Transport;
 

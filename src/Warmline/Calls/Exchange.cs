@@ -1,6 +1,6 @@
-using Warmline.Pool;
 using System.Net;
 using Warmline.Options;
+using Warmline.Pool;
 using Warmline.Providers;
 using Warmline.Scheduling;
 using Warmline.Transport;

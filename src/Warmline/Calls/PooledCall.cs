@@ -1,6 +1,6 @@
-using Warmline.Pool;
 using System.Diagnostics;
 using Warmline.Options;
+using Warmline.Pool;
 using Warmline.Scheduling;
 using Warmline.Transport;
 

@@ -1,5 +1,5 @@
-using Warmline.Pool;
 using Warmline.Options;
+using Warmline.Pool;
 using Warmline.Providers;
 using Warmline.Transport;
 

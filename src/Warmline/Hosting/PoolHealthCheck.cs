@@ -1,5 +1,5 @@
-using Warmline.Pool;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Warmline.Pool;
 
 namespace Warmline.Hosting;
 

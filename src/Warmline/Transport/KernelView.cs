@@ -40,6 +40,7 @@ internal readonly record struct SendProgress(long Acknowledged, long Taken);
 [StructLayout(LayoutKind.Auto)]
 internal readonly record struct KernelView(byte State, byte Retransmits, byte Probes, TimeSpan SinceAck)
 {
+    const int LooksForAnEnd = 3;
     const int LinuxTcpInfo = 11;   // TCP_INFO of <linux/tcp.h>
     const int LengthRead = 60;     // struct tcp_info up to tcpi_last_ack_recv, the same since Linux 2.6
     const int Handshake = 2;       // SYN and FIN count as acknowledged, and not as sent
@@ -123,9 +124,14 @@ internal readonly record struct KernelView(byte State, byte Retransmits, byte Pr
     {
         try
         {
-            if (!calls.IsReadable(socket) || calls.Available(socket) != 0)
+            // Readable with nothing to read is the peer's end. On HTTP/2 a read is pending, which may take what has come between the two
+            // questions: an end is still there the next time.
+            for (var look = 0; look < LooksForAnEnd; look++)
             {
-                return null;
+                if (!calls.IsReadable(socket) || calls.Available(socket) != 0)
+                {
+                    return null;
+                }
             }
         }
         catch (Exception error) when (error is not ObjectDisposedException)

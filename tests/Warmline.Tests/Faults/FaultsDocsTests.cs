@@ -40,7 +40,10 @@ public sealed class FaultsDocsTests
     ];
 
     static readonly GeneratedPage Page = new("docs/faults.md", "WARMLINE_ACCEPT_FAULTS", Head, Fault.Header,
-        [.. Faults.Select(topic => (topic.Topic, (IReadOnlyList<PageRow>)[.. topic.List.Select(fault => new PageRow(fault.Name, fault.RowAsync))]))]);
+        [.. Faults.Select(topic => (topic.Topic, (IReadOnlyList<PageRow>)[.. topic.List.Select(fault => new PageRow(fault.Name, fault.RowAsync))]))])
+    {
+        PlatformColumn = ".NET's own handler",
+    };
 
     public static TheoryData<string> Topics => [.. Page.Topics];
 

@@ -1,6 +1,6 @@
-using Warmline.Pool;
 using Microsoft.Extensions.Logging;
 using Warmline.Options;
+using Warmline.Pool;
 using Warmline.Tests.Http;
 using Warmline.Tests.Support;
 using Warmline.Transport;

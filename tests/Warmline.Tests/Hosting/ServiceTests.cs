@@ -1,10 +1,10 @@
-using Warmline.Pool;
 using System.Collections.Concurrent;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Warmline.MockLlm;
+using Warmline.Pool;
 using Warmline.Tests.Support;
 using Xunit;
 

@@ -30,7 +30,10 @@ public sealed class HttpDocsTests
     ];
 
     static readonly GeneratedPage Page = new("docs/http.md", "WARMLINE_ACCEPT_HTTP", Head, Behaviour.Header,
-        [.. Topics.Select(topic => (topic.Topic, (IReadOnlyList<PageRow>)[.. topic.List.Select(behaviour => new PageRow(behaviour.Name, behaviour.RowAsync))]))]);
+        [.. Topics.Select(topic => (topic.Topic, (IReadOnlyList<PageRow>)[.. topic.List.Select(behaviour => new PageRow(behaviour.Name, behaviour.RowAsync))]))])
+    {
+        PlatformColumn = "bare handler",
+    };
 
     public static TheoryData<string> Names => [.. Page.Names];
 

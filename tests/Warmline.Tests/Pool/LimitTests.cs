@@ -62,7 +62,7 @@ public sealed class LimitTests
         await using var rig = await Rig.StartAsync(http2, options => (options.MaxIdleConnections, options.IdleTimeout, options.ConnectionLifetime) = (2, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan));
         var gate = new Gate();
         var running = await rig.HoldAsync(http2 ? 32 : 20, gate);
-        Assert.Equal(opened, rig.Stats.Connections);
+        Assert.InRange(rig.Stats.Connections, http2 ? opened - 1 : opened, opened);   // over HTTP/2 the last may not be needed, if its handshake takes long
         gate.Open();
         await Task.WhenAll(running);
 

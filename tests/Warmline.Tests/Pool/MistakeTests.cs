@@ -1,7 +1,7 @@
-using Warmline.Pool;
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 using Warmline.MockLlm;
+using Warmline.Pool;
 using Warmline.Tests.Support;
 using Warmline.Transport;
 using Xunit;

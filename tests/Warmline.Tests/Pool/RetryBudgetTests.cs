@@ -50,6 +50,26 @@ public sealed class RetryBudgetTests
     }
 
     [Fact(Timeout = Rig.Patience)]
+    public async Task A_body_that_breaks_off_counts_as_unknown_whatever_became_of_the_attempt_before()
+    {
+        using var server = new RawHttp2Server();
+        await using var pool = server.NewPool();
+        using var client = pool.CreateClient(server.Address);
+        var call = client.SendAsync(Calls.Chat(), HttpCompletionOption.ResponseHeadersRead, Rig.Ct);
+        using var going = await server.AcceptAsync();
+        await going.ReadRequestAsync();
+        using var good = await server.AcceptAfterAsync(() => _ = going.GoAwayAsync(0));
+        var stream = await good.ReadRequestAsync();
+        await good.AnswerAsync(stream, ended: false);
+        using var response = await call;
+        await good.ResetAsync(stream, 2);
+
+        await Assert.ThrowsAnyAsync<Exception>(() => response.Content.ReadAsStringAsync(Rig.Ct));
+
+        Assert.Equal(new FaultStats { StalledIn = NoStalls, RetriedUnprocessed = 1, FailedUnknown = 1 }, Totals(pool.GetStats().Faults));
+    }
+
+    [Fact(Timeout = Rig.Patience)]
     public async Task Streams_that_are_refused_for_ever_end_in_an_error_that_says_unprocessed()
     {
         using var server = new RawHttp2Server();

@@ -1,7 +1,7 @@
-using Warmline.Pool;
 using System.Net;
 using System.Net.Sockets;
 using Warmline.MockLlm;
+using Warmline.Pool;
 using Warmline.Tests.Support;
 using Warmline.Transport;
 using Xunit;

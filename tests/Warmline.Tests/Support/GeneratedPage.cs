@@ -17,15 +17,32 @@ internal sealed class GeneratedPage(string path, string accept, string head, str
 
     bool IsAccepting => Environment.GetEnvironmentVariable(accept) == "1";
 
+    /// <summary>The column in which the page says what the platform's own handler does; null where there is none.</summary>
+    public string? PlatformColumn { get; init; }
+
     /// <summary>Plays a row; fails when the page says something else.</summary>
     public async Task CheckRowAsync(string name)
     {
-        var row = await topics.SelectMany(topic => topic.Rows).Single(row => row.Name == name).PlayAsync();
+        var play = topics.SelectMany(topic => topic.Rows).Single(row => row.Name == name);
+        var row = await play.PlayAsync();
         if (!IsAccepting)
         {
             var written = string.Join('\n', Repo.Read(path).Split('\n').Where(line => line.StartsWith($"| {name} |", StringComparison.Ordinal)));
+
+            // Some ends of connections give the platform's handler one of two errors, by chance. The pool's own columns must be right each time.
+            for (var again = 0; again < 4 && written != row && WithoutPlatform(written) == WithoutPlatform(row); again++)
+            {
+                row = await play.PlayAsync();
+            }
+
             Assert.True(written == row, $"{path} says\n  {written}\nand what happens is\n  {row}\nIf that is meant, run these tests once with {accept}=1, read the file's diff and commit it.");
         }
+    }
+
+    string WithoutPlatform(string rows)
+    {
+        var column = Array.IndexOf(header.Split('\n')[0].Split(" | "), PlatformColumn);
+        return column < 0 ? rows : string.Join('\n', rows.Split('\n').Select(row => string.Join(" | ", row.Split(" | ").Where((_, index) => index != column))));
     }
 
     /// <summary>Plays a topic's rows, some at once, where much of a row's time is waiting; fails with all that the page says otherwise.</summary>

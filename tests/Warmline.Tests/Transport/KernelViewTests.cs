@@ -1,6 +1,6 @@
-using Warmline.Pool;
 using System.Net;
 using System.Net.Sockets;
+using Warmline.Pool;
 using Warmline.Tests.Support;
 using Warmline.Transport;
 using Xunit;

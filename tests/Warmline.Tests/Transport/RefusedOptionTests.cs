@@ -49,7 +49,7 @@ public sealed class RefusedOptionTests
             time.Advance(Gap);
         }
 
-        Assert.True((1, 0L, 0L) == (network.Dialed, rig.Stats.FailedDials, rig.Stats.LostConnections), $"{network.Dialed} dials; {Rig.Describe(rig.Stats)}\n{string.Join("\n", rig.Logs.Entries)}");
+        Assert.True((1, 0L, 0L) == (network.Dialed, rig.Stats.FailedDials, rig.Stats.LostConnections), $"{network.Dialed} dials; {Rig.Describe(rig.Stats)}\n{string.Join("\n", rig.Counters.Connections)}\n{string.Join("\n", rig.Logs.Entries)}");
     }
 
     [Theory(Timeout = Rig.Patience)]
@@ -148,6 +148,25 @@ public sealed class RefusedOptionTests
             () => $"{network.Look(wire, TimeSpan.FromSeconds(rested))}");
         wire.Socket.Dispose();
         Assert.Equal(WireState.Ended, network.Look(wire, TimeSpan.FromSeconds(rested)));
+    }
+
+    [Fact(Timeout = TestLimit.Milliseconds)]
+    public async Task What_another_reader_takes_between_two_questions_is_no_end()
+    {
+        using var server = new RawServer();
+        await using var wire = (NetworkStream)await new SystemNetwork(new TcpKeepAliveOptions()).ConnectAsync(new IPEndPoint(IPAddress.Loopback, server.Port), Rig.Ct);
+
+        Assert.Equal(WireState.Alive, KernelView.JudgeBlindly(wire.Socket, TimeSpan.Zero, Idle, Idle, new TakenBetween()));
+    }
+
+    /// <summary>Bytes came, and were read before their number was asked for.</summary>
+    sealed class TakenBetween : SocketCalls
+    {
+        int _looks;
+
+        public override bool IsReadable(Socket socket) => _looks++ == 0;
+
+        public override int Available(Socket socket) => 0;
     }
 
     [Theory]

@@ -22,7 +22,7 @@ internal sealed partial class FieldDemo
 
     static readonly TimeSpan PingInterval = TimeSpan.FromMilliseconds(300);
 
-    /// <summary>How long the demo waits where nobody ends a call.</summary>
+    /// <summary>How long the demo waits for a call that nothing ends.</summary>
     static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
     /// <summary>Longer than any clock that is shown.</summary>

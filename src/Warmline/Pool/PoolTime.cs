@@ -44,13 +44,13 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
     long _lost;           // time that stood still, by the clock beneath, periods that are over
     long _stillSince = None;   // when the present one began
     long _queuedAt = None;     // when the work item that is out was queued
-    long _lookedAt;            // when the timer last came
+    long _checkedAt;            // when the timer last came
     long _lateAt = None;       // when a work item, or the timer, was last seen to wait for too long
     long _completedBefore;     // work items that were completed then, or when the work item that is out was queued
     int _armed;
 
     /// <summary>
-    /// Told of each standstill when it is over, with the time that was lost in it. Called on a thread of the thread pool.
+    /// Called when a standstill is over, with the time that was lost in it. Called on a thread of the thread pool.
     /// </summary>
     public Action<TimeSpan>? StoodStill { get; set; }
 
@@ -100,10 +100,10 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         lock (_gate)
         {
             _isBusy = isBusy;
-            _lookedAt = inner.GetTimestamp() - _between;   // the first look is due now
+            _checkedAt = inner.GetTimestamp() - _between;   // the first check is due now
             _completedBefore = completed?.Invoke() ?? 0;
             _beat ??= inner.CreateTimer(static state => ((PoolTime)state!)
-                .LookAtQueue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+                .CheckQueue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             _beat.Change(TimeSpan.Zero, Beat);
         }
     }
@@ -144,14 +144,14 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         Interlocked.Increment(ref _version);
     }
 
-    void LookAtQueue()
+    void CheckQueue()
     {
         lock (_gate)
         {
             var now = inner.GetTimestamp();
             if (_queuedAt != None)
             {
-                _lookedAt = now;
+                _checkedAt = now;
                 if (now - _queuedAt >= _patience)
                 {
                     SeeLate(now, _queuedAt);
@@ -162,12 +162,12 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
 
             // The timer needs a thread too. A thread that a starving pool has just added runs it first and the work item next: only the
             // timer shows that both have waited.
-            if (now - _lookedAt >= _between + _patience)
+            if (now - _checkedAt >= _between + _patience)
             {
-                SeeLate(now, _lookedAt);
+                SeeLate(now, _checkedAt);
             }
 
-            _lookedAt = now;
+            _checkedAt = now;
 
             if (_stillSince == None && _isBusy?.Invoke() != true)
             {
@@ -192,7 +192,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
             var now = inner.GetTimestamp();
             if (now - _queuedAt >= _patience)
             {
-                SeeLate(now, _queuedAt);   // also when no look came between: the timers had no thread either
+                SeeLate(now, _queuedAt);   // also when no check came between: the timers had no thread either
             }
 
             _queuedAt = None;
@@ -223,7 +223,7 @@ internal sealed class PoolTime(TimeProvider inner, Action<Action> queue, Func<lo
         }
     }
 
-    /// <summary>A timer of the clock beneath that is set anew when it fires before its time has come here.</summary>
+    /// <summary>A timer of the clock beneath. It is set again if it fires before its time has come by this clock.</summary>
     sealed class Timer : ITimer
     {
         readonly Lock _gate = new();

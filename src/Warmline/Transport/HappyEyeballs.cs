@@ -159,7 +159,7 @@ internal sealed class HappyEyeballs(Func<IPEndPoint, CancellationToken, ValueTas
         }
         catch (Exception)
         {
-            // A loser's error is nobody's.
+            // Ignore errors of attempts that lost the race.
         }
     }
 }
